@@ -1,0 +1,59 @@
+/**
+ * The rooms of src/, lowest first. A room imports only from rooms above its own line (and from itself).
+ * Two native libraries have one importer each.
+ */
+const rooms = [
+  ["errors", "^src/errors\\.ts$"],
+  ["config", "^src/config\\.ts$"],
+  ["observe", "^src/observe/"],
+  ["contract", "^src/contract/"],
+  ["tensor", "^src/tensor/"],
+  ["graph", "^src/graph/"],
+  ["autodiff", "^src/autodiff/"],
+  ["runtime", "^src/runtime/"],
+  ["backbone", "^src/backbone/"],
+  ["prompt", "^src/prompt/"],
+  ["compile", "^src/compile/"],
+  ["engine", "^src/engine/"],
+  ["training", "^src/training/"],
+  ["gate", "^src/gate/"],
+  ["registry", "^src/registry/"],
+  ["jobs", "^src/jobs/"],
+  ["server", "^src/server/"],
+  ["main", "^src/main\\.ts$"],
+  ["cli", "^src/cli/"],
+];
+
+const direction = rooms.slice(0, -1).map(([name, path], at) => ({
+  name: `${name}-imports-downwards`,
+  severity: "error",
+  from: { path },
+  to: { path: rooms.slice(at + 1).map(([, later]) => later) },
+}));
+
+const only = (library, owner) => ({
+  name: `only-${owner}-imports-${library}`,
+  severity: "error",
+  from: { path: "^src/", pathNot: `^src/${owner}` },
+  to: { path: `node_modules/${library}` },
+});
+
+module.exports = {
+  forbidden: [
+    { name: "no-cycles", severity: "error", from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only"] } } },
+    { name: "contract-imports-nothing-of-ours", severity: "error", from: { path: "^src/contract/" }, to: { path: "^src/(?!contract/)" } },
+    { name: "no-unresolvable", severity: "error", from: { path: "^src/" }, to: { couldNotResolve: true } },
+    { name: "no-dev-dependency", severity: "error", from: { path: "^src/" }, to: { dependencyTypes: ["npm-dev"] } },
+    ...direction,
+    only("onnxruntime-node", "runtime/onnx\\.ts"),
+    only("@tensorflow", "runtime/tfjs"),
+    only("lmdb", "registry/lmdb"),
+    only("ioredis", "registry/redis"),
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: { extensions: [".ts", ".js", ".json"], conditionNames: ["import", "node", "default"], exportsFields: ["exports"] },
+  },
+};

@@ -1,0 +1,33 @@
+import { type Static, type TSchema, Type } from "typebox";
+
+/** Ids of tasks, data sets and jobs. */
+export const Id = Type.String({
+  pattern: "^[a-z0-9][a-z0-9._-]{0,63}$",
+  description: "Lower-case letters, digits, '.', '_' and '-'; at most 64; starts with a letter or digit.",
+});
+
+/** A prompt version: 1, 2, 3, … within its task. */
+export const Version = Type.Integer({ minimum: 1 });
+
+export const Timestamp = Type.String({ format: "date-time", description: "ISO 8601, UTC." });
+
+export const Page = <Item extends TSchema>(item: Item) =>
+  Type.Object({ items: Type.Array(item), next_cursor: Type.Union([Type.String(), Type.Null()]) });
+
+export const PageQuery = Type.Object({
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 50 })),
+  cursor: Type.Optional(Type.String()),
+});
+export type PageQuery = Static<typeof PageQuery>;
+
+export const ProblemDocument = Type.Object(
+  {
+    type: Type.String(),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String({ description: "What is wrong, and what to do." }),
+    code: Type.String({ description: "Stable; programs decide by it." }),
+    instance: Type.Optional(Type.String()),
+  },
+  { additionalProperties: true, description: "RFC 9457 problem details." },
+);

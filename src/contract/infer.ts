@@ -1,0 +1,112 @@
+import { type Static, Type } from "typebox";
+import { ProblemDocument, Version } from "./common.ts";
+import { PromptKind } from "./prompt.ts";
+
+const Message = Type.Object(
+  { role: Type.Enum(["system", "user", "assistant", "tool"]), content: Type.String() },
+  { additionalProperties: false },
+);
+
+/** Text fills the template's one field; an object fills the fields by name, `messages` those of a chat. */
+export const Input = Type.Union([
+  Type.String(),
+  Type.Record(
+    Type.String(),
+    Type.Union([Type.String(), Type.Array(Message, { minItems: 1, maxItems: 256 })]),
+  ),
+]);
+export type Input = Static<typeof Input>;
+
+export const InferRequest = Type.Object(
+  {
+    input: Type.Optional(Input),
+    inputs: Type.Optional(Type.Array(Type.Unknown(), { minItems: 1, maxItems: 256 })),
+    prompt: Type.Optional(
+      Type.Union([
+        Version,
+        Type.Object(
+          {
+            ensemble: Type.Array(Version, { minItems: 2, maxItems: 32 }),
+            vote: Type.Optional(Type.Enum(["mean", "majority", "weighted"])),
+            weights: Type.Optional(Type.Array(Type.Number({ minimum: 0 }), { minItems: 2, maxItems: 32 })),
+          },
+          { additionalProperties: false },
+        ),
+      ]),
+    ),
+    scores: Type.Optional(Type.Enum(["top", "all"])),
+    members: Type.Optional(Type.Boolean()),
+    targets: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: 64 })),
+    max_tokens: Type.Optional(Type.Integer({ minimum: 1, maximum: 8192 })),
+    temperature: Type.Optional(Type.Number({ minimum: 0, maximum: 10 })),
+    top_p: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1 })),
+    top_k: Type.Optional(Type.Integer({ minimum: 0 })),
+    repetition_penalty: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 10 })),
+    stop: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { maxItems: 8 })),
+    seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 4294967295 })),
+    logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
+    json_schema: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    choices: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: 1024 })),
+    truncate: Type.Optional(Type.Enum(["start", "end"])),
+    timeout_ms: Type.Optional(Type.Integer({ minimum: 1, maximum: 3_600_000 })),
+    route_key: Type.Optional(Type.String({ maxLength: 256 })),
+    stream: Type.Optional(Type.Boolean()),
+  },
+  { additionalProperties: false },
+);
+export type InferRequest = Static<typeof InferRequest>;
+
+export const Usage = Type.Object({
+  input_tokens: Type.Integer({ description: "All positions before the answer, the prompt's included." }),
+  cached_tokens: Type.Integer({ description: "Those of them that came from a cached KV prefix." }),
+  output_tokens: Type.Integer(),
+});
+export type Usage = Static<typeof Usage>;
+
+export const TargetScore = Type.Object({
+  text: Type.String(),
+  logprob: Type.Number({ description: "Natural log of P(text | prompt, input), summed over its tokens." }),
+  tokens: Type.Integer(),
+});
+export type TargetScore = Static<typeof TargetScore>;
+
+export const TokenLogprob = Type.Object({
+  token: Type.String(),
+  logprob: Type.Number(),
+  top: Type.Array(Type.Object({ token: Type.String(), logprob: Type.Number() })),
+});
+export type TokenLogprob = Static<typeof TokenLogprob>;
+
+export const FinishReason = Type.Enum(["stop", "length", "cancelled"]);
+export type FinishReason = Static<typeof FinishReason>;
+
+const PromptUsed = Type.Union([
+  Type.Object({ version: Version, kind: PromptKind }),
+  Type.Object({ ensemble: Type.Array(Version), vote: Type.String() }),
+]);
+
+const Scores = Type.Record(Type.String(), Type.Number());
+
+export const InferReply = Type.Object({
+  task: Type.String(),
+  label: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+  scores: Type.Optional(Scores),
+  text: Type.Optional(Type.String()),
+  finish_reason: Type.Optional(FinishReason),
+  logprobs: Type.Optional(Type.Array(TokenLogprob)),
+  targets: Type.Optional(Type.Array(TargetScore)),
+  prompt: PromptUsed,
+  agreement: Type.Optional(Type.Number()),
+  members: Type.Optional(
+    Type.Array(
+      Type.Object({ version: Version, label: Type.Union([Type.String(), Type.Null()]), scores: Scores }),
+    ),
+  ),
+  usage: Usage,
+});
+export type InferReply = Static<typeof InferReply>;
+
+export const InferReplies = Type.Object({
+  results: Type.Array(Type.Union([InferReply, Type.Object({ error: ProblemDocument })])),
+});
+export type InferReplies = Static<typeof InferReplies>;

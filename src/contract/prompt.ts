@@ -1,0 +1,35 @@
+import { type Static, Type } from "typebox";
+import { Id, Timestamp, Version } from "./common.ts";
+
+export const PromptKind = Type.Enum(["hard", "soft", "prefix", "mixed"]);
+export type PromptKind = Static<typeof PromptKind>;
+
+/** One piece of a prompt: words never change; virtual tokens and prefixes are what training moves. */
+export const Piece = Type.Union([
+  Type.Object({ text: Type.String(), frozen: Type.Literal(true) }),
+  Type.Object({ field: Type.String(), frozen: Type.Literal(true) }),
+  Type.Object({ soft: Type.Integer(), trained: Type.Literal(true) }),
+  Type.Object({ prefix: Type.Integer(), trained: Type.Literal(true) }),
+]);
+export type Piece = Static<typeof Piece>;
+
+/** A prompt version as the registry keeps it; its parameters are the blob that `parameters` names. */
+export const PromptRecord = Type.Object({
+  task: Id,
+  version: Version,
+  name: Type.Union([Type.String(), Type.Null()]),
+  kind: PromptKind,
+  template: Type.String(),
+  parameters: Type.Union([Type.String({ description: "SHA-256 of the safetensors file." }), Type.Null()]),
+  length: Type.Integer({
+    description:
+      "Positions of the KV prefix: tokens, virtual tokens and trained positions before the first field.",
+  }),
+  bytes: Type.Integer({ description: "Size of the trained parameters." }),
+  backbone: Type.Object({ name: Type.String(), fingerprint: Type.String() }),
+  parent: Type.Union([Type.Object({ task: Id, version: Version }), Type.Null()]),
+  recipe: Type.Unknown(),
+  metrics: Type.Unknown(),
+  created_at: Timestamp,
+});
+export type PromptRecord = Static<typeof PromptRecord>;

@@ -1,0 +1,83 @@
+import { type Static, Type } from "typebox";
+import { Id, Timestamp, Version } from "./common.ts";
+
+export const TaskType = Type.Enum(["classification", "generation"]);
+export type TaskType = Static<typeof TaskType>;
+
+const LabelName = Type.String({ minLength: 1, maxLength: 256 });
+const Verbalizer = Type.String({ minLength: 1, maxLength: 512 });
+
+/** Names alone, whose verbalizers follow from them, or each label with its verbalizer(s) spelled out. */
+export const Labels = Type.Union([
+  Type.Array(LabelName, { minItems: 2, maxItems: 1024 }),
+  Type.Record(Type.String(), Type.Union([Verbalizer, Type.Array(Verbalizer, { minItems: 1, maxItems: 64 })])),
+]);
+export type Labels = Static<typeof Labels>;
+
+const Weight = Type.Number({ minimum: 0, maximum: 1e6 });
+
+/** What answers: one prompt, several that vote, or several that share the traffic. */
+const Answering = {
+  prompt: Type.Optional(Version),
+  ensemble: Type.Optional(Type.Array(Version, { minItems: 2, maxItems: 32 })),
+  vote: Type.Optional(Type.Enum(["mean", "majority", "weighted"])),
+  weights: Type.Optional(Type.Array(Weight, { minItems: 2, maxItems: 32 })),
+  split: Type.Optional(
+    Type.Array(Type.Object({ prompt: Version, weight: Weight }, { additionalProperties: false }), {
+      minItems: 2,
+      maxItems: 32,
+    }),
+  ),
+};
+
+/**
+ * The active record. Fitted numbers live here, since prompts are immutable:
+ * `temperature` divides label scores (natural log), `bias` is added to them, `unsure_below` turns a low top score into no label.
+ */
+export const Active = Type.Object(
+  {
+    ...Answering,
+    temperature: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 100 })),
+    bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
+    unsure_below: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    shadow: Type.Optional(
+      Type.Object(
+        { prompt: Version, share: Type.Number({ minimum: 0, maximum: 1 }) },
+        { additionalProperties: false },
+      ),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type Active = Static<typeof Active>;
+
+/** An activation, as the history lists it. */
+export const Activation = Type.Object({
+  revision: Type.Integer(),
+  active: Type.Union([Active, Type.Null()]),
+  by: Type.String({
+    description: "Who asked: a key's name, `library` for the bundled prompts, or `anonymous`.",
+  }),
+  at: Timestamp,
+});
+export type Activation = Static<typeof Activation>;
+
+export const Task = Type.Object({
+  id: Id,
+  type: TaskType,
+  labels: Type.Union([Labels, Type.Null()]),
+  description: Type.String(),
+  active: Type.Union([Active, Type.Null()]),
+  revision: Type.Integer(),
+  active_revision: Type.Integer(),
+  prompts: Type.Integer({ description: "How many prompt versions the task has." }),
+  created_at: Timestamp,
+  updated_at: Timestamp,
+});
+export type Task = Static<typeof Task>;
+
+export const TaskPatch = Type.Object(
+  { description: Type.Optional(Type.String({ maxLength: 10_000 })), labels: Type.Optional(Labels) },
+  { additionalProperties: false, minProperties: 1 },
+);
+export type TaskPatch = Static<typeof TaskPatch>;

@@ -1,0 +1,146 @@
+/**
+ * What serving offers to the rest of the program. The engine owns the backbone, the batches and the caches; it knows
+ * nothing of tasks or the registry: a request names its prompt by digest, and a `PromptSource` supplies the prompt
+ * when no cache holds it.
+ */
+import type { BackboneReport } from "../contract/backbone.ts";
+import type { FinishReason, TargetScore, TokenLogprob, Usage } from "../contract/infer.ts";
+import type { CompiledTemplate } from "../prompt/template.ts";
+
+/** SHA-256 over kind, template and parameters: equal prompts share one KV prefix, whatever their task is called. */
+export type PromptDigest = string;
+
+export interface PromptContent {
+  template: string;
+  /** The prompt's own safetensors file (contract section 3), or null for a hard prompt. */
+  parameters: Uint8Array | null;
+}
+
+/** Where the engine asks for a prompt that it does not hold; implemented over the registry. */
+export interface PromptSource {
+  load(digest: PromptDigest): Promise<PromptContent>;
+}
+
+export interface LabelVerbalizers {
+  label: string;
+  /** Exact texts, leading space included. */
+  verbalizers: readonly string[];
+}
+
+export type FieldValues = Readonly<Record<string, string | readonly { role: string; content: string }[]>>;
+
+interface RowRequest {
+  prompt: PromptDigest;
+  fields: FieldValues;
+  /** Which side of too long an input is cut; without it such an input is refused. */
+  truncate?: "start" | "end";
+  /** Texts whose unrestricted log P is wanted. */
+  targets?: readonly string[];
+}
+
+export interface ClassifyRequest extends RowRequest {
+  kind: "classify";
+  labels: readonly LabelVerbalizers[];
+  /** `top` searches best first and stops when the best label is certain; `all` visits every node of the trie. */
+  scores: "top" | "all";
+}
+
+export interface GenerateRequest extends RowRequest {
+  kind: "generate";
+  maxTokens: number;
+  temperature: number;
+  topP: number;
+  topK: number;
+  repetitionPenalty: number;
+  stop: readonly string[];
+  seed?: number;
+  /** How many alternatives a token reports, or null for no log-probabilities. */
+  logprobs: number | null;
+  jsonSchema?: object;
+  choices?: readonly string[];
+}
+
+export type EngineRequest = ClassifyRequest | GenerateRequest;
+
+export interface ClassifyAnswer {
+  kind: "classify";
+  /** Natural log of P(label), best first: all of them for `all`, else those that the search settled. */
+  scores: readonly { label: string; logprob: number }[];
+  targets?: TargetScore[];
+  usage: Usage;
+}
+
+export interface GenerateAnswer {
+  kind: "generate";
+  text: string;
+  finishReason: FinishReason;
+  logprobs?: TokenLogprob[];
+  targets?: TargetScore[];
+  usage: Usage;
+}
+
+export type AnswerTo<Request extends EngineRequest> = Request extends ClassifyRequest
+  ? ClassifyAnswer
+  : GenerateAnswer;
+
+export interface InferOptions {
+  /** Milliseconds since the epoch; later answers are a `deadline` problem. */
+  deadline: number;
+  /** Aborted when the client goes away: the row is freed at the next step. */
+  signal?: AbortSignal;
+  onToken?: (token: { index: number; text: string; logprob?: number }) => void;
+}
+
+/** What registering a prompt needs to know of the backbone. */
+export interface PromptInspection {
+  digest: PromptDigest;
+  template: CompiledTemplate;
+  /** Positions of the KV prefix. */
+  length: number;
+}
+
+export interface EngineState {
+  status: "loading" | "ready" | "failed";
+  /** What it is doing while it loads, for people. */
+  phase: string;
+  /** 0 to 1, or null where it cannot be known. */
+  progress: number | null;
+  /** Why it failed. */
+  error?: string;
+}
+
+export interface Engine {
+  state(): EngineState;
+  /** Resolves when requests can be answered; rejects when the backbone cannot be had. */
+  ready(): Promise<void>;
+  /** Throws `not_ready` before the backbone is there. */
+  backbone(): BackboneReport;
+  /**
+   * Refuses a prompt that could not be served, by the codes of the error table: `bad_template`, `bad_tensor`,
+   * `backbone_mismatch`, `input_too_long` when the template alone exceeds the context.
+   */
+  inspect(content: PromptContent): Promise<PromptInspection>;
+  /** Throws `duplicate_verbalizer` where two labels share a verbalizer's tokens; returns the verbalizers' token ids. */
+  checkLabels(labels: readonly LabelVerbalizers[]): Promise<number[][][]>;
+  infer<Request extends EngineRequest>(request: Request, options: InferOptions): Promise<AnswerTo<Request>>;
+  /** Forgets a prompt's KV prefix. */
+  forget(digest: PromptDigest): void;
+  /** Counters and gauges since start, for `/metrics` and benches. */
+  statistics(): Promise<EngineStatistics>;
+  /** Finishes what is running, refuses what comes, releases the backbone. */
+  close(): Promise<void>;
+}
+
+export interface EngineStatistics {
+  steps: number;
+  rows: number;
+  prefillTokens: number;
+  decodeTokens: number;
+  queued: number;
+  running: number;
+  prefixHits: number;
+  prefixMisses: number;
+  prefixBytes: number;
+  prefixEntries: number;
+  stepSeconds: number;
+}

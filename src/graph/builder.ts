@@ -1,0 +1,157 @@
+import type { Shape } from "./dims.ts";
+import type { Constant, Data, DataOf, DType, Graph, Node, NodeOf, Value, Weight } from "./graph.ts";
+import { type Attributes, type OperatorName, operators } from "./operators.ts";
+
+type Operand = Value | null;
+
+/** Adds nodes one after another, checking each against its operator's rule; `finish` freezes what leads to the outputs. */
+export class GraphBuilder {
+  readonly name: string;
+  readonly #inputs: Value[] = [];
+  readonly #constants: Constant[] = [];
+  readonly #weights = new Map<string, Weight>();
+  readonly #nodes: Node[] = [];
+  readonly #names = new Set<string>();
+  #scope = "";
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  /** Names of values made inside `body` start with `scope/`. */
+  within<Result>(scope: string, body: () => Result): Result {
+    const outer = this.#scope;
+    this.#scope = `${outer}${scope}/`;
+    try {
+      return body();
+    } finally {
+      this.#scope = outer;
+    }
+  }
+
+  input(name: string, type: DType, shape: Shape): Value {
+    const value = Object.freeze({ name: this.#claim(name), type, shape: Object.freeze([...shape]) });
+    this.#inputs.push(value);
+    return value;
+  }
+
+  /** The weight `name`; asked for twice, it is the same value. */
+  weight(name: string, shape: readonly number[]): Weight {
+    const known = this.#weights.get(name);
+    if (known) return known;
+    const value: Weight = Object.freeze({
+      name: this.#claim(name),
+      type: "float32" as const,
+      shape: Object.freeze([...shape]),
+    });
+    this.#weights.set(name, value);
+    return value;
+  }
+
+  constant<Type extends DType>(
+    name: string,
+    type: Type,
+    shape: readonly number[],
+    data: DataOf[Type],
+  ): Constant {
+    const count = shape.reduce((product, dim) => product * dim, 1);
+    if (data.length !== count)
+      throw new Error(`constant ${name} has ${data.length} elements, its shape ${count}`);
+    const value: Constant = Object.freeze({
+      name: this.#claim(this.#scope + name),
+      type,
+      shape: Object.freeze([...shape]),
+      data: data as Data,
+    });
+    this.#constants.push(value);
+    return value;
+  }
+
+  scalar(name: string, number: number): Constant {
+    return this.constant(name, "float32", [], Float32Array.of(number));
+  }
+
+  /** One output. `label` names it; by default the operator does. */
+  op<Op extends OperatorName>(
+    op: Op,
+    inputs: readonly Operand[],
+    attributes: Attributes[Op],
+    label?: string,
+  ): Value {
+    const [only, ...rest] = this.ops(op, inputs, attributes, label);
+    if (!only || rest.length > 0) throw new Error(`${op} has ${rest.length + 1} outputs; use ops()`);
+    return only;
+  }
+
+  /** All outputs of an operator that has several (Split). */
+  ops<Op extends OperatorName>(
+    op: Op,
+    inputs: readonly Operand[],
+    attributes: Attributes[Op],
+    label: string = op,
+  ): Value[] {
+    const { arity, infer } = operators[op];
+    const where = `${this.#scope}${label}`;
+    if (inputs.length < arity[0] || inputs.length > arity[1]) {
+      throw new Error(`${where}: ${op} takes ${arity.join(" to ")} inputs, not ${inputs.length}`);
+    }
+    let inferred: ReturnType<typeof infer>;
+    try {
+      inferred = infer([...inputs], attributes);
+    } catch (error) {
+      throw new Error(`${where}: ${op}: ${(error as Error).message}`, { cause: error });
+    }
+    const outputs = inferred.map(({ type, shape }) =>
+      Object.freeze({ name: this.#fresh(where), type, shape: Object.freeze([...shape]) }),
+    );
+    const node: NodeOf<Op> = {
+      op,
+      inputs: Object.freeze([...inputs]),
+      outputs: Object.freeze(outputs),
+      attributes: Object.freeze(attributes),
+    };
+    this.#nodes.push(Object.freeze(node) as unknown as Node);
+    return outputs;
+  }
+
+  /** The finished graph; what does not lead to an output is left out. `outputs` gives each its public name. */
+  finish(outputs: Readonly<Record<string, Value>>): Graph {
+    const renamed = new Map<Value, Value>();
+    for (const [name, value] of Object.entries(outputs)) {
+      if (renamed.has(value)) throw new Error(`${name}: the value is an output already`);
+      renamed.set(value, Object.freeze({ ...value, name: this.#claim(name) }));
+    }
+    const needed = new Set<Value>(Object.values(outputs));
+    const nodes: Node[] = [];
+    for (const node of this.#nodes.toReversed()) {
+      if (!node.outputs.some(output => needed.has(output))) continue;
+      for (const input of node.inputs) if (input) needed.add(input);
+      nodes.push(node);
+    }
+    const swap = <V extends Value | null>(value: V): V => ((value && renamed.get(value)) ?? value) as V;
+    return Object.freeze({
+      name: this.name,
+      inputs: this.#inputs.filter(value => needed.has(value)),
+      outputs: [...renamed.values()],
+      constants: this.#constants.filter(value => needed.has(value)),
+      weights: [...this.#weights.values()].filter(value => needed.has(value)),
+      nodes: nodes
+        .toReversed()
+        .map(node =>
+          Object.freeze({ ...node, inputs: node.inputs.map(swap), outputs: node.outputs.map(swap) } as Node),
+        ),
+    });
+  }
+
+  #claim(name: string): string {
+    if (this.#names.has(name)) throw new Error(`the name ${name} is taken`);
+    this.#names.add(name);
+    return name;
+  }
+
+  #fresh(stem: string): string {
+    let name = stem;
+    for (let count = 2; this.#names.has(name); count++) name = `${stem}.${count}`;
+    return this.#claim(name);
+  }
+}

@@ -1,0 +1,252 @@
+/**
+ * Every operator that a graph may use: its ONNX domain, its attributes, and the rule that gives its outputs' types and
+ * shapes or says why its inputs do not fit. Semantics: https://onnx.ai/onnx/operators/ (opset 23) and, for the domain
+ * com.microsoft, onnxruntime's ContribOperators.md.
+ */
+import { add, broadcast, type Dim, multiply, type Shape, showShape } from "./dims.ts";
+import type { DType, Value } from "./graph.ts";
+
+export interface Attributes {
+  Add: object;
+  Sub: object;
+  Mul: object;
+  Where: object;
+  /** Tanh approximation, as GPT-2 has it. */
+  Gelu: { approximate: "tanh" | "none" };
+  Sigmoid: object;
+  Softmax: { axis: number };
+  MatMul: object;
+  /** alpha · A · B, the last two axes of either transposed first. */
+  FusedMatMul: { alpha: number; transA: 0 | 1; transB: 0 | 1 };
+  Gemm: { transB: 0 | 1 };
+  Gather: { axis: number };
+  Concat: { axis: number };
+  Split: { axis: number; sizes: readonly Dim[] };
+  Transpose: { perm: readonly number[] };
+  /** The target is the attribute here; the encoder writes it as the shape tensor that ONNX wants. */
+  Reshape: { shape: Shape };
+  RMSNormalization: { axis: number; epsilon: number };
+  LayerNormalization: { axis: number; epsilon: number };
+  /** X [1, tokens, heads·headDim]; cos, sin [positions, headDim/2]; position ids [1, tokens]. Rotates halves. */
+  RotaryEmbedding: { num_heads: number; interleaved: 0 };
+}
+
+export type OperatorName = keyof Attributes;
+
+interface Output {
+  type: DType;
+  shape: Shape;
+}
+type Rule<Op extends OperatorName> = (
+  inputs: (Value | null)[],
+  attributes: Readonly<Attributes[Op]>,
+) => Output[];
+
+export interface Operator<Op extends OperatorName = OperatorName> {
+  readonly domain: "" | "com.microsoft";
+  /** Least and most inputs. */
+  readonly arity: readonly [number, number];
+  readonly infer: Rule<Op>;
+}
+
+const fail = (why: string): never => {
+  throw new Error(why);
+};
+const at = (inputs: (Value | null)[], index: number): Value =>
+  inputs[index] ?? fail(`input ${index} is missing`);
+const needs = (condition: boolean, why: () => string) => condition || fail(why());
+const axisOf = (axis: number, rank: number): number => {
+  const positive = axis < 0 ? axis + rank : axis;
+  needs(positive >= 0 && positive < rank, () => `axis ${axis} is outside rank ${rank}`);
+  return positive;
+};
+const sameType = (a: Value, b: Value) => needs(a.type === b.type, () => `${a.type} meets ${b.type}`);
+const like = (value: Value): Output[] => [{ type: value.type, shape: value.shape }];
+const float = (value: Value) =>
+  needs(value.type === "float32", () => `${value.name} is ${value.type}, not float32`);
+
+const joined = (a: Shape, b: Shape): Shape =>
+  broadcast(a, b) ?? fail(`${showShape(a)} does not broadcast with ${showShape(b)}`);
+
+const elementwise = (inputs: (Value | null)[]): Output[] => {
+  const [a, b] = [at(inputs, 0), at(inputs, 1)];
+  sameType(a, b);
+  return [{ type: a.type, shape: joined(a.shape, b.shape) }];
+};
+
+const unary = (inputs: (Value | null)[]): Output[] => {
+  float(at(inputs, 0));
+  return like(at(inputs, 0));
+};
+
+function product(a: Value, b: Value, transA: boolean, transB: boolean): Output[] {
+  float(a);
+  float(b);
+  needs(a.shape.length >= 2 && b.shape.length >= 2, () => "a matrix product needs rank 2 or more");
+  const [m, ka] = transA ? [a.shape.at(-1)!, a.shape.at(-2)!] : [a.shape.at(-2)!, a.shape.at(-1)!];
+  const [kb, n] = transB ? [b.shape.at(-1)!, b.shape.at(-2)!] : [b.shape.at(-2)!, b.shape.at(-1)!];
+  needs(ka === kb, () => `inner sizes differ: ${showShape(a.shape)} and ${showShape(b.shape)}`);
+  return [{ type: "float32", shape: [...joined(a.shape.slice(0, -2), b.shape.slice(0, -2)), m, n] }];
+}
+
+const norm = (inputs: (Value | null)[], { axis }: { axis: number }): Output[] => {
+  const [x, scale] = [at(inputs, 0), at(inputs, 1)];
+  const tail = x.shape.slice(axisOf(axis, x.shape.length));
+  needs(
+    showShape(tail) === showShape(scale.shape),
+    () => `scale ${showShape(scale.shape)} does not fit ${showShape(x.shape)}`,
+  );
+  return like(x);
+};
+
+export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
+  Add: { domain: "", arity: [2, 2], infer: elementwise },
+  Sub: { domain: "", arity: [2, 2], infer: elementwise },
+  Mul: { domain: "", arity: [2, 2], infer: elementwise },
+  Where: {
+    domain: "",
+    arity: [3, 3],
+    infer: inputs => {
+      const [condition, a, b] = [at(inputs, 0), at(inputs, 1), at(inputs, 2)];
+      needs(condition.type === "bool", () => "the condition of Where must be bool");
+      sameType(a, b);
+      return [{ type: a.type, shape: joined(condition.shape, joined(a.shape, b.shape)) }];
+    },
+  },
+  Gelu: { domain: "", arity: [1, 1], infer: unary },
+  Sigmoid: { domain: "", arity: [1, 1], infer: unary },
+  Softmax: {
+    domain: "",
+    arity: [1, 1],
+    infer: (inputs, { axis }) => {
+      axisOf(axis, at(inputs, 0).shape.length);
+      return unary(inputs);
+    },
+  },
+  MatMul: { domain: "", arity: [2, 2], infer: inputs => product(at(inputs, 0), at(inputs, 1), false, false) },
+  FusedMatMul: {
+    domain: "com.microsoft",
+    arity: [2, 2],
+    infer: (inputs, { transA, transB }) => product(at(inputs, 0), at(inputs, 1), transA === 1, transB === 1),
+  },
+  Gemm: {
+    domain: "",
+    arity: [2, 3],
+    infer: (inputs, { transB }) => {
+      const [a, b] = [at(inputs, 0), at(inputs, 1)];
+      needs(a.shape.length === 2 && b.shape.length === 2, () => "Gemm takes matrices");
+      const out = product(a, b, false, transB === 1);
+      const bias = inputs[2];
+      if (bias)
+        needs(
+          showShape(joined(out[0]!.shape, bias.shape)) === showShape(out[0]!.shape),
+          () => "bias does not fit",
+        );
+      return out;
+    },
+  },
+  Gather: {
+    domain: "",
+    arity: [2, 2],
+    infer: (inputs, { axis }) => {
+      const [data, indices] = [at(inputs, 0), at(inputs, 1)];
+      const where = axisOf(axis, data.shape.length);
+      needs(indices.type === "int64", () => "indices must be int64");
+      return [
+        {
+          type: data.type,
+          shape: [...data.shape.slice(0, where), ...indices.shape, ...data.shape.slice(where + 1)],
+        },
+      ];
+    },
+  },
+  Concat: {
+    domain: "",
+    arity: [1, 64],
+    infer: (inputs, { axis }) => {
+      const first = at(inputs, 0);
+      const where = axisOf(axis, first.shape.length);
+      let total: Dim = 0;
+      for (let index = 0; index < inputs.length; index++) {
+        const value = at(inputs, index);
+        sameType(first, value);
+        const fits =
+          value.shape.length === first.shape.length &&
+          value.shape.every((dim, i) => i === where || dim === first.shape[i]);
+        needs(
+          fits,
+          () => `${showShape(value.shape)} does not join ${showShape(first.shape)} along axis ${where}`,
+        );
+        total = add(total, value.shape[where]!);
+      }
+      return [{ type: first.type, shape: first.shape.with(where, total) }];
+    },
+  },
+  Split: {
+    domain: "",
+    arity: [1, 1],
+    infer: (inputs, { axis, sizes }) => {
+      const x = at(inputs, 0);
+      const where = axisOf(axis, x.shape.length);
+      const total = sizes.reduce<Dim>(add, 0);
+      needs(total === x.shape[where], () => `parts ${sizes.join(", ")} do not add up to ${x.shape[where]}`);
+      return sizes.map(size => ({ type: x.type, shape: x.shape.with(where, size) }));
+    },
+  },
+  Transpose: {
+    domain: "",
+    arity: [1, 1],
+    infer: (inputs, { perm }) => {
+      const x = at(inputs, 0);
+      const complete = perm.length === x.shape.length && new Set(perm).size === perm.length;
+      needs(complete, () => `perm ${perm.join(",")} is no permutation of rank ${x.shape.length}`);
+      return [{ type: x.type, shape: perm.map(axis => x.shape[axis] ?? fail(`axis ${axis} is outside`)) }];
+    },
+  },
+  Reshape: {
+    domain: "",
+    arity: [1, 1],
+    infer: (inputs, { shape }) => {
+      reshapeTarget(at(inputs, 0).shape, shape);
+      return [{ type: at(inputs, 0).type, shape }];
+    },
+  },
+  RMSNormalization: { domain: "", arity: [2, 2], infer: norm },
+  LayerNormalization: { domain: "", arity: [2, 3], infer: norm },
+  RotaryEmbedding: {
+    domain: "",
+    arity: [4, 4],
+    infer: (inputs, { num_heads }) => {
+      const [x, cos, sin, positions] = [at(inputs, 0), at(inputs, 1), at(inputs, 2), at(inputs, 3)];
+      const width = x.shape.at(-1);
+      needs(
+        x.shape.length === 3 && typeof width === "number",
+        () => `X must be [1, tokens, width], not ${showShape(x.shape)}`,
+      );
+      needs(
+        cos.shape[1] === (width as number) / num_heads / 2,
+        () => `cos ${showShape(cos.shape)} is no half head of ${width}/${num_heads}`,
+      );
+      needs(showShape(cos.shape) === showShape(sin.shape), () => "cos and sin differ in shape");
+      needs(showShape(positions.shape) === showShape(x.shape.slice(0, 2)), () => "position ids do not fit X");
+      return like(x);
+    },
+  },
+};
+
+/**
+ * The shape tensor of a reshape: sizes, 0 where the input's size at the same axis is kept, and at most one -1.
+ * Throws when the element counts differ or more than one size would have to be found out at run time.
+ */
+export function reshapeTarget(from: Shape, to: Shape): number[] {
+  const same = elements(from) === elements(to);
+  needs(same, () => `${showShape(from)} has not as many elements as ${showShape(to)}`);
+  const target = to.map((dim, axis) => (typeof dim === "number" ? dim : dim === from[axis] ? 0 : -1));
+  needs(
+    target.filter(dim => dim === -1).length <= 1,
+    () => `${showShape(from)} to ${showShape(to)} has more than one unknown size`,
+  );
+  return target;
+}
+
+const elements = (shape: Shape): Dim => multiply(...shape);

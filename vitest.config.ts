@@ -1,0 +1,13 @@
+import { defineConfig } from "vitest/config";
+
+// Files run one after another: the native runtime takes every core, and two models at once would double the memory.
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    pool: "forks",
+    fileParallelism: false,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+    reporters: ["default"],
+  },
+});
