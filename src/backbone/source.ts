@@ -1,0 +1,71 @@
+/**
+ * A backbone as its files hold it: configuration, named fp32 tensors and the tokenizer's files.
+ * A GGUF file and a Hugging Face directory look the same from here on.
+ */
+
+export type ArchitectureName = "llama" | "mistral" | "qwen2" | "qwen3" | "gpt2";
+
+/** Rotary scaling that the architectures implement; null is none. */
+export type RopeScaling =
+  | null
+  | {
+      type: "llama3";
+      factor: number;
+      lowFrequencyFactor: number;
+      highFrequencyFactor: number;
+      /** Positions. */
+      originalMaxPositions: number;
+    }
+  | { type: "linear"; factor: number };
+
+export interface BackboneConfig {
+  architecture: ArchitectureName;
+  vocabSize: number;
+  hiddenSize: number;
+  intermediateSize: number;
+  layers: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  maxPositions: number;
+  /** Of RMSNorm (Llama family) or LayerNorm (GPT-2). */
+  normEpsilon: number;
+  /** 10000 where the architecture has no rotary embedding. */
+  ropeTheta: number;
+  ropeScaling: RopeScaling;
+  /** The output projection is the token embedding; `lm_head.weight` is then absent. */
+  tiedEmbedding: boolean;
+  /** Q, K and V (and, except for Qwen 2, the output projection) have biases. */
+  attentionBias: boolean;
+  mlpBias: boolean;
+}
+
+export interface TokenizerFiles {
+  /** tokenizer.json, parsed. */
+  tokenizer: object;
+  /** tokenizer_config.json, parsed. */
+  config: object;
+  /** A Jinja template, or null where the backbone has none. */
+  chatTemplate: string | null;
+  addBos: boolean;
+  bosTokenId: number | null;
+  eosTokenIds: number[];
+}
+
+export interface BackboneSource {
+  /** For people: the file's or directory's own name. */
+  name: string;
+  config: BackboneConfig;
+  /**
+   * Canonical name → shape: Hugging Face names without the leading "model." or "transformer.".
+   * `layers.0.self_attn.q_proj.weight` is [out, in]; GPT-2's `h.0.attn.c_attn.weight` is [in, out].
+   */
+  tensors: ReadonlyMap<string, readonly number[]>;
+  /** One tensor as fp32, row-major. Throws `bad_backbone` for a name that is not in `tensors`. */
+  read(name: string): Promise<Float32Array>;
+  /** Null where the directory has no tokenizer.json. */
+  tokenizerFiles(): Promise<TokenizerFiles | null>;
+  /** SHA-256 (hex) over the stored tensors' names, shapes and bytes; `done` runs from 0 to 1. */
+  fingerprint(onProgress?: (done: number) => void): Promise<string>;
+  close(): Promise<void>;
+}
