@@ -35,11 +35,20 @@ export function multiply(...dims: Dim[]): Dim {
 
 export function add(a: Dim, b: Dim): Dim {
   if (typeof a === "number" && typeof b === "number") return a + b;
-  if (a === 0) return b;
-  if (b === 0) return a;
-  if (a === b) return multiply(2, a);
-  return `${a}+${b}`;
+  // Terms alike but for their factor become one: 2*new + new = 3*new.
+  const terms = new Map<string, number>();
+  for (const term of [...termsOf(a), ...termsOf(b)]) {
+    const { scale, names } = factors(term);
+    const key = names.join("*");
+    terms.set(key, (terms.get(key) ?? 0) + scale);
+  }
+  const parts = [...terms]
+    .filter(([, scale]) => scale !== 0)
+    .map(([key, scale]) => normal(scale, key ? key.split("*") : []));
+  return parts.length === 1 ? parts[0]! : parts.join("+");
 }
+
+const termsOf = (dim: Dim): Dim[] => (typeof dim === "number" ? [dim] : dim.split(/\+(?![^(]*\))/));
 
 /** `a / b` where it is exact, else null: the size that stands for -1 in a reshape. */
 export function divide(a: Dim, b: Dim): Dim | null {
@@ -55,6 +64,12 @@ export function divide(a: Dim, b: Dim): Dim | null {
   return normal(over.scale / under.scale, names);
 }
 
+/** The size `a?` is `a` or 1, whichever the caller feeds: one row shared by all, or a row each. */
+const joined = (x: Dim, y: Dim): Dim | null => {
+  if (x === y || y === 1 || y === `${x}?`) return x;
+  return x === 1 || x === `${y}?` ? y : null;
+};
+
 /** NumPy broadcasting of two shapes; null where they do not fit. */
 export function broadcast(a: Shape, b: Shape): Shape | null {
   const rank = Math.max(a.length, b.length);
@@ -62,8 +77,9 @@ export function broadcast(a: Shape, b: Shape): Shape | null {
   for (let axis = 0; axis < rank; axis++) {
     const x = a[axis - rank + a.length] ?? 1;
     const y = b[axis - rank + b.length] ?? 1;
-    if (x !== y && x !== 1 && y !== 1) return null;
-    out.push(x === 1 ? y : x);
+    const dim = joined(x, y);
+    if (dim === null) return null;
+    out.push(dim);
   }
   return out;
 }

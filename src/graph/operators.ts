@@ -21,6 +21,7 @@ export interface Attributes {
   Gemm: { transB: 0 | 1 };
   Gather: { axis: number };
   Concat: { axis: number };
+  /** Symbolic sizes come at run time as a second input, int64 [parts]. */
   Split: { axis: number; sizes: readonly Dim[] };
   Transpose: { perm: readonly number[] };
   /** The target is the attribute here; the encoder writes it as the shape tensor that ONNX wants. */
@@ -184,12 +185,14 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
   },
   Split: {
     domain: "",
-    arity: [1, 1],
+    arity: [1, 2],
     infer: (inputs, { axis, sizes }) => {
       const x = at(inputs, 0);
       const where = axisOf(axis, x.shape.length);
       const total = sizes.reduce<Dim>(add, 0);
       needs(total === x.shape[where], () => `parts ${sizes.join(", ")} do not add up to ${x.shape[where]}`);
+      const known = sizes.every(size => typeof size === "number");
+      needs(known || inputs[1]?.type === "int64", () => "symbolic parts need their sizes as an int64 input");
       return sizes.map(size => ({ type: x.type, shape: x.shape.with(where, size) }));
     },
   },

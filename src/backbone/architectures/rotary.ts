@@ -1,0 +1,37 @@
+import type { GraphBuilder } from "../../graph/builder.ts";
+import type { Constant } from "../../graph/graph.ts";
+import type { BackboneConfig } from "../source.ts";
+
+/**
+ * Cosines and sines of every position, float32 [maxPositions, headDim/2] (Su et al. 2021), with Llama 3's scaling of the
+ * low frequencies or linear position interpolation where the config asks for it. Computed in double precision.
+ */
+export function rotaryTables(g: GraphBuilder, config: BackboneConfig): { cos: Constant; sin: Constant } {
+  const frequencies = rotaryFrequencies(config);
+  const shape = [config.maxPositions, frequencies.length];
+  const table = (f: (angle: number) => number) => {
+    const data = new Float32Array(config.maxPositions * frequencies.length);
+    for (let position = 0, at = 0; position < config.maxPositions; position++) {
+      for (const frequency of frequencies) data[at++] = f(position * frequency);
+    }
+    return data;
+  };
+  return {
+    cos: g.constant("rotary_cos", "float32", shape, table(Math.cos)),
+    sin: g.constant("rotary_sin", "float32", shape, table(Math.sin)),
+  };
+}
+
+function rotaryFrequencies({ headDim, ropeTheta, ropeScaling }: BackboneConfig): number[] {
+  const plain = Array.from({ length: headDim / 2 }, (_, i) => ropeTheta ** ((-2 * i) / headDim));
+  if (ropeScaling === null) return plain;
+  if (ropeScaling.type === "linear") return plain.map(frequency => frequency / ropeScaling.factor);
+  const { factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalMaxPositions } = ropeScaling;
+  return plain.map(frequency => {
+    const turns = (originalMaxPositions * frequency) / (2 * Math.PI);
+    if (turns > high) return frequency;
+    if (turns < low) return frequency / factor;
+    const blend = (turns - low) / (high - low);
+    return (1 - blend) * (frequency / factor) + blend * frequency;
+  });
+}
