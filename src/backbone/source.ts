@@ -35,7 +35,7 @@ export interface BackboneConfig {
   ropeScaling: RopeScaling;
   /** The output projection is the token embedding; `lm_head.weight` is then absent. */
   tiedEmbedding: boolean;
-  /** Q, K and V (and, except for Qwen 2, the output projection) have biases. */
+  /** All four attention projections have biases. False for Qwen 2, whose Q, K and V always have them. */
   attentionBias: boolean;
   mlpBias: boolean;
 }
