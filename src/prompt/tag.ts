@@ -1,11 +1,13 @@
 import { ForewordError } from "../errors.ts";
 import type { Field, Soft } from "./template.ts";
 
-const softLimit = 4096;
+/** Virtual tokens of one slot, at most. */
+export const softLimit = 4096;
 
 /** Letters and digits of any script, `_` and `-`. */
 const fieldTag = /\{\{\s*([\p{L}_][\p{L}\p{M}\p{N}_-]*)\s*\}\}/uy;
-const softTag = /\{\{\s*soft\s*\(\s*(?:(\d+)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\)\s*\}\}/suy;
+const softTag =
+  /\{\{\s*soft\s*\(\s*(?:(\d+)|"([^"\\]*(?:\\.[^"\\]*)*)"|'([^'\\]*(?:\\.[^'\\]*)*)')\s*\)\s*\}\}/suy;
 const escapes: Record<string, string> = { n: "\n", t: "\t", r: "\r", "\\": "\\", '"': '"', "'": "'" };
 
 /** The field or soft slot whose braces open at `open`, and the index after its closing braces. */
@@ -32,12 +34,13 @@ function softSlot(source: string, open: number, [, digits, double, single]: RegE
     }
     return { kind: "soft", length, start: null };
   }
-  const start = unescape(source, open, double ?? single ?? "");
+  const start = decodeEscapes(source, open, double ?? single ?? "");
   if (start === "") throw bad(source, open, "has an empty start text");
+  if (/\p{Surrogate}/u.test(start)) throw bad(source, open, "has half of a surrogate pair in its start text");
   return { kind: "soft", length: null, start };
 }
 
-function unescape(source: string, open: number, text: string): string {
+function decodeEscapes(source: string, open: number, text: string): string {
   return text.replace(/\\(u[0-9a-fA-F]{4}|.)/gsu, (whole, code: string) => {
     if (code.length === 5) return String.fromCharCode(Number.parseInt(code.slice(1), 16));
     const plain = escapes[code];

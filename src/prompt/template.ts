@@ -3,7 +3,7 @@
  * `{{ soft("start text") }}`, filled by the prompt's trained embeddings. Single braces are plain text.
  */
 import { ForewordError } from "../errors.ts";
-import { scanTag } from "./tag.ts";
+import { scanTag, softLimit } from "./tag.ts";
 
 export interface Literal {
   kind: "literal";
@@ -34,7 +34,7 @@ export interface CompiledTemplate {
   fields: readonly string[];
 }
 
-export const templateLimits = { bytes: 1 << 20, softLength: 4096 } as const;
+export const templateLimits = { bytes: 1 << 20, softLength: softLimit } as const;
 
 /** Throws `bad_template`, which names the place (line and column, counted in characters from 1) and the remedy. */
 export function compileTemplate(source: string): CompiledTemplate {

@@ -1,0 +1,197 @@
+/**
+ * The own prompt file (contract, section 3): safetensors with `soft` `[P, hidden]` (slots in template order) and
+ * `prefix.key`, `prefix.value` `[layers, kv_heads, P, head_dim]`, F32 or F16; the metadata say what it is.
+ */
+import { createHash } from "node:crypto";
+import type { PromptKind } from "../contract/prompt.ts";
+import { ForewordError } from "../errors.ts";
+import {
+  parseSafetensors,
+  type SafetensorsBuffer,
+  type TensorToWrite,
+  writeSafetensors,
+} from "../tensor/safetensors.ts";
+import { promptKind } from "./pieces.ts";
+import { type CompiledTemplate, compileTemplate } from "./template.ts";
+
+export const promptFormat = "foreword-prompt/1";
+
+export interface SoftParameters {
+  /** `[P, hidden]` */
+  dims: readonly [number, number];
+  data: Float32Array;
+}
+
+export interface PrefixParameters {
+  /** `[layers, kv_heads, P, head_dim]`, of `key` and of `value`. */
+  dims: readonly [number, number, number, number];
+  /** After rotary, in the backbone's own basis. */
+  key: Float32Array;
+  value: Float32Array;
+}
+
+export interface PromptFile {
+  kind: PromptKind;
+  template: string;
+  /** The backbone's fingerprint. */
+  backbone: string;
+  /** How it was made; any JSON value. */
+  recipe: unknown;
+  soft?: SoftParameters;
+  prefix?: PrefixParameters;
+}
+
+/** Tensor names, with their dimensions for messages. */
+const layouts = {
+  soft: "[P, hidden]",
+  "prefix.key": "[layers, kv_heads, P, head_dim]",
+  "prefix.value": "[layers, kv_heads, P, head_dim]",
+} as const;
+type TensorName = keyof typeof layouts;
+
+/**
+ * Throws `bad_tensor` (not such a file, a shape, a value that is not finite, rows that do not match the template's
+ * slots) and `bad_template`. Whether it fits a backbone is for the caller to say.
+ */
+export function readPromptFile(bytes: Uint8Array): PromptFile {
+  const file = parseSafetensors(bytes, "bad_tensor");
+  const { template, backbone, recipe } = readMetadata(file.metadata);
+  const compiled = compileTemplate(template);
+  for (const name of file.tensors.keys()) {
+    if (!Object.hasOwn(layouts, name)) {
+      throw bad(
+        `The file has a tensor ${JSON.stringify(name)}; ${Object.keys(layouts).join(", ")} are known. Leave it out.`,
+      );
+    }
+  }
+  const soft = readSoft(file);
+  const prefix = readPrefix(file);
+  checkSlots(compiled, soft?.dims[0] ?? 0);
+  const kind = promptKind({ softLengths: soft ? [soft.dims[0]] : [], prefix: prefix?.dims[2] ?? 0 });
+  if (file.metadata.kind !== kind) {
+    throw bad(
+      `The metadata's kind is ${JSON.stringify(file.metadata.kind)}, the tensors make it ${kind}. Correct "kind".`,
+    );
+  }
+  return { kind, template, backbone, recipe, ...(soft && { soft }), ...(prefix && { prefix }) };
+}
+
+/** The bytes of the file; what `readPromptFile` refuses is refused here too. */
+export function writePromptFile(file: PromptFile, dtype: "F32" | "F16" = "F32"): Uint8Array {
+  const tensors: TensorToWrite[] = [];
+  if (file.soft) tensors.push({ name: "soft", dims: file.soft.dims, data: file.soft.data, dtype });
+  if (file.prefix) {
+    const { dims, key, value } = file.prefix;
+    tensors.push(
+      { name: "prefix.key", dims, data: key, dtype },
+      { name: "prefix.value", dims, data: value, dtype },
+    );
+  }
+  const bytes = writeSafetensors(tensors, {
+    format: promptFormat,
+    kind: file.kind,
+    template: file.template,
+    backbone: file.backbone,
+    recipe: JSON.stringify(file.recipe ?? null),
+  });
+  readPromptFile(bytes);
+  return bytes;
+}
+
+/** SHA-256, in hexadecimal, over kind, template and parameters (the file's bytes): equal prompts share a KV prefix. */
+export function promptDigest(kind: PromptKind, template: string, parameters: Uint8Array | null): string {
+  const hash = createHash("sha256").update(JSON.stringify([kind, template]));
+  return (parameters ? hash.update(parameters) : hash).digest("hex");
+}
+
+function readMetadata(
+  metadata: SafetensorsBuffer["metadata"],
+): Pick<PromptFile, "template" | "backbone" | "recipe"> {
+  if (metadata.format !== promptFormat) {
+    throw bad(
+      `The metadata's format is ${JSON.stringify(metadata.format ?? null)}; a prompt file has "${promptFormat}". ` +
+        "PEFT files are uploaded as multipart, with adapter_config.json.",
+    );
+  }
+  const { template, backbone, recipe = "null" } = metadata;
+  if (template === undefined) throw bad('The metadata lack "template", the text with fields and slots.');
+  if (!backbone)
+    throw bad('The metadata lack "backbone", the fingerprint of the backbone it was trained on.');
+  try {
+    return { template, backbone, recipe: JSON.parse(recipe) };
+  } catch {
+    throw bad('The metadata\'s "recipe" is not JSON.');
+  }
+}
+
+function readSoft(file: SafetensorsBuffer): SoftParameters | undefined {
+  if (!file.tensors.has("soft")) return undefined;
+  const { dims, data } = readTensor(file, "soft");
+  return { dims: dims as [number, number], data };
+}
+
+function readPrefix(file: SafetensorsBuffer): PrefixParameters | undefined {
+  if (!file.tensors.has("prefix.key") && !file.tensors.has("prefix.value")) return undefined;
+  const key = readTensor(file, "prefix.key");
+  const value = readTensor(file, "prefix.value");
+  if (key.dims.join() !== value.dims.join()) {
+    throw bad(
+      `prefix.key has shape [${key.dims.join(", ")}], prefix.value [${value.dims.join(", ")}]; they must be the same.`,
+    );
+  }
+  return { dims: key.dims as [number, number, number, number], key: key.data, value: value.data };
+}
+
+function readTensor(
+  file: SafetensorsBuffer,
+  name: TensorName,
+): { dims: readonly number[]; data: Float32Array } {
+  const info = file.tensors.get(name);
+  if (!info) throw bad(`The file lacks tensor "${name}" ${layouts[name]}; a prefix has keys and values.`);
+  const { dims, dtype } = info;
+  if (dims.length !== layouts[name].split(",").length || dims.includes(0)) {
+    throw bad(
+      `Tensor "${name}" has shape [${dims.join(", ")}]; it must be ${layouts[name]}, each at least 1.`,
+    );
+  }
+  if (dtype !== "F32" && dtype !== "F16") throw bad(`Tensor "${name}" is ${dtype}; store it as F32 or F16.`);
+  const data = file.read(name);
+  const at = data.findIndex(value => !Number.isFinite(value));
+  if (at >= 0) {
+    const index = indexIn(dims, at);
+    throw bad(`Tensor "${name}" has ${data[at]} at [${index.join(", ")}]; every value must be finite.`, {
+      tensor: name,
+      index,
+    });
+  }
+  return { dims, data };
+}
+
+function indexIn(dims: readonly number[], flat: number): number[] {
+  let rest = flat;
+  return dims
+    .toReversed()
+    .map(size => {
+      const index = rest % size;
+      rest = Math.floor(rest / size);
+      return index;
+    })
+    .reverse();
+}
+
+/** A slot with a start text has at least one row; how many, its tokenizer knows. */
+function checkSlots(template: CompiledTemplate, rows: number): void {
+  const slots = template.pieces.filter(piece => piece.kind === "soft");
+  const open = slots.some(slot => slot.length === null);
+  const least = slots.reduce((sum, slot) => sum + (slot.length ?? 1), 0);
+  if (open ? rows >= least : rows === least) return;
+  throw bad(
+    `The template's soft slots have ${open ? `${least} positions or more` : `${least} positions`}, ` +
+      `tensor "soft" has ${rows} rows. They must agree: a row a position.`,
+    { tensor: "soft", rows, positions: least },
+  );
+}
+
+function bad(detail: string, fields: Record<string, unknown> = {}): ForewordError {
+  return new ForewordError("bad_tensor", detail, fields);
+}

@@ -1,0 +1,107 @@
+/**
+ * From a template to positions (contract, section 1): literals and fields are tokenised separately, in order. What
+ * stands before the first field is the same for every request and becomes the KV prefix; the rest is the row.
+ */
+import { layoutChat } from "./chat.ts";
+import type { TextCodec } from "./codec.ts";
+import { chatField, type FieldValue, type FieldValues, fillFields } from "./fields.ts";
+import type { CompiledTemplate, Field, Soft, TemplatePiece } from "./template.ts";
+
+/** Token ids; `field` names the field whose text they are: only those may be cut when an input is too long. */
+export interface TokenSegment {
+  ids: number[];
+  field?: string;
+}
+
+/** Rows `from` … `from + length - 1` of the prompt's `soft` matrix. */
+export interface SoftSegment {
+  soft: { from: number; length: number };
+}
+
+export type Segment = TokenSegment | SoftSegment;
+
+/** Positions of every soft slot, in the template's order; a slot with a start text has as many as that text has tokens. */
+export function softLengths(template: CompiledTemplate, codec: TextCodec): number[] {
+  return template.pieces
+    .filter(piece => piece.kind === "soft")
+    .map(slot => slot.length ?? codec.encodeWithSpecials(slot.start!).length);
+}
+
+/**
+ * The segments before the first field, BOS first where the tokenizer adds one. `lengths` are those of `softLengths`,
+ * or what the prompt's parameters have.
+ */
+export function layoutPrefix(
+  template: CompiledTemplate,
+  codec: TextCodec,
+  lengths: readonly number[] = softLengths(template, codec),
+): Segment[] {
+  const bos: Segment[] = codec.bosId === null ? [] : [{ ids: [codec.bosId] }];
+  const slots = slotSegments(template, lengths);
+  const before = template.pieces.slice(0, firstField(template));
+  return [...bos, ...before.map(piece => fixedSegment(piece as Exclude<TemplatePiece, Field>, codec, slots))];
+}
+
+/** The segments from the first field on. Throws what `fillFields` throws. */
+export function layoutRow(
+  template: CompiledTemplate,
+  codec: TextCodec,
+  input: string | FieldValues,
+  lengths: readonly number[] = softLengths(template, codec),
+): Segment[] {
+  const values = fillFields(template, input);
+  const slots = slotSegments(template, lengths);
+  return template.pieces
+    .slice(firstField(template))
+    .flatMap(piece =>
+      piece.kind === "field"
+        ? fieldSegments(piece, values.get(piece.name)!, codec)
+        : [fixedSegment(piece, codec, slots)],
+    );
+}
+
+/** How many positions the segments take. */
+export function positions(segments: readonly Segment[]): number {
+  return segments.reduce(
+    (sum, segment) => sum + ("ids" in segment ? segment.ids.length : segment.soft.length),
+    0,
+  );
+}
+
+function firstField(template: CompiledTemplate): number {
+  return template.pieces.findIndex(piece => piece.kind === "field");
+}
+
+function slotSegments(template: CompiledTemplate, lengths: readonly number[]): Map<Soft, SoftSegment> {
+  const slots = template.pieces.filter(piece => piece.kind === "soft");
+  if (slots.length !== lengths.length) {
+    throw new RangeError(
+      `the template has ${slots.length} soft slots, and ${lengths.length} lengths were given`,
+    );
+  }
+  let from = 0;
+  return new Map(
+    slots.map((slot, index) => {
+      const segment = { soft: { from, length: lengths[index]! } };
+      from += segment.soft.length;
+      return [slot, segment];
+    }),
+  );
+}
+
+function fixedSegment(
+  piece: Exclude<TemplatePiece, Field>,
+  codec: TextCodec,
+  slots: ReadonlyMap<Soft, SoftSegment>,
+): Segment {
+  return piece.kind === "soft" ? slots.get(piece)! : { ids: codec.encodeWithSpecials(piece.text) };
+}
+
+function fieldSegments({ name, lead }: Field, value: FieldValue, codec: TextCodec): TokenSegment[] {
+  if (typeof value === "string") return [{ ids: codec.encode(lead + value), field: name }];
+  const space: TokenSegment[] = lead === "" ? [] : [{ ids: codec.encode(lead) }];
+  const runs = layoutChat(codec, value).map(
+    ({ ids, fromCaller }): TokenSegment => (fromCaller ? { ids, field: chatField } : { ids }),
+  );
+  return [...space, ...runs];
+}
