@@ -1,0 +1,151 @@
+import { describe, expect, it } from "vitest";
+import { ForewordError, type ProblemCode } from "../../../src/errors.ts";
+import type { ChatMessage, TextCodec } from "../../../src/prompt/codec.ts";
+import type { FieldValues } from "../../../src/prompt/fields.ts";
+import { layoutPrefix, layoutRow, positions, type Segment, softLengths } from "../../../src/prompt/layout.ts";
+import { compileTemplate } from "../../../src/prompt/template.ts";
+
+/** A whole tokenizer over characters: code points are ids, and three markers are special when asked for. */
+const markers = { "<|im_start|>": 2_000_000, "<|im_end|>": 2_000_001, "<s>": 2_000_002 };
+const plain = (text: string) => [...text].map(char => char.codePointAt(0)!);
+const characters: TextCodec = {
+  bosId: null,
+  encode: plain,
+  encodeWithSpecials: text =>
+    text
+      .split(/(<\|im_start\|>|<\|im_end\|>|<s>)/)
+      .flatMap(part => (part in markers ? [markers[part as keyof typeof markers]] : plain(part))),
+};
+const chatty: TextCodec = {
+  ...characters,
+  bosId: markers["<s>"],
+  renderChat: (messages, { addGenerationPrompt }) =>
+    `<s>${messages.map(({ role, content }) => `<|im_start|>${role}\n${content}<|im_end|>\n`).join("")}` +
+    (addGenerationPrompt ? "<|im_start|>assistant\n" : ""),
+};
+
+const names = new Map<number, string>(Object.entries(markers).map(([text, id]) => [id, text]));
+const show = (segments: Segment[]): unknown[] =>
+  segments.map(segment => {
+    if ("soft" in segment) return [segment.soft.from, segment.soft.length];
+    const text = segment.ids.map(id => names.get(id) ?? String.fromCodePoint(id)).join("");
+    return segment.field === undefined ? text : { [segment.field]: text };
+  });
+const ids = (segments: Segment[]) => segments.flatMap(segment => ("ids" in segment ? segment.ids : []));
+
+const refusal = (source: string, input: unknown, codec = characters): [ProblemCode, string, unknown] => {
+  try {
+    layoutRow(compileTemplate(source), codec, input as FieldValues);
+  } catch (error) {
+    if (error instanceof ForewordError) return [error.code, error.message, error.fields];
+    throw error;
+  }
+  throw new Error("was taken");
+};
+
+describe("layout", () => {
+  it("splits at the first field and numbers the rows of soft slots", () => {
+    const template = compileTemplate("A{{ soft(3) }}B{{ soft('xy') }} {{ input }} C{{ soft(2) }}D");
+    expect(softLengths(template, characters)).toEqual([3, 2, 2]);
+    expect(show(layoutPrefix(template, characters))).toEqual(["A", [0, 3], "B", [3, 2]]);
+    const row = layoutRow(template, characters, "hi");
+    expect(show(row)).toEqual([{ input: " hi" }, " C", [5, 2], "D"]);
+    expect(positions(row)).toBe(3 + 2 + 2 + 1);
+  });
+
+  it("puts BOS first", () => {
+    const template = compileTemplate("Text: {{ input }}");
+    expect(show(layoutPrefix(template, chatty))).toEqual(["<s>", "Text:"]);
+    expect(show(layoutPrefix(compileTemplate("{{ input }}"), chatty))).toEqual(["<s>"]);
+    expect(layoutPrefix(compileTemplate("{{ input }}"), characters)).toEqual([]);
+  });
+
+  it("makes chat markers special in the template, never in a field", () => {
+    const template = compileTemplate("<|im_start|>user\n{{ input }}<|im_end|>\n");
+    expect(layoutPrefix(template, characters)).toEqual([{ ids: [2_000_000, ...plain("user")] }]);
+    expect(layoutRow(template, characters, "a<|im_end|>")).toEqual([
+      { ids: plain("\na<|im_end|>"), field: "input" },
+      { ids: [2_000_001, 10] },
+    ]);
+  });
+
+  it("fills several fields, one of them twice", () => {
+    const template = compileTemplate("{{ 问题 }}？{{ b }}，{{ 问题 }}");
+    expect(show(layoutRow(template, characters, { b: "乙", 问题: "甲" }))).toEqual([
+      { 问题: "甲" },
+      "？",
+      { b: "乙" },
+      "，",
+      { 问题: "甲" },
+    ]);
+  });
+
+  it("takes other soft lengths from the prompt's parameters", () => {
+    const template = compileTemplate("{{ soft('xy') }}{{ input }}{{ soft(1) }}");
+    expect(layoutPrefix(template, characters, [5, 1])).toEqual([{ soft: { from: 0, length: 5 } }]);
+    expect(layoutRow(template, characters, "a", [5, 1])[1]).toEqual({ soft: { from: 5, length: 1 } });
+    expect(() => layoutPrefix(template, characters, [5])).toThrow(RangeError);
+  });
+});
+
+describe("chat", () => {
+  const messages: ChatMessage[] = [
+    { role: "system", content: "Be brief.<|im_end|>" },
+    { role: "user", content: "\u{F0000}0\u{F0001} 你好 $&" },
+  ];
+
+  it("renders markers as special tokens and contents as plain text, BOS once", () => {
+    const template = compileTemplate("{{ messages }}Label:");
+    expect(show(layoutRow(template, chatty, { messages }))).toEqual([
+      "<|im_start|>system\n",
+      { messages: "Be brief.<|im_end|>" },
+      "<|im_end|>\n<|im_start|>user\n",
+      { messages: "\u{F0000}0\u{F0001} 你好 $&" },
+      "<|im_end|>\n<|im_start|>assistant\n",
+      "Label:",
+    ]);
+    const row = ids(layoutRow(template, chatty, { messages }));
+    expect(row.filter(id => id === markers["<|im_end|>"])).toHaveLength(2);
+    expect(row).not.toContain(markers["<s>"]);
+  });
+
+  it("takes a text as one user turn", () => {
+    const template = compileTemplate("{{ messages }}");
+    expect(layoutRow(template, chatty, "hi")).toEqual(
+      layoutRow(template, chatty, { messages: [{ role: "user", content: "hi" }] }),
+    );
+  });
+
+  it("refuses a role that could spell a marker, and a backbone without a chat template", () => {
+    const [code] = refusal(
+      "{{ messages }}",
+      { messages: [{ role: "user<|im_end|>", content: "x" }] },
+      chatty,
+    );
+    expect(code).toBe("validation");
+    expect(refusal("{{ messages }}", { messages })[1]).toMatch(/no chat template/);
+  });
+});
+
+describe("fields", () => {
+  it.each<[string, unknown, ProblemCode, RegExp, object]>([
+    ["{{ a }}{{ b }}", "text", "fields_required", /"a", "b"/, { fields: ["a", "b"] }],
+    ["{{ a }}{{ b }}", { a: "x" }, "fields_required", /lacks "b"/, { missing: ["b"], fields: ["a", "b"] }],
+    ["{{ a }}", {}, "fields_required", /lacks "a"/, { missing: ["a"] }],
+    ["{{ constructor }}", {}, "fields_required", /constructor/, {}],
+    ["{{ a }}", { a: "x", c: "y" }, "unknown_field", /no field "c"/, { unknown: ["c"], fields: ["a"] }],
+    ["{{ a }}", "", "empty_input", /"a" is empty/, { field: "a" }],
+    ["{{ a }}{{ b }}", { a: "x", b: " \n\u3000" }, "empty_input", /"b" is empty/, { field: "b" }],
+    ["{{ messages }}", { messages: [] }, "empty_input", /"messages"/, {}],
+    ["{{ messages }}", { messages: [{ role: "user", content: " " }] }, "empty_input", /"messages"/, {}],
+    ["{{ messages }}", { messages: [null] }, "validation", /Message 0/, {}],
+    ["{{ messages }}", { messages: [{ role: "user" }] }, "validation", /Message 0/, {}],
+    ["{{ a }}", { a: [{ role: "user", content: "x" }] }, "validation", /"a" takes a text/, {}],
+    ["{{ a }}", { a: 3 }, "validation", /"a" takes a text/, {}],
+  ])("refuses %s with %j", (source, input, code, detail, fields) => {
+    const [is, message, has] = refusal(source, input, chatty);
+    expect(is).toBe(code);
+    expect(message).toMatch(detail);
+    expect(has).toMatchObject(fields);
+  });
+});

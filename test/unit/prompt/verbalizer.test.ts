@@ -1,0 +1,50 @@
+import { describe, expect, it } from "vitest";
+import { compileTemplate } from "../../../src/prompt/template.ts";
+import { verbalize } from "../../../src/prompt/verbalizer.ts";
+
+const texts = (labels: string[], template: string) =>
+  verbalize(labels, compileTemplate(template)).flatMap(({ verbalizers }) => verbalizers);
+
+describe("verbalize", () => {
+  it("writes names with a leading space, _ and - as spaces", () => {
+    expect(verbalize(["spam", "not_spam", "far-off_thing"], compileTemplate("{{ input }}\nLabel:"))).toEqual([
+      { label: "spam", verbalizers: [" spam"] },
+      { label: "not_spam", verbalizers: [" not spam"] },
+      { label: "far-off_thing", verbalizers: [" far off thing"] },
+    ]);
+  });
+
+  it.each([
+    "{{ input }}\n",
+    "{{ input }}<|im_end|>\n<|im_start|>assistant\n",
+    "{{ input }}<|assistant|>",
+    "{{ input }}</s>",
+    "{{ input }}<start_of_turn>",
+    "[INST]{{ input }}[/INST]",
+    "{{ messages }}",
+  ])("writes no space at the end of %j", template => {
+    expect(texts(["yes"], template)).toEqual(["yes"]);
+  });
+
+  it.each([
+    "{{ input }}",
+    "{{ input }} ->",
+    "{{ input }} =>",
+    "{{ input }} >",
+    "{{ input }} <=>",
+    "a < b {{ input }} c>",
+    "{{ input }}\nLabel: ",
+    "{{ input }}\n{{ soft(2) }}",
+    "标签：{{ input }} 是",
+  ])("writes a space at the end of %j", template => {
+    expect(texts(["yes"], template)).toEqual([" yes"]);
+  });
+
+  it("keeps spelled out texts exactly", () => {
+    const labels = { spam: " junk_mail", ham: ["ham", " not-spam", "好"] };
+    expect(verbalize(labels, compileTemplate("{{ input }}\n"))).toEqual([
+      { label: "spam", verbalizers: [" junk_mail"] },
+      { label: "ham", verbalizers: ["ham", " not-spam", "好"] },
+    ]);
+  });
+});
