@@ -1,0 +1,106 @@
+/** What the next token may be. */
+import xgrammar from "@mlc-ai/web-xgrammar";
+import { ForewordError } from "../errors.ts";
+
+export interface Constraint {
+  /** Sets the logits of tokens that may not follow to -Infinity. */
+  mask(logits: Float32Array): void;
+  /** Takes note of the token that was chosen. */
+  accept(token: number): void;
+  dispose(): void;
+}
+
+/** One of several texts, then EOS. */
+export function choiceConstraint(sequences: readonly (readonly number[])[], eos: number): Constraint {
+  let open = sequences.map(sequence => [...sequence, eos]);
+  let depth = 0;
+  return {
+    mask(logits) {
+      const allowed = new Map(open.map(sequence => [sequence[depth]!, logits[sequence[depth]!]!]));
+      logits.fill(-Infinity);
+      for (const [token, logit] of allowed) logits[token] = logit;
+    },
+    accept(token) {
+      open = open.filter(sequence => sequence[depth] === token);
+      depth++;
+    },
+    dispose() {},
+  };
+}
+
+/** Grammars over one backbone's vocabulary, by XGrammar (Dong et al. 2024). */
+export class Grammars {
+  readonly #vocabulary: string[];
+  readonly #stops: number[];
+  #compiler: Promise<Compiler> | null = null;
+
+  constructor(vocabulary: string[], stops: readonly number[]) {
+    this.#vocabulary = vocabulary;
+    this.#stops = [...stops];
+  }
+
+  /** JSON that satisfies the schema. Throws `validation` where the schema cannot be compiled. */
+  async json(schema: object): Promise<Constraint> {
+    this.#compiler ??= this.#start();
+    const compiler = await this.#compiler;
+    let matcher: Matcher;
+    try {
+      const compiled = await compiler.compileJSONSchema(JSON.stringify(schema));
+      matcher = await xgrammar.GrammarMatcher.createGrammarMatcher(compiled);
+      compiled.dispose();
+    } catch (error) {
+      const detail = `json_schema cannot be compiled: ${(error as Error).message ?? error}. Simplify the schema.`;
+      throw new ForewordError("validation", detail, { field: "json_schema" });
+    }
+    const constraint = new JsonConstraint(matcher, this.#vocabulary.length);
+    await constraint.refresh();
+    return constraint;
+  }
+
+  async #start(): Promise<Compiler> {
+    const info = await xgrammar.TokenizerInfo.createTokenizerInfo(
+      this.#vocabulary,
+      "byte_level",
+      false,
+      this.#vocabulary.length,
+      this.#stops,
+    );
+    return xgrammar.GrammarCompiler.createGrammarCompiler(info);
+  }
+}
+
+type Compiler = Awaited<ReturnType<typeof xgrammar.GrammarCompiler.createGrammarCompiler>>;
+type Matcher = Awaited<ReturnType<typeof xgrammar.GrammarMatcher.createGrammarMatcher>>;
+
+class JsonConstraint implements Constraint {
+  readonly #matcher: Matcher;
+  readonly #width: number;
+  /** Null while XGrammar works it out, which it does within microtasks: long before the next step's logits are there. */
+  #bitmask: Int32Array | null = null;
+
+  constructor(matcher: Matcher, width: number) {
+    this.#matcher = matcher;
+    this.#width = width;
+  }
+
+  async refresh(): Promise<void> {
+    this.#bitmask = null;
+    this.#bitmask = await this.#matcher.getNextTokenBitmask();
+  }
+
+  mask(logits: Float32Array): void {
+    if (!this.#bitmask) throw new Error("the grammar's bitmask is not there yet");
+    for (let token = 0; token < this.#width; token++) {
+      if (((this.#bitmask[token >>> 5]! >>> (token & 31)) & 1) === 0) logits[token] = -Infinity;
+    }
+  }
+
+  accept(token: number): void {
+    this.#matcher.acceptToken(token);
+    if (!this.#matcher.isTerminated()) void this.refresh();
+  }
+
+  dispose(): void {
+    this.#matcher.dispose();
+  }
+}

@@ -1,0 +1,259 @@
+/** The engine's inside, in its worker: requests become programs, prompts become KV prefixes, the scheduler runs both. */
+import type { BackboneConfig } from "../backbone/source.ts";
+import type { Tokenizer } from "../backbone/tokenizer.ts";
+import { ForewordError } from "../errors.ts";
+import { promptDigest } from "../prompt/file.ts";
+import { type Segment as LaidOut, layoutRow, positions } from "../prompt/layout.ts";
+import { promptKind } from "../prompt/pieces.ts";
+import { buildTrie } from "../prompt/trie.ts";
+import type { Session } from "../runtime/runtime.ts";
+import { Batch } from "./batch.ts";
+import { classify } from "./classify.ts";
+import { choiceConstraint, Grammars } from "./constraint.ts";
+import type {
+  AnswerTo,
+  ClassifyAnswer,
+  ClassifyRequest,
+  EngineRequest,
+  EngineStatistics,
+  GenerateAnswer,
+  GenerateRequest,
+  LabelVerbalizers,
+  PromptContent,
+  PromptInspection,
+  PromptSource,
+} from "./engine.ts";
+import { fitRow } from "./fit.ts";
+import { generate } from "./generate.ts";
+import { emptyBlock } from "./kv.ts";
+import { compilePrefix, prefixLength, preparePrompt, type ReadyPrefix, toSegments } from "./prefix.ts";
+import { PrefixCache } from "./prefix-cache.ts";
+import { randomFrom } from "./sampler.ts";
+import { Scheduler, type SchedulerLimits } from "./scheduler.ts";
+
+export interface CoreOptions {
+  session: Session;
+  config: BackboneConfig;
+  tokenizer: Tokenizer;
+  fingerprint: string;
+  prompts: PromptSource;
+  limits: SchedulerLimits;
+  cacheBytes: number;
+}
+
+export interface CoreInferOptions {
+  deadline: number;
+  cancelled: () => boolean;
+  onToken: (token: { index: number; text: string; logprob?: number }) => void;
+}
+
+interface Prepared {
+  prefix: ReadyPrefix;
+  hit: boolean;
+  row: LaidOut[];
+  inputTokens: number;
+}
+
+export class Core {
+  readonly #options: CoreOptions;
+  readonly #scheduler: Scheduler;
+  readonly #prefixes: PrefixCache<ReadyPrefix>;
+  readonly #grammars: Grammars;
+
+  constructor(options: CoreOptions) {
+    this.#options = options;
+    this.#scheduler = new Scheduler(
+      new Batch(options.session, options.config),
+      options.config,
+      options.limits,
+    );
+    this.#prefixes = new PrefixCache(options.cacheBytes);
+    this.#grammars = new Grammars(options.tokenizer.vocabulary(), options.tokenizer.eosIds);
+  }
+
+  inspect(content: PromptContent): PromptInspection {
+    const prompt = this.#prepare(content);
+    const length = prefixLength(prompt);
+    const limit = this.#options.config.maxPositions - 2;
+    if (length > limit) {
+      const detail = `The prompt alone has ${length} tokens; the backbone's context leaves ${limit} for it, one input and one answer token. Shorten it by ${length - limit}.`;
+      throw new ForewordError("input_too_long", detail, { tokens: length, limit, over: length - limit });
+    }
+    const kind = promptKind({ softLengths: prompt.softLengths, prefix: prompt.trained?.length ?? 0 });
+    return {
+      digest: promptDigest(kind, content.template, content.parameters),
+      template: prompt.template,
+      length,
+    };
+  }
+
+  /** Token ids of every verbalizer; building the trie refuses what cannot be told apart. */
+  checkLabels(labels: readonly LabelVerbalizers[]): number[][][] {
+    const sequences = this.#sequences(labels);
+    buildTrie(sequences);
+    return sequences.map(label => label.sequences);
+  }
+
+  async infer<Request extends EngineRequest>(
+    request: Request,
+    options: CoreInferOptions,
+  ): Promise<AnswerTo<Request>> {
+    const acquired = await this.#prefixes.acquire(request.prompt, () => this.#fill(request.prompt, options));
+    try {
+      const { template, softLengths } = acquired.value.prompt;
+      const laidOut = layoutRow(template, this.#options.tokenizer, request.fields, softLengths);
+      const prefix = acquired.value;
+      const room = this.#options.config.maxPositions - prefix.block.length - this.#reserve(request);
+      const row = fitRow(laidOut, room, request.truncate);
+      const prepared = { prefix, hit: acquired.hit, row, inputTokens: prefix.block.length + positions(row) };
+      const answer =
+        request.kind === "classify"
+          ? await this.#classify(request, prepared, options)
+          : await this.#generate(request, prepared, options);
+      return answer as AnswerTo<Request>;
+    } finally {
+      acquired.release();
+    }
+  }
+
+  forget(digest: string): void {
+    this.#prefixes.forget(digest);
+  }
+
+  statistics(): EngineStatistics {
+    const { hits, misses, bytes, size } = this.#prefixes;
+    const { queued, running, counts } = this.#scheduler;
+    return {
+      ...counts,
+      queued,
+      running,
+      prefixHits: hits,
+      prefixMisses: misses,
+      prefixBytes: bytes,
+      prefixEntries: size,
+    };
+  }
+
+  idle(): Promise<void> {
+    return this.#scheduler.idle();
+  }
+
+  async #classify(
+    request: ClassifyRequest,
+    prepared: Prepared,
+    options: CoreInferOptions,
+  ): Promise<ClassifyAnswer> {
+    const { tokenizer } = this.#options;
+    const program = classify({
+      past: [prepared.prefix.block],
+      segments: this.#segments(prepared),
+      trie: buildTrie(this.#sequences(request.labels)),
+      eos: tokenizer.eosIds[0]!,
+      mode: request.scores,
+      targets: this.#targets(request.targets),
+    });
+    const { scores, targets } = await this.#scheduler.submit(program, { decodes: false, ...options });
+    return { kind: "classify", scores, ...(request.targets && { targets }), usage: usage(prepared, 0) };
+  }
+
+  async #generate(
+    request: GenerateRequest,
+    prepared: Prepared,
+    options: CoreInferOptions,
+  ): Promise<GenerateAnswer> {
+    const { tokenizer, config } = this.#options;
+    const stream = tokenizer.stream();
+    const room = config.maxPositions - prepared.inputTokens;
+    const program = generate(
+      {
+        past: [prepared.prefix.block],
+        segments: this.#segments(prepared),
+        targets: this.#targets(request.targets),
+        sampling: request,
+        random: randomFrom(request.seed ?? Math.floor(Math.random() * 2 ** 32)),
+        context: [...prepared.prefix.prompt.segments, ...this.#segments(prepared)].flatMap(segment =>
+          "ids" in segment ? segment.ids : [],
+        ),
+        maxTokens: Math.min(request.maxTokens, room),
+        stop: request.stop,
+        eos: new Set(tokenizer.eosIds),
+        logprobs: request.logprobs,
+        constraint: await this.#constraint(request),
+        decoder: stream,
+        show: token => tokenizer.decode([token], { skipSpecial: false }),
+        onToken: options.onToken,
+      },
+      this.#scheduler,
+    );
+    const { text, finishReason, tokens, logprobs, targets } = await this.#scheduler.submit(program, {
+      decodes: true,
+      ...options,
+    });
+    return {
+      kind: "generate",
+      text,
+      finishReason,
+      ...(request.logprobs !== null && { logprobs }),
+      ...(request.targets && { targets }),
+      usage: usage(prepared, tokens),
+    };
+  }
+
+  async #constraint({ jsonSchema, choices }: GenerateRequest) {
+    const { tokenizer } = this.#options;
+    if (jsonSchema) return this.#grammars.json(jsonSchema);
+    return choices
+      ? choiceConstraint(
+          choices.map(choice => tokenizer.encode(choice)),
+          tokenizer.eosIds[0]!,
+        )
+      : null;
+  }
+
+  async #fill(digest: string, { deadline }: CoreInferOptions): Promise<ReadyPrefix> {
+    const { config, prompts } = this.#options;
+    const prompt = this.#prepare(await prompts.load(digest));
+    // Others may wait for the same prefix: the caller that happened to come first does not cancel it by leaving.
+    return this.#scheduler.submit(compilePrefix(prompt, config, emptyBlock(config)), {
+      decodes: false,
+      deadline: Math.max(deadline, Date.now() + 60_000),
+      cancelled: () => false,
+    });
+  }
+
+  #prepare(content: PromptContent) {
+    const { tokenizer, config, fingerprint } = this.#options;
+    return preparePrompt(content, tokenizer, config, fingerprint);
+  }
+
+  #sequences(labels: readonly LabelVerbalizers[]) {
+    return labels.map(({ label, verbalizers }) => ({
+      label,
+      sequences: verbalizers.map(text => this.#options.tokenizer.encode(text)),
+    }));
+  }
+
+  #segments({ row, prefix }: Prepared) {
+    return toSegments(row, prefix.prompt.soft, this.#options.config.hiddenSize);
+  }
+
+  #targets(texts: readonly string[] = []) {
+    return { texts, ids: texts.map(text => this.#options.tokenizer.encode(text)) };
+  }
+
+  /** Positions that the answer takes. */
+  #reserve(request: EngineRequest): number {
+    const targets = this.#targets(request.targets).ids.map(ids => ids.length);
+    if (request.kind === "generate") return Math.max(1, ...targets);
+    return Math.max(
+      ...this.#sequences(request.labels).flatMap(label => label.sequences.map(sequence => sequence.length)),
+      ...targets,
+    );
+  }
+}
+
+const usage = ({ prefix, hit, inputTokens }: Prepared, outputTokens: number) => ({
+  input_tokens: inputTokens,
+  cached_tokens: hit ? prefix.block.length : 0,
+  output_tokens: outputTokens,
+});

@@ -1,0 +1,75 @@
+import type { KvBlock } from "./kv.ts";
+import type { Program, Result } from "./scheduler.ts";
+import { type PrefillResult, type PrefillWork, type Segment, segmentLength, segmentsLength } from "./work.ts";
+
+/** Tokens of a trunk that one run takes: bounds a step's time, and the memory of its attention scores. */
+export const CHUNK = 512;
+
+/**
+ * Feeds a row of any length: all but its last chunk in runs of their own, whose keys and values the later ones see.
+ * Returns the last run's result, and the past that it saw.
+ */
+export function* feed(
+  past: readonly KvBlock[],
+  segments: readonly Segment[],
+  wanted: Pick<PrefillWork, "branches" | "scored" | "keep"> & {
+    sampled: (trunk: number) => readonly number[];
+  },
+): Generator<PrefillWork[], { result: PrefillResult; past: readonly KvBlock[] }, Result> {
+  const chunks = chunked(segments);
+  let seen = past;
+  for (const chunk of chunks.slice(0, -1)) {
+    const { prefilled } = yield [
+      { past: seen, segments: chunk, branches: [], scored: [], sampled: [], keep: true },
+    ];
+    seen = [...seen, prefilled![0]!.kept!];
+  }
+  const last = chunks.at(-1)!;
+  const { branches, scored, keep, sampled } = wanted;
+  const work: PrefillWork = {
+    past: seen,
+    segments: last,
+    branches,
+    scored,
+    keep,
+    sampled: sampled(segmentsLength(last)),
+  };
+  const { prefilled } = yield [work];
+  return { result: prefilled![0]!, past: seen };
+}
+
+/** The keys and values of all segments, as blocks behind `past`. */
+export function* fill(past: readonly KvBlock[], segments: readonly Segment[]): Program<readonly KvBlock[]> {
+  const { result, past: seen } = yield* feed(past, segments, {
+    branches: [],
+    scored: [],
+    sampled: () => [],
+    keep: true,
+  });
+  return [...seen, result.kept!];
+}
+
+function chunked(segments: readonly Segment[]): Segment[][] {
+  const chunks: Segment[][] = [[]];
+  let room = CHUNK;
+  for (const segment of segments) {
+    const length = segmentLength(segment);
+    for (let from = 0; from < length; ) {
+      if (room === 0) {
+        chunks.push([]);
+        room = CHUNK;
+      }
+      const count = Math.min(room, length - from);
+      chunks.at(-1)!.push(slice(segment, from, count));
+      from += count;
+      room -= count;
+    }
+  }
+  return chunks;
+}
+
+function slice(segment: Segment, from: number, count: number): Segment {
+  if ("ids" in segment) return { ids: segment.ids.slice(from, from + count) };
+  const width = segment.virtual.length / segment.count;
+  return { virtual: segment.virtual.subarray(from * width, (from + count) * width), count };
+}

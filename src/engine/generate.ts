@@ -1,0 +1,104 @@
+import type { FinishReason, TargetScore, TokenLogprob } from "../contract/infer.ts";
+import type { Constraint } from "./constraint.ts";
+import { feed } from "./feed.ts";
+import type { KvBlock } from "./kv.ts";
+import { argmax, largest, logSumExp, penalise, type SamplingOptions, sample } from "./sampler.ts";
+import type { Program, Seats } from "./scheduler.ts";
+import { StopText } from "./stop.ts";
+import { scoreTargets, type Targets, targetBranches, targetTokens } from "./targets.ts";
+import type { Segment } from "./work.ts";
+
+export interface GenerateRow {
+  past: readonly KvBlock[];
+  segments: readonly Segment[];
+  targets: Targets;
+  sampling: SamplingOptions;
+  random: () => number;
+  /** Tokens of prompt and input, for the repetition penalty. */
+  context: readonly number[];
+  maxTokens: number;
+  stop: readonly string[];
+  eos: ReadonlySet<number>;
+  logprobs: number | null;
+  constraint: Constraint | null;
+  /** Turns tokens into text, complete characters only. */
+  decoder: { push(token: number): string; end(): string };
+  show: (token: number) => string;
+  onToken: (token: { index: number; text: string; logprob?: number }) => void;
+}
+
+export interface Generated {
+  text: string;
+  finishReason: FinishReason;
+  tokens: number;
+  logprobs: TokenLogprob[];
+  targets: TargetScore[];
+}
+
+/** Prefill, then one token a step until EOS, a stop text or `maxTokens`. Y ends with EOS, which is not part of the text. */
+export function* generate(row: GenerateRow, seats: Seats): Program<Generated> {
+  const { result, past } = yield* feed(row.past, row.segments, {
+    branches: targetBranches(row.targets),
+    scored: [],
+    sampled: trunk => (row.targets.texts.length > 0 ? targetTokens(row.targets, trunk) : [trunk - 1]),
+    keep: row.maxTokens > 1,
+  });
+  const targets = scoreTargets(row.targets, result.logits);
+  const choose = chooser(row);
+  const text = new StopText(row.stop);
+  const logprobs: TokenLogprob[] = [];
+  let finishReason: FinishReason = "length";
+  let tokens = 0;
+  let logits = result.logits[0]!;
+  let seat = null as ReturnType<Seats["take"]> | null;
+  try {
+    while (true) {
+      const { token, logprob } = choose(logits);
+      tokens++;
+      if (row.eos.has(token)) {
+        finishReason = "stop";
+        break;
+      }
+      if (logprob) logprobs.push(logprob);
+      const shown = text.push(row.decoder.push(token));
+      row.onToken({ index: tokens - 1, text: shown, ...(logprob && { logprob: logprob.logprob }) });
+      if (text.stopped) {
+        finishReason = "stop";
+        break;
+      }
+      if (tokens === row.maxTokens) break;
+      seat ??= seats.take([...past, result.kept!]);
+      const next = yield { kind: "decode", seat, token };
+      logits = next.logits!;
+    }
+  } finally {
+    if (seat) seats.leave(seat);
+    row.constraint?.dispose();
+  }
+  const rest = text.end(row.decoder.end());
+  if (rest !== "") row.onToken({ index: tokens, text: rest });
+  return { text: text.text, finishReason, tokens, logprobs, targets };
+}
+
+/** Constraint, penalty and sampling; log-probabilities are the model's own, before any of them. */
+function chooser({ sampling, random, context, constraint, logprobs, show }: GenerateRow) {
+  const seen = new Set(sampling.repetitionPenalty === 1 ? [] : context);
+  const untouched = sampling.repetitionPenalty === 1 && constraint === null && logprobs === null;
+  return (raw: Float32Array): { token: number; logprob: TokenLogprob | null } => {
+    if (untouched && sampling.temperature === 0) {
+      const token = argmax(raw);
+      if (Number.isNaN(raw[token]!)) logSumExp(raw);
+      return { token, logprob: null };
+    }
+    const total = logSumExp(raw);
+    const logits = raw.slice();
+    if (sampling.repetitionPenalty !== 1) penalise(logits, seen, sampling.repetitionPenalty);
+    constraint?.mask(logits);
+    const token = sample(logits, sampling, random);
+    constraint?.accept(token);
+    seen.add(token);
+    if (logprobs === null) return { token, logprob: null };
+    const of = (id: number) => ({ token: show(id), logprob: raw[id]! - total });
+    return { token, logprob: { ...of(token), top: largest(raw, logprobs).map(of) } };
+  };
+}

@@ -1,0 +1,100 @@
+/**
+ * KV prefixes by key: least recently used first out, bounded by bytes, pinned while a row reads them, filled once
+ * however many requests miss at the same time.
+ */
+export interface Sized {
+  readonly bytes: number;
+}
+
+interface Entry<Value> {
+  readonly value: Promise<Value>;
+  bytes: number;
+  pins: number;
+  /** Forgotten while pinned: goes when the last pin does. */
+  stale: boolean;
+}
+
+export class PrefixCache<Value extends Sized> {
+  readonly limit: number;
+  /** In order of use, the oldest first. */
+  readonly #entries = new Map<string, Entry<Value>>();
+  #bytes = 0;
+  hits = 0;
+  misses = 0;
+
+  constructor(limit: number) {
+    this.limit = limit;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** The value for `key`, made by `fill` where it is absent; pinned until `release` is called. */
+  async acquire(
+    key: string,
+    fill: () => Promise<Value>,
+  ): Promise<{ value: Value; hit: boolean; release: () => void }> {
+    const known = this.#entries.get(key);
+    if (known) this.hits++;
+    else this.misses++;
+    const entry = known ?? this.#insert(key, fill);
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    entry.pins++;
+    let pinned = true;
+    const release = () => {
+      if (!pinned) return;
+      pinned = false;
+      entry.pins--;
+      if (entry.stale && entry.pins === 0) this.#remove(key, entry);
+      this.#evict();
+    };
+    try {
+      return { value: await entry.value, hit: known !== undefined, release };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  forget(key: string): void {
+    const entry = this.#entries.get(key);
+    if (!entry) return;
+    if (entry.pins > 0) entry.stale = true;
+    else this.#remove(key, entry);
+  }
+
+  #insert(key: string, fill: () => Promise<Value>): Entry<Value> {
+    const entry: Entry<Value> = { value: fill(), bytes: 0, pins: 0, stale: false };
+    this.#entries.set(key, entry);
+    entry.value.then(
+      value => {
+        if (this.#entries.get(key) !== entry) return;
+        entry.bytes = value.bytes;
+        this.#bytes += value.bytes;
+        this.#evict();
+      },
+      // A failure is not kept: the next request tries again.
+      () => this.#remove(key, entry),
+    );
+    return entry;
+  }
+
+  #remove(key: string, entry: Entry<Value>): void {
+    if (this.#entries.get(key) !== entry) return;
+    this.#entries.delete(key);
+    this.#bytes -= entry.bytes;
+  }
+
+  #evict(): void {
+    for (const [key, entry] of this.#entries) {
+      if (this.#bytes <= this.limit) return;
+      if (entry.pins === 0 && entry.bytes > 0) this.#remove(key, entry);
+    }
+  }
+}

@@ -1,0 +1,271 @@
+/**
+ * Continuous batching (Yu et al. 2022, Orca): rows of any tasks share every step. A request is a generator that yields
+ * the work it needs next and is resumed with the results; new ones join at the next step, finished or abandoned ones
+ * leave at once.
+ */
+import { ForewordError } from "../errors.ts";
+import type { Batch } from "./batch.ts";
+import { DecodePool, type KvBlock, type KvShape } from "./kv.ts";
+import { type PrefillResult, type PrefillWork, workLength } from "./work.ts";
+
+/** A row's place in the decode pool; the place changes when another row leaves. */
+export interface Seat {
+  row: number;
+}
+
+export type Work =
+  | readonly PrefillWork[]
+  | { readonly kind: "decode"; readonly seat: Seat; readonly token: number };
+export type Result = { prefilled: PrefillResult[]; logits: null } | { prefilled: null; logits: Float32Array };
+export type Program<Answer> = Generator<Work, Answer, Result>;
+
+/** What a program may do besides yielding work. */
+export interface Seats {
+  take(past: readonly KvBlock[]): Seat;
+  leave(seat: Seat): void;
+}
+
+export interface SubmitOptions {
+  /** Whether the program will decode, and so needs a seat. */
+  decodes: boolean;
+  deadline: number;
+  /** Checked at each step. */
+  cancelled: () => boolean;
+}
+
+interface Running {
+  readonly program: Program<unknown>;
+  readonly options: SubmitOptions;
+  readonly resolve: (answer: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  /** Prefills that wait for a run, and the results that are there. */
+  waiting: PrefillWork[];
+  asked: readonly PrefillWork[];
+  results: Map<PrefillWork, PrefillResult>;
+  decode: { seat: Seat; token: number } | null;
+}
+
+export interface SchedulerLimits {
+  /** Tokens of a prefill run. */
+  batchTokens: number;
+  /** Tokens of a prefill run while rows decode: bounds how long they wait. */
+  batchTokensWhileDecoding: number;
+  /** Rows that decode at once. */
+  seats: number;
+  /** Requests that wait. */
+  queue: number;
+}
+
+export class Scheduler implements Seats {
+  readonly #batch: Batch;
+  readonly #pool: DecodePool;
+  readonly #limits: SchedulerLimits;
+  readonly #queue: Running[] = [];
+  readonly #running = new Set<Running>();
+  readonly #seated: Seat[] = [];
+  #stepping: Promise<void> | null = null;
+  readonly counts = { steps: 0, rows: 0, prefillTokens: 0, decodeTokens: 0, stepSeconds: 0 };
+
+  constructor(batch: Batch, shape: KvShape, limits: SchedulerLimits) {
+    this.#batch = batch;
+    this.#pool = new DecodePool(shape);
+    this.#limits = limits;
+  }
+
+  get queued(): number {
+    return this.#queue.length;
+  }
+
+  get running(): number {
+    return this.#running.size;
+  }
+
+  submit<Answer>(program: Program<Answer>, options: SubmitOptions): Promise<Answer> {
+    if (this.#queue.length >= this.#limits.queue) {
+      const detail = `${this.#queue.length} requests wait already, which is the limit (FOREWORD_QUEUE). Try again in a moment.`;
+      return Promise.reject(new ForewordError("queue_full", detail, { limit: this.#limits.queue }));
+    }
+    return new Promise<unknown>((resolve, reject) => {
+      this.#queue.push({
+        program,
+        options,
+        resolve,
+        reject,
+        waiting: [],
+        asked: [],
+        results: new Map(),
+        decode: null,
+      });
+      this.#stepping ??= this.#loop();
+    }) as Promise<Answer>;
+  }
+
+  /** Resolves when nothing runs or waits any more. */
+  async idle(): Promise<void> {
+    while (this.#stepping) await this.#stepping;
+  }
+
+  take(past: readonly KvBlock[]): Seat {
+    const seat: Seat = { row: this.#pool.admit(past) };
+    this.#seated.push(seat);
+    return seat;
+  }
+
+  leave(seat: Seat): void {
+    const { row } = seat;
+    if (row < 0) return;
+    this.#pool.release(row);
+    const last = this.#seated.pop()!;
+    if (last !== seat) {
+      last.row = row;
+      this.#seated[row] = last;
+    }
+    seat.row = -1;
+  }
+
+  async #loop(): Promise<void> {
+    // Requests that arrive together should share the first step.
+    await new Promise(setImmediate);
+    while (this.#queue.length > 0 || this.#running.size > 0) {
+      this.#dropAbandoned();
+      this.#admit();
+      const started = performance.now();
+      await this.#decode();
+      await this.#prefill();
+      this.counts.steps++;
+      this.counts.stepSeconds += (performance.now() - started) / 1000;
+      // Messages (new requests, cancellations) are read between steps.
+      await new Promise(setImmediate);
+    }
+    this.#stepping = null;
+  }
+
+  #dropAbandoned(): void {
+    const now = Date.now();
+    const gone = ({ options }: Running) => options.cancelled() || options.deadline <= now;
+    for (const request of this.#running) if (gone(request)) this.#fail(request, abandoned(request.options));
+    for (const request of this.#queue.filter(gone)) {
+      this.#queue.splice(this.#queue.indexOf(request), 1);
+      this.#fail(request, abandoned(request.options));
+    }
+  }
+
+  /** First come, first served, as far as seats and one run's tokens go. */
+  #admit(): void {
+    let decoding = [...this.#running].filter(request => request.options.decodes).length;
+    let tokens = this.#waitingTokens();
+    while (this.#queue.length > 0 && tokens < this.#prefillBudget()) {
+      const next = this.#queue[0]!;
+      if (next.options.decodes && decoding >= this.#limits.seats) return;
+      this.#queue.shift();
+      this.#running.add(next);
+      if (next.options.decodes) decoding++;
+      this.counts.rows++;
+      this.#resume(next, () => next.program.next());
+      tokens = this.#waitingTokens();
+    }
+  }
+
+  #waitingTokens(): number {
+    let tokens = 0;
+    for (const { waiting } of this.#running) for (const work of waiting) tokens += workLength(work);
+    return tokens;
+  }
+
+  #prefillBudget(): number {
+    return this.#pool.rows > 0 ? this.#limits.batchTokensWhileDecoding : this.#limits.batchTokens;
+  }
+
+  async #decode(): Promise<void> {
+    if (this.#pool.rows === 0) return;
+    const requests: Running[] = [];
+    const tokens: number[] = [];
+    for (const request of this.#running) {
+      if (!request.decode) continue;
+      requests.push(request);
+      tokens[request.decode.seat.row] = request.decode.token;
+    }
+    const rows = requests.map(request => request.decode!.seat.row);
+    let logits: Float32Array[];
+    try {
+      logits = await this.#batch.decode(this.#pool, tokens);
+    } catch (error) {
+      for (const request of requests) this.#fail(request, error);
+      return;
+    }
+    this.counts.decodeTokens += tokens.length;
+    for (const [index, request] of requests.entries()) {
+      request.decode = null;
+      this.#resume(request, () => request.program.next({ prefilled: null, logits: logits[rows[index]!]! }));
+    }
+  }
+
+  async #prefill(): Promise<void> {
+    const chosen: { request: Running; work: PrefillWork }[] = [];
+    let room = this.#prefillBudget();
+    for (const request of this.#running) {
+      for (const work of request.waiting) {
+        const length = workLength(work);
+        if (chosen.length > 0 && length > room) continue;
+        chosen.push({ request, work });
+        room -= length;
+      }
+      if (room <= 0) break;
+    }
+    if (chosen.length === 0) return;
+    let results: PrefillResult[];
+    try {
+      results = await this.#batch.prefill(chosen.map(({ work }) => work));
+    } catch (error) {
+      for (const request of new Set(chosen.map(({ request }) => request))) this.#fail(request, error);
+      return;
+    }
+    for (const [index, { request, work }] of chosen.entries()) {
+      this.counts.prefillTokens += workLength(work);
+      request.waiting.splice(request.waiting.indexOf(work), 1);
+      request.results.set(work, results[index]!);
+    }
+    for (const request of new Set(chosen.map(({ request }) => request))) {
+      if (request.waiting.length > 0) {
+        // Logits are views into the run's outputs, which these results must outlive.
+        for (const result of request.results.values())
+          result.logits = result.logits.map(view => view.slice());
+        continue;
+      }
+      const prefilled = request.asked.map(work => request.results.get(work)!);
+      request.results = new Map();
+      this.#resume(request, () => request.program.next({ prefilled, logits: null }));
+    }
+  }
+
+  #resume(request: Running, advance: () => IteratorResult<Work, unknown>): void {
+    try {
+      const { done, value } = advance();
+      if (done) {
+        this.#running.delete(request);
+        request.resolve(value);
+      } else if ("kind" in (value as Work)) {
+        request.decode = value as { seat: Seat; token: number };
+      } else {
+        request.asked = value as readonly PrefillWork[];
+        request.waiting = [...request.asked];
+      }
+    } catch (error) {
+      this.#fail(request, error);
+    }
+  }
+
+  /** Ends a request; the program's own `finally` gives its seat back. */
+  #fail(request: Running, error: unknown): void {
+    this.#running.delete(request);
+    request.program.return(undefined);
+    request.reject(error);
+  }
+}
+
+function abandoned(options: SubmitOptions): ForewordError {
+  const detail = options.cancelled()
+    ? "The caller went away."
+    : "The deadline passed before the answer was ready. Allow more time (timeout_ms), or ask for less.";
+  return new ForewordError("deadline", detail);
+}
