@@ -1,3 +1,8 @@
+import { stat } from "node:fs/promises";
+import { openGgufBackbone } from "./gguf-source.ts";
+import { openHuggingFaceBackbone } from "./huggingface-source.ts";
+import { badBackbone } from "./settings.ts";
+
 /**
  * A backbone as its files hold it: configuration, named fp32 tensors and the tokenizer's files.
  * A GGUF file and a Hugging Face directory look the same from here on.
@@ -68,4 +73,14 @@ export interface BackboneSource {
   /** SHA-256 (hex) over the stored tensors' names, shapes and bytes; `done` runs from 0 to 1. */
   fingerprint(onProgress?: (done: number) => void): Promise<string>;
   close(): Promise<void>;
+}
+
+/** A GGUF file, or a directory in the Hugging Face layout. Throws `bad_backbone`, which says what to do. */
+export async function openBackbone(path: string): Promise<BackboneSource> {
+  const status = await stat(path).catch(cause =>
+    badBackbone(`${path} cannot be opened (${cause.code ?? cause}).`, cause),
+  );
+  if (status.isDirectory()) return openHuggingFaceBackbone(path);
+  if (path.endsWith(".safetensors")) badBackbone(`${path} is only a part of a backbone: give its directory.`);
+  return openGgufBackbone(path);
 }
