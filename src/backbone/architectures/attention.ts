@@ -1,4 +1,5 @@
 import type { GraphBuilder } from "../../graph/builder.ts";
+import { multiply } from "../../graph/dims.ts";
 import type { Value } from "../../graph/graph.ts";
 import type { BackboneConfig } from "../source.ts";
 import type { Step } from "./step.ts";
@@ -40,7 +41,12 @@ export function attention(
   const value = split(v, "value");
   const apart = g.op("Reshape", [padded(q)], { shape: ["rows", "new", kvHeads, group, headDim] });
   const grouped = g.op("Transpose", [apart], { perm: [0, 2, 3, 1, 4] });
-  const query = g.op("Reshape", [grouped], { shape: ["rows", kvHeads, `${group}*new`, headDim] }, "query");
+  const query = g.op(
+    "Reshape",
+    [grouped],
+    { shape: ["rows", kvHeads, multiply(group, "new"), headDim] },
+    "query",
+  );
 
   const scale = { alpha: headDim ** -0.5, transA: 0, transB: 1 } as const;
   const before = g.op("FusedMatMul", [query, past.key], scale, "scores_past");

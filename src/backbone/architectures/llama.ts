@@ -11,15 +11,15 @@ import { rotaryTables } from "./rotary.ts";
 import { embed, heads, stepInputs } from "./step.ts";
 
 export interface LlamaOptions {
-  /** A bias on attention's output projection too, where queries, keys and values have one (Qwen2 has none there). */
-  outputBias?: boolean;
+  /** Biases on queries, keys and values whatever the config says of attention's output (Qwen2). */
+  qkvBias?: boolean;
   /** RMSNorm over each head of queries and keys (Qwen3). */
   headNorm?: boolean;
 }
 
 export function llama(
   config: BackboneConfig,
-  { outputBias = config.attentionBias, headNorm = false }: LlamaOptions = {},
+  { qkvBias = config.attentionBias, headNorm = false }: LlamaOptions = {},
 ): Graph {
   const { hiddenSize, intermediateSize, headDim, layers } = config;
   const queryWidth = config.heads * headDim;
@@ -69,22 +69,22 @@ export function llama(
     x = g.within(`layer.${layer}`, () => {
       const attending = norm(x, at("input_layernorm"));
       const q = rotate(
-        linear(attending, at("self_attn.q_proj"), queryWidth, hiddenSize, config.attentionBias),
+        linear(attending, at("self_attn.q_proj"), queryWidth, hiddenSize, qkvBias),
         config.heads,
         at("self_attn.q_norm"),
       );
       const k = rotate(
-        linear(attending, at("self_attn.k_proj"), keyWidth, hiddenSize, config.attentionBias),
+        linear(attending, at("self_attn.k_proj"), keyWidth, hiddenSize, qkvBias),
         config.kvHeads,
         at("self_attn.k_norm"),
       );
-      const v = linear(attending, at("self_attn.v_proj"), keyWidth, hiddenSize, config.attentionBias);
+      const v = linear(attending, at("self_attn.v_proj"), keyWidth, hiddenSize, qkvBias);
       const { out, key, value } = attention(g, config, step, mask, layer, q, k, v);
       outputs[`key.${layer}`] = key;
       outputs[`value.${layer}`] = value;
       const attended = g.op(
         "Add",
-        [x, linear(out, at("self_attn.o_proj"), hiddenSize, queryWidth, outputBias)],
+        [x, linear(out, at("self_attn.o_proj"), hiddenSize, queryWidth, config.attentionBias)],
         {},
         "after_attention",
       );

@@ -1,0 +1,261 @@
+/** The engine as the server sees it: it finds or pulls the backbone, starts the worker, and passes calls to it. */
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+import { pull, resolveBackbone } from "../backbone/pull.ts";
+import type { BackboneReport } from "../contract/backbone.ts";
+import { ForewordError, type Problem } from "../errors.ts";
+import type {
+  AnswerTo,
+  Engine,
+  EngineRequest,
+  EngineState,
+  EngineStatistics,
+  InferOptions,
+  LabelVerbalizers,
+  PromptContent,
+  PromptDigest,
+  PromptInspection,
+  PromptSource,
+} from "./engine.ts";
+import type { Call, FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
+
+export interface EngineOptions {
+  /** A catalogue name, `owner/name` of the hub, or a path. */
+  backbone: string;
+  /** Holds `backbones/` and `compiled/`. */
+  data: string;
+  mirror?: string;
+  runtime: "onnx" | "tfjs";
+  threads: number;
+  cacheBytes: number;
+  batchTokens: number;
+  queue: number;
+  prompts: PromptSource;
+  /** Told what the engine is doing while it loads, and of failures that no caller is told in full. */
+  log: { info(fields: object, text: string): void; error(fields: object, text: string): void };
+}
+
+interface Pending {
+  resolve: (answer: never) => void;
+  reject: (error: Error) => void;
+  onToken?: InferOptions["onToken"] | undefined;
+}
+
+/** Starts loading at once; `ready()` tells when it is done. */
+export function createEngine(options: EngineOptions): Engine {
+  return new EngineHost(options);
+}
+
+class EngineHost implements Engine {
+  readonly #options: EngineOptions;
+  #state: EngineState = { status: "loading", phase: "starting", progress: null };
+  #worker: Worker | null = null;
+  #exited: Promise<void> = Promise.resolve();
+  #report: BackboneReport | null = null;
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 0;
+  #closing = false;
+  readonly #abort = new AbortController();
+  readonly #loaded: Promise<void>;
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    this.#loaded = this.#load();
+    // Whoever awaits ready() hears of a failure; nobody has to.
+    this.#loaded.catch(() => {});
+  }
+
+  state(): EngineState {
+    return this.#state;
+  }
+
+  ready(): Promise<void> {
+    return this.#loaded;
+  }
+
+  backbone(): BackboneReport {
+    if (!this.#report) throw this.#notReady();
+    return { ...this.#report, memory: { ...this.#report.memory, rss_bytes: process.memoryUsage.rss() } };
+  }
+
+  inspect(content: PromptContent): Promise<PromptInspection> {
+    return this.#call({ call: "inspect", content });
+  }
+
+  checkLabels(labels: readonly LabelVerbalizers[]): Promise<number[][][]> {
+    return this.#call({ call: "labels", labels });
+  }
+
+  statistics(): Promise<EngineStatistics> {
+    return this.#call({ call: "statistics" });
+  }
+
+  forget(digest: PromptDigest): void {
+    this.#post({ type: "forget", digest });
+  }
+
+  infer<Request extends EngineRequest>(
+    request: Request,
+    { deadline, signal, onToken }: InferOptions,
+  ): Promise<AnswerTo<Request>> {
+    if (signal?.aborted) return Promise.reject(new ForewordError("deadline", "The caller went away."));
+    const id = this.#nextId;
+    const cancel = () => this.#post({ type: "cancel", id });
+    signal?.addEventListener("abort", cancel, { once: true });
+    const answer = this.#call<AnswerTo<Request>>({ call: "infer", request, deadline }, onToken);
+    return answer.finally(() => signal?.removeEventListener("abort", cancel));
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#abort.abort();
+    await this.#loaded.catch(() => {});
+    this.#post({ type: "close" });
+    await this.#exited;
+  }
+
+  async #load(): Promise<void> {
+    const { backbone, data, mirror, runtime, threads, cacheBytes, batchTokens, queue } = this.#options;
+    const place = { data, ...(mirror !== undefined && { mirror }) };
+    try {
+      const path = (await resolveBackbone(backbone, place)) ?? (await this.#pull(place));
+      const settings: WorkerSettings = {
+        backbone: path,
+        name: backbone,
+        cache: join(data, "compiled"),
+        runtime,
+        threads,
+        cacheBytes,
+        batchTokens,
+        queue,
+      };
+      await this.#start(settings);
+    } catch (error) {
+      const { message } = ForewordError.from(error);
+      this.#state = { status: "failed", phase: this.#state.phase, progress: null, error: message };
+      this.#options.log.error({ err: error }, "the backbone cannot be served");
+      throw error;
+    }
+  }
+
+  #pull(place: { data: string; mirror?: string }): Promise<string> {
+    let lastPhase = "";
+    return pull(this.#options.backbone, {
+      ...place,
+      signal: this.#abort.signal,
+      onProgress: ({ source, phase, received, total }) => {
+        const text = `pulling ${this.#options.backbone} from ${source}: ${phase}`;
+        if (text !== lastPhase) this.#options.log.info({ backbone: this.#options.backbone, source }, text);
+        lastPhase = text;
+        this.#enter(text, total ? received / total : null);
+      },
+    });
+  }
+
+  #start(settings: WorkerSettings): Promise<void> {
+    // Under a TypeScript loader (tests, development) the worker is the source file and needs the loader too.
+    const source = import.meta.url.endsWith(".ts");
+    const entry = new URL(source ? "./worker.ts" : "./worker.js", import.meta.url);
+    const worker = new Worker(entry, { workerData: settings, execArgv: source ? ["--import", "tsx"] : [] });
+    this.#worker = worker;
+    this.#exited = new Promise(resolve => worker.once("exit", () => resolve()));
+    return new Promise((resolve, reject) => {
+      worker.on("message", (message: FromWorker) => {
+        if (message.type === "ready") {
+          this.#report = message.report;
+          this.#state = { status: "ready", phase: "ready", progress: 1 };
+          this.#options.log.info(
+            { backbone: message.report.name, runtime: message.report.runtime },
+            "the backbone is ready",
+          );
+          resolve();
+        } else if (message.type === "failed") reject(ForewordError.fromProblem(message.problem));
+        else this.#hear(message);
+      });
+      worker.once("error", error => {
+        this.#options.log.error({ err: error }, "the engine's worker failed");
+        reject(error);
+      });
+      worker.once("exit", () => {
+        reject(new ForewordError("internal", "The engine's worker ended before it was ready."));
+        this.#ended();
+      });
+    });
+  }
+
+  #hear(message: Exclude<FromWorker, { type: "ready" | "failed" }>): void {
+    if (message.type === "phase") this.#enter(message.phase, message.done);
+    else if (message.type === "load") void this.#supply(message.id, message.digest);
+    else if (message.type === "token") this.#pending.get(message.id)?.onToken?.(message.token);
+    else this.#settle(message);
+  }
+
+  #settle(message: Extract<FromWorker, { type: "answer" | "problem" }>): void {
+    const pending = this.#pending.get(message.id);
+    if (!pending) return;
+    this.#pending.delete(message.id);
+    if (message.type === "answer") {
+      pending.resolve(message.answer as never);
+      return;
+    }
+    if (message.cause) this.#options.log.error({ cause: message.cause }, "the engine failed at a request");
+    pending.reject(ForewordError.fromProblem(message.problem));
+  }
+
+  async #supply(id: number, digest: PromptDigest): Promise<void> {
+    try {
+      this.#post({ type: "prompt", id, content: await this.#options.prompts.load(digest) });
+    } catch (error) {
+      const problem: Problem = ForewordError.from(error).toProblem();
+      this.#post({ type: "no-prompt", id, problem });
+    }
+  }
+
+  #enter(phase: string, progress: number | null): void {
+    if (phase !== this.#state.phase) this.#options.log.info({ phase }, phase);
+    this.#state = { status: "loading", phase, progress };
+  }
+
+  /** The worker is gone: what it still owed is answered, and no more is taken. */
+  #ended(): void {
+    this.#worker = null;
+    if (!this.#closing && this.#state.status === "ready") {
+      this.#state = { status: "failed", phase: "ended", progress: null, error: "The engine's worker ended." };
+      this.#options.log.error({}, "the engine's worker ended");
+    }
+    const error = this.#closing
+      ? new ForewordError("draining", "The server is shutting down.")
+      : new ForewordError("internal", "The engine stopped; its log has the cause. Restart the server.");
+    for (const { reject } of this.#pending.values()) reject(error);
+    this.#pending.clear();
+  }
+
+  #call<Answer>(call: Call, onToken?: InferOptions["onToken"]): Promise<Answer> {
+    if (this.#closing)
+      return Promise.reject(
+        new ForewordError("draining", "The server is shutting down. Ask another one, or try again later."),
+      );
+    if (this.#state.status !== "ready") return Promise.reject(this.#notReady());
+    return new Promise<Answer>((resolve, reject) => {
+      const id = this.#nextId++;
+      this.#pending.set(id, { resolve: resolve as Pending["resolve"], reject, onToken });
+      this.#post({ type: "call", id, ...call });
+    });
+  }
+
+  #notReady(): ForewordError {
+    const { status, phase, progress, error } = this.#state;
+    if (status === "failed")
+      return new ForewordError("backbone_unavailable", error ?? "The backbone cannot be served.");
+    const percent = progress === null ? "" : ` (${Math.round(progress * 100)} %)`;
+    return new ForewordError(
+      "not_ready",
+      `The backbone is not there yet: ${phase}${percent}. GET /readyz tells when it is.`,
+      { phase, progress },
+    );
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker?.postMessage(message);
+  }
+}

@@ -1,0 +1,50 @@
+/** What the server's thread and the engine's worker say to each other. Everything survives `postMessage`. */
+import type { BackboneReport } from "../contract/backbone.ts";
+import type { Problem } from "../errors.ts";
+import type {
+  EngineRequest,
+  EngineStatistics,
+  LabelVerbalizers,
+  PromptContent,
+  PromptDigest,
+} from "./engine.ts";
+
+export interface WorkerSettings {
+  /** A GGUF file or a Hugging Face directory. */
+  backbone: string;
+  name: string;
+  /** Where compiled weights are kept. */
+  cache: string;
+  runtime: "onnx" | "tfjs";
+  threads: number;
+  cacheBytes: number;
+  batchTokens: number;
+  queue: number;
+}
+
+/** Calls that have one answer; `id` pairs them. */
+export type Call =
+  | { call: "infer"; request: EngineRequest; deadline: number }
+  | { call: "inspect"; content: PromptContent }
+  | { call: "labels"; labels: readonly LabelVerbalizers[] }
+  | { call: "report" }
+  | { call: "statistics" };
+
+export type ToWorker =
+  | ({ type: "call"; id: number } & Call)
+  | { type: "cancel"; id: number }
+  | { type: "forget"; digest: PromptDigest }
+  /** The answer to `load`. */
+  | { type: "prompt"; id: number; content: PromptContent }
+  | { type: "no-prompt"; id: number; problem: Problem }
+  | { type: "close" };
+
+export type FromWorker =
+  | { type: "phase"; phase: string; done: number | null }
+  | { type: "ready"; report: BackboneReport; statistics: EngineStatistics }
+  | { type: "failed"; problem: Problem }
+  | { type: "answer"; id: number; answer: unknown }
+  | { type: "problem"; id: number; problem: Problem; cause?: string }
+  | { type: "token"; id: number; token: { index: number; text: string; logprob?: number } }
+  /** The worker needs a prompt that its cache does not hold. */
+  | { type: "load"; id: number; digest: PromptDigest };

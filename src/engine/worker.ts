@@ -1,0 +1,168 @@
+/** The engine's thread: all tensor work happens here, since `run()` blocks the thread that calls it. */
+import { parentPort, workerData } from "node:worker_threads";
+import { type BackboneSource, openBackbone } from "../backbone/source.ts";
+import { Tokenizer } from "../backbone/tokenizer.ts";
+import { type CompiledBackbone, compileBackbone } from "../compile/backbone.ts";
+import type { BackboneReport } from "../contract/backbone.ts";
+import { ForewordError } from "../errors.ts";
+import { createRuntime } from "../runtime/create.ts";
+import type { Runtime, Session } from "../runtime/runtime.ts";
+import { Core } from "./core.ts";
+import type { PromptContent } from "./engine.ts";
+import type { FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
+
+/** While rows decode, a prefill run takes at most this many tokens: about half a second on two cores. */
+const TOKENS_WHILE_DECODING = 512;
+/** Rows that decode at once: their keys and values are the engine's largest memory after the weights. */
+const SEATS = 32;
+
+const settings = workerData as WorkerSettings;
+const port = parentPort!;
+const post = (message: FromWorker) => port.postMessage(message);
+
+const cancelled = new Set<number>();
+const loads = new Map<
+  number,
+  { resolve: (content: PromptContent) => void; reject: (error: Error) => void }
+>();
+let nextLoad = 0;
+
+const prompts = {
+  load: (digest: string) =>
+    new Promise<PromptContent>((resolve, reject) => {
+      const id = nextLoad++;
+      loads.set(id, { resolve, reject });
+      post({ type: "load", id, digest });
+    }),
+};
+
+async function start() {
+  const progress = (phase: string, done: number | null) => post({ type: "phase", phase, done });
+  progress("reading the backbone", null);
+  const source = await openBackbone(settings.backbone);
+  const files = await source.tokenizerFiles();
+  if (!files)
+    throw new ForewordError(
+      "bad_backbone",
+      `${settings.backbone} has no tokenizer.json. Add the tokenizer's files to the directory.`,
+    );
+  const tokenizer = Tokenizer.from(files);
+  const compiled = await compileBackbone(source, settings.cache, progress);
+  progress("loading the backbone", null);
+  const runtime = await createRuntime(settings.runtime, settings.threads);
+  const session = await runtime.load(compiled.graph, compiled.weights);
+  await source.close();
+  const core = new Core({
+    session,
+    config: source.config,
+    tokenizer,
+    fingerprint: compiled.fingerprint,
+    prompts,
+    limits: {
+      batchTokens: settings.batchTokens,
+      batchTokensWhileDecoding: Math.min(TOKENS_WHILE_DECODING, settings.batchTokens),
+      seats: SEATS,
+      queue: settings.queue,
+    },
+    cacheBytes: settings.cacheBytes,
+  });
+  return { core, session, report: () => describe(source, compiled, runtime, core) };
+}
+
+function describe(
+  { config }: BackboneSource,
+  { fingerprint, graph, weights }: CompiledBackbone,
+  runtime: Runtime,
+  core: Core,
+): BackboneReport {
+  const bytes = [...weights.entries.values()].reduce((sum, entry) => sum + entry.bytes, 0);
+  return {
+    name: settings.name,
+    fingerprint,
+    architecture: config.architecture,
+    layers: config.layers,
+    hidden: config.hiddenSize,
+    heads: config.heads,
+    kv_heads: config.kvHeads,
+    head_dim: config.headDim,
+    vocabulary: config.vocabSize,
+    context: config.maxPositions,
+    parameters: graph.weights.reduce(
+      (sum, weight) => sum + weight.shape.reduce((product, dim) => product * dim, 1),
+      0,
+    ),
+    runtime: { ...runtime.info },
+    precision: { active: "fp32", table: [{ precision: "fp32", use: "serving", bytes }] },
+    memory: {
+      rss_bytes: process.memoryUsage.rss(),
+      weights_bytes: bytes,
+      prefix_cache_bytes: core.statistics().prefixBytes,
+      prefix_cache_limit_bytes: settings.cacheBytes,
+    },
+  };
+}
+
+type Started = Awaited<ReturnType<typeof start>>;
+
+function answer({ core, report }: Started, message: Extract<ToWorker, { type: "call" }>): unknown {
+  switch (message.call) {
+    case "infer":
+      return core.infer(message.request, {
+        deadline: message.deadline,
+        cancelled: () => cancelled.has(message.id),
+        onToken: token => post({ type: "token", id: message.id, token }),
+      });
+    case "inspect":
+      return core.inspect(message.content);
+    case "labels":
+      return core.checkLabels(message.labels);
+    case "report":
+      return report();
+    case "statistics":
+      return core.statistics();
+  }
+}
+
+async function serveCall(started: Started, message: Extract<ToWorker, { type: "call" }>): Promise<void> {
+  const { id } = message;
+  try {
+    post({ type: "answer", id, answer: await answer(started, message) });
+  } catch (error) {
+    const problem = ForewordError.from(error).toProblem();
+    const cause = error instanceof ForewordError ? undefined : String((error as Error).stack ?? error);
+    post({ type: "problem", id, problem, ...(cause && { cause }) });
+  } finally {
+    cancelled.delete(id);
+  }
+}
+
+/** Ends without `process.exit`, which would abort a run in progress. */
+async function close({ core, session }: { core: Core; session: Session }): Promise<void> {
+  await core.idle();
+  await session.close();
+  port.close();
+}
+
+try {
+  const started = await start();
+  port.on("message", (message: ToWorker) => {
+    if (message.type === "call") void serveCall(started, message);
+    else if (message.type === "cancel") cancelled.add(message.id);
+    else if (message.type === "forget") started.core.forget(message.digest);
+    else if (message.type === "close") void close(started);
+    else {
+      const load = loads.get(message.id)!;
+      loads.delete(message.id);
+      if (message.type === "prompt") load.resolve(message.content);
+      else load.reject(ForewordError.fromProblem(message.problem));
+    }
+  });
+  post({ type: "ready", report: started.report(), statistics: started.core.statistics() });
+} catch (error) {
+  const known =
+    error instanceof ForewordError
+      ? error
+      : new ForewordError("bad_backbone", `The backbone does not load: ${(error as Error).message}`);
+  post({ type: "failed", problem: known.toProblem() });
+  port.close();
+}
