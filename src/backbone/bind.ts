@@ -8,31 +8,35 @@ export interface BoundTensor extends BackboneTensor {
   stored: string;
 }
 
+/** What a format says about its tensors. */
+export interface StoredTensors {
+  /** File or directory, for errors. */
+  where: string;
+  /** The file's own name, by the name that `nameOf` gives a tensor. */
+  names: ReadonlyMap<string, string>;
+  nameOf(tensor: BackboneTensor): string;
+  /** Row-major shape of a tensor of the file. */
+  dimsOf(stored: string): readonly number[];
+  /** The shape under which this format stores a tensor. */
+  storedDims(tensor: BackboneTensor): readonly number[];
+  /** Tensors that may be there and are not needed. */
+  ignored(name: string): boolean;
+}
+
 /**
  * Finds every tensor of the architecture among the stored ones and checks its shape. One that is missing, has another
  * shape or is left over is refused: each would mean another architecture than the one that will be computed.
- *
- * @param stored the file's own name, by the name that `nameOf` gives a tensor
- * @param dimsOf shape of a tensor in the file, row-major
- * @param expectedDims the shape under which the file stores it
  */
-export function bindTensors(
-  config: BackboneConfig,
-  where: string,
-  stored: ReadonlyMap<string, string>,
-  nameOf: (tensor: BackboneTensor) => string,
-  dimsOf: (stored: string) => readonly number[],
-  expectedDims: (tensor: BackboneTensor) => readonly number[],
-  ignored: (name: string) => boolean,
-): Map<string, BoundTensor> {
+export function bindTensors(config: BackboneConfig, stored: StoredTensors): Map<string, BoundTensor> {
+  const { where, names } = stored;
   const bound = new Map<string, BoundTensor>();
-  const left = new Set(stored.keys());
+  const left = new Set(names.keys());
   for (const tensor of backboneTensors(config)) {
-    const name = nameOf(tensor);
-    const inFile = stored.get(name);
+    const name = stored.nameOf(tensor);
+    const inFile = names.get(name);
     if (inFile === undefined) return badBackbone(`${where} has no tensor ${name}: the file is not complete.`);
     left.delete(name);
-    const [is, expected] = [dimsOf(inFile), expectedDims(tensor)];
+    const [is, expected] = [stored.dimsOf(inFile), stored.storedDims(tensor)];
     if (!sameDims(is, expected)) {
       badBackbone(
         `${where}: tensor ${name} is ${printDims(is)}, the configuration says ${printDims(expected)}.`,
@@ -41,7 +45,7 @@ export function bindTensors(
     bound.set(tensor.name, { ...tensor, stored: inFile });
   }
   for (const name of left) {
-    if (ignored(name)) continue;
+    if (stored.ignored(name)) continue;
     badBackbone(
       `${where}: tensor ${name} has no place in ${config.architecture}, so it is another architecture.`,
     );

@@ -1,6 +1,6 @@
 /** GGUF metadata → BackboneConfig; keys as in https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. */
 import type { GgufFile } from "../tensor/gguf.ts";
-import { checkedConfig, Settings } from "./settings.ts";
+import { checkedConfig, Settings, show } from "./settings.ts";
 import type { ArchitectureName, BackboneConfig, RopeScaling } from "./source.ts";
 
 /** `general.architecture`: Mistral's files call themselves llama. */
@@ -8,7 +8,6 @@ const architectures: readonly ArchitectureName[] = ["llama", "qwen2", "qwen3", "
 
 /** Keys that change the arithmetic, and the values under which they do not. */
 const refused: readonly [key: string, harmless: (value: unknown) => boolean][] = [
-  ["attention.sliding_window", value => value === 0],
   ["attention.clamp_kqv", value => value === 0],
   ["attention.max_alibi_bias", value => value === 0],
   ["attention.scale", value => value === 0],
@@ -28,10 +27,10 @@ export async function ggufConfig(file: GgufFile, where: string): Promise<Backbon
   const architecture = architectures.find(each => each === name);
   if (!architecture) {
     const known = architectures.join(", ");
-    return general.refuse(`general.architecture ${JSON.stringify(name)} is not implemented; ${known} are`);
+    return general.refuse(`general.architecture ${show(name)} is not implemented; ${known} are`);
   }
   const kind = general.value("general.type") ?? "model";
-  if (kind !== "model") general.refuse(`it holds no model but ${JSON.stringify(kind)}`);
+  if (kind !== "model") general.refuse(`it holds no model but ${show(kind)}`);
   if (Number(general.value("split.count") ?? 1) > 1) {
     general.refuse("it is one part of several; join them with `llama-gguf-split --merge`");
   }
@@ -42,6 +41,12 @@ export async function ggufConfig(file: GgufFile, where: string): Promise<Backbon
   for (const [key, harmless] of refused) {
     const value = settings.value(key);
     if (value !== undefined && !harmless(value)) settings.unimplemented(key, value);
+  }
+  const maxPositions = settings.size("context_length");
+  const window = settings.value("attention.sliding_window") ?? 0;
+  // A window at least as long as the context never hides anything.
+  if (window !== 0 && !(typeof window === "number" && window >= maxPositions)) {
+    settings.unimplemented("attention.sliding_window", window);
   }
 
   const gpt2 = architecture === "gpt2";
@@ -67,7 +72,7 @@ export async function ggufConfig(file: GgufFile, where: string): Promise<Backbon
       heads,
       kvHeads: settings.size("attention.head_count_kv", heads),
       headDim,
-      maxPositions: settings.size("context_length"),
+      maxPositions,
       normEpsilon: shortest(settings.positive(`attention.layer_norm_${gpt2 ? "" : "rms_"}epsilon`)),
       ropeTheta,
       ropeScaling: gpt2 ? null : await ropeScaling(file, settings, ropeTheta, headDim),
@@ -89,10 +94,14 @@ async function ropeScaling(
   theta: number,
   headDim: number,
 ): Promise<RopeScaling> {
-  const type = settings.value("rope.scaling.type") ?? "none";
+  // As llama.cpp reads them: a factor without a type is linear, the older key stands in for the newer, 0 is none.
+  const type = settings.value("rope.scaling.type") ?? "linear";
   if (type !== "none" && type !== "linear") settings.unimplemented("rope.scaling.type", type);
-  const linear =
-    type === "linear" ? settings.positive("rope.scaling.factor") : settings.positive("rope.scale_linear", 1);
+  const factor = settings.value("rope.scaling.factor") ?? settings.value("rope.scale_linear") ?? 1;
+  if (typeof factor !== "number" || !(factor >= 0)) {
+    return settings.refuse(`the rotary scaling factor is ${show(factor)}; it must be a positive number`);
+  }
+  const linear = type === "none" || factor === 0 ? 1 : factor;
   if (!file.tensors.has("rope_freqs.weight")) {
     return linear === 1 ? null : { type: "linear", factor: shortest(linear) };
   }

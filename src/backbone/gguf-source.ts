@@ -4,7 +4,6 @@ import { transpose } from "../tensor/tensor.ts";
 import { type BoundTensor, bindTensors } from "./bind.ts";
 import { fingerprintOf } from "./fingerprint.ts";
 import { ggufConfig } from "./gguf-config.ts";
-import type { BackboneTensor } from "./names.ts";
 import { badBackbone } from "./settings.ts";
 import type { BackboneConfig, BackboneSource } from "./source.ts";
 
@@ -13,16 +12,14 @@ export async function openGgufBackbone(path: string): Promise<BackboneSource> {
   const file = await openGguf(path);
   try {
     const config = await ggufConfig(file, path);
-    const names = new Map([...file.tensors.keys()].map(name => [name, name]));
-    const bound = bindTensors(
-      config,
-      path,
-      names,
-      tensor => tensor.gguf,
-      name => file.tensors.get(name)!.dims,
-      storedDims,
-      name => name === "rope_freqs.weight",
-    );
+    const bound = bindTensors(config, {
+      where: path,
+      names: new Map([...file.tensors.keys()].map(name => [name, name])),
+      nameOf: tensor => tensor.gguf,
+      dimsOf: name => file.tensors.get(name)!.dims,
+      storedDims: ({ dims, layout }) => (layout === "transposed" ? dims.toReversed() : dims),
+      ignored: name => name === "rope_freqs.weight",
+    });
     const stored = [...file.tensors].map(([name, { dims, byteLength }]) => ({
       name,
       dims,
@@ -46,8 +43,6 @@ export async function openGgufBackbone(path: string): Promise<BackboneSource> {
     throw error;
   }
 }
-
-const storedDims = ({ dims, layout }: BackboneTensor) => (layout === "transposed" ? dims.toReversed() : dims);
 
 /** Undoes what llama.cpp's converter did. */
 function canonical(data: Float32Array, { dims, layout }: BoundTensor, config: BackboneConfig): Float32Array {

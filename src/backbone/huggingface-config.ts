@@ -2,10 +2,9 @@
  * config.json → BackboneConfig. Defaults are those of transformers' configuration classes; a setting that changes the
  * arithmetic and is not implemented is refused.
  */
-import { checkedConfig, Settings } from "./settings.ts";
+import type { Json } from "./json-file.ts";
+import { checkedConfig, Settings, show } from "./settings.ts";
 import type { ArchitectureName, BackboneConfig, RopeScaling } from "./source.ts";
-
-type Json = Readonly<Record<string, unknown>>;
 
 interface Defaults {
   kvHeads?: number;
@@ -35,7 +34,7 @@ export function huggingFaceConfig(json: Json, where: string): BackboneConfig {
     return llamaConfig(json, settings, type as keyof typeof llamaFamily);
   }
   const known = [...Object.keys(llamaFamily), "gpt2"].join(", ");
-  return settings.refuse(`model_type ${JSON.stringify(type)} is not implemented; ${known} are`);
+  return settings.refuse(`model_type ${show(type)} is not implemented; ${known} are`);
 }
 
 function llamaConfig(json: Json, settings: Settings, architecture: keyof typeof llamaFamily): BackboneConfig {

@@ -20,15 +20,14 @@ export async function openHuggingFaceBackbone(directory: string): Promise<Backbo
   try {
     const home = new Map(shards.flatMap(shard => [...shard.tensors.keys()].map(name => [name, shard])));
     const info = (name: string) => home.get(name)!.tensors.get(name)!;
-    const bound = bindTensors(
-      config,
-      directory,
-      new Map([...home.keys()].map(name => [name.replace(/^(model|transformer)\./, ""), name])),
-      tensor => tensor.name,
-      name => info(name).dims,
-      tensor => tensor.dims,
-      name => isBuffer(name) || (config.tiedEmbedding && name === "lm_head.weight"),
-    );
+    const bound = bindTensors(config, {
+      where: directory,
+      names: new Map([...home.keys()].map(name => [name.replace(/^(model|transformer)\./, ""), name])),
+      nameOf: tensor => tensor.name,
+      dimsOf: name => info(name).dims,
+      storedDims: tensor => tensor.dims,
+      ignored: name => isBuffer(name) || (config.tiedEmbedding && name === "lm_head.weight"),
+    });
     const stored = [...home].map(([name, shard]) => ({
       name,
       dims: info(name).dims,

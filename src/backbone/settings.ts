@@ -25,20 +25,20 @@ export class Settings {
   size(key: string, fallback?: number): number {
     const value = this.value(key) ?? fallback;
     if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
-    return this.refuse(`${key} is ${print(value)}; it must be a positive whole number`);
+    return this.refuse(`${key} is ${show(value)}; it must be a positive whole number`);
   }
 
   /** A positive number. */
   positive(key: string, fallback?: number): number {
     const value = this.value(key) ?? fallback;
     if (typeof value === "number" && Number.isFinite(value) && value > 0) return value;
-    return this.refuse(`${key} is ${print(value)}; it must be a positive number`);
+    return this.refuse(`${key} is ${show(value)}; it must be a positive number`);
   }
 
   flag(key: string, fallback: boolean): boolean {
     const value = this.value(key) ?? fallback;
     if (typeof value === "boolean") return value;
-    return this.refuse(`${key} is ${print(value)}; it must be true or false`);
+    return this.refuse(`${key} is ${show(value)}; it must be true or false`);
   }
 
   refuse(what: string): never {
@@ -48,21 +48,29 @@ export class Settings {
   /** Refuses a setting that changes the arithmetic and is not implemented. */
   unimplemented(key: string, value: unknown): never {
     return this.refuse(
-      `${key} ${print(value)} is not implemented, and ignoring it would give wrong answers; choose another backbone`,
+      `${key} ${show(value)} is not implemented, and ignoring it would give wrong answers; choose another backbone`,
     );
   }
 }
 
-const print = (value: unknown) =>
-  value === undefined ? "missing" : (JSON.stringify(value) ?? String(value));
+/** A setting as an error shows it: JSON, 64-bit integers as digits, cut where it is long. */
+export function show(value: unknown): string {
+  if (value === undefined) return "missing";
+  const text = JSON.stringify(value, (_, each) => (typeof each === "bigint" ? `${each}` : each));
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}
 
 /** More than any model has; it bounds what a lying file makes us allocate. */
 const layerLimit = 1000;
+const positionLimit = 2 ** 24;
 
 /** What must hold between the numbers of any configuration. */
 export function checkedConfig(config: BackboneConfig, settings: Settings): BackboneConfig {
   const { layers, heads, kvHeads, headDim, hiddenSize, architecture } = config;
   if (layers > layerLimit) settings.refuse(`it has ${layers} layers, the limit is ${layerLimit}`);
+  if (config.maxPositions > positionLimit) {
+    settings.refuse(`it claims ${config.maxPositions} positions, the limit is ${positionLimit}`);
+  }
   if (heads % kvHeads !== 0) {
     settings.refuse(`${heads} attention heads do not share ${kvHeads} key/value heads evenly`);
   }

@@ -3,8 +3,10 @@ import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type BackboneConfig, type BackboneSource, openBackbone } from "../../../src/backbone/source.ts";
+import { ForewordError } from "../../../src/errors.ts";
 import { parseSafetensors, writeSafetensors } from "../../../src/tensor/safetensors.ts";
 import { describeBackbone } from "../../support/backbone.ts";
 
@@ -231,6 +233,7 @@ describe("what is not implemented is refused, never ignored", () => {
     ],
     ["heads that do not share", "llama", { num_key_value_heads: 3 }, /4 attention heads do not share 3/],
     ["GPT-2's heads that do not fit", "gpt2", { n_head: 5 }, /32 does not divide into 5 heads/],
+    ["positions without end", "llama", { max_position_embeddings: 2 ** 40 }, /the limit is 16777216/],
     ["layers without end", "llama", { num_hidden_layers: 1e9 }, /the limit is 1000/],
     [
       "another vocabulary",
@@ -332,10 +335,61 @@ describe("GGUF metadata that change the arithmetic", () => {
       const expected = await using(gguf("llama"), it => it.read("norm.weight"));
       expect(await source.read("norm.weight")).toEqual(expected);
     });
-    await using(await withEntry("llama.rope.scale_linear", 4, 6), ({ config }) =>
-      expect(config.ropeScaling).toEqual({ type: "linear", factor: 4 }),
+    await using(await withEntry("llama.attention.sliding_window", 128, 4), ({ config }) =>
+      expect(config).toEqual(llama),
+    );
+    for (const key of ["llama.rope.scale_linear", "llama.rope.scaling.factor"]) {
+      await using(await withEntry(key, 4, 6), ({ config }) =>
+        expect(config.ropeScaling).toEqual({ type: "linear", factor: 4 }),
+      );
+    }
+  });
+});
+
+describe("hostile files", () => {
+  const orProblem = async (path: string) => {
+    try {
+      await using(path, async source => {
+        for (const name of source.tensors.keys()) await source.read(name);
+      });
+    } catch (error) {
+      expect(error).toBeInstanceOf(ForewordError);
+    }
+  };
+
+  test.each(["llama3-rope", "gpt2"])("flipped bits in the head of a GGUF of %s", async name => {
+    const sound = await readFile(gguf(name));
+    const path = join(directory, "flipped.gguf");
+    // The metadata come first, where most of the meaning is.
+    const at = fc.oneof(fc.nat(700), fc.nat(4000));
+    const flips = fc.array(fc.tuple(at, fc.integer({ min: 1, max: 255 })), { minLength: 1, maxLength: 3 });
+    await fc.assert(
+      fc.asyncProperty(flips, async flipped => {
+        const bytes = Buffer.from(sound);
+        for (const [at, mask] of flipped) bytes[at]! ^= mask;
+        await writeFile(path, bytes);
+        await orProblem(path);
+      }),
+      { numRuns: 300 },
     );
   });
+
+  test.each(["llama3-rope", "mistral", "qwen3", "gpt2"])(
+    "any setting in the config.json of %s",
+    async name => {
+      const path = await variant(name, {});
+      const config = JSON.parse(await readFile(join(path, "config.json"), "utf8"));
+      const keys = [...Object.keys(config), "rope_scaling", "sliding_window", "rope_theta", "num_experts"];
+      const value = fc.oneof(fc.jsonValue(), fc.integer(), fc.constantFrom(0, 1, 2, 2 ** 40, -1, 0.5, null));
+      await fc.assert(
+        fc.asyncProperty(fc.constantFrom(...keys), value, async (key, changed) => {
+          await writeFile(join(path, "config.json"), JSON.stringify({ ...config, [key]: changed }));
+          await orProblem(path);
+        }),
+        { numRuns: 300 },
+      );
+    },
+  );
 });
 
 describe("settings as they are written elsewhere", () => {
