@@ -15,7 +15,7 @@ export interface GgmlType {
 
 const half = (bytes: Uint8Array, at: number): number => halfValues[bytes[at]! | (bytes[at + 1]! << 8)]!;
 
-/** Adds up the loop over blocks: `decode(bytes, at, out, o)` decodes the block at byte `at` to `out[o…]`. */
+/** Adds the loop over blocks: `decode(bytes, at, out, o)` decodes the block at byte `at` to `out[o…]`. */
 function blocks(
   name: string,
   blockSize: number,

@@ -1,6 +1,7 @@
 import { ForewordError } from "../errors.ts";
 import { FileBytes, type FileProblem } from "./bytes.ts";
-import { type GgufHeader, NeedMoreBytes, parseGgufHeader } from "./gguf-header.ts";
+import { NeedMoreBytes } from "./gguf-cursor.ts";
+import { type GgufHeader, parseGgufHeader } from "./gguf-header.ts";
 import { elementCount } from "./tensor.ts";
 
 export type { GgufHeader, GgufTensor } from "./gguf-header.ts";

@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ForewordError } from "../../../src/errors.ts";
 import { ggmlTypes } from "../../../src/tensor/dequantize.ts";
 import { type GgufFile, openGguf } from "../../../src/tensor/gguf.ts";
-import { NeedMoreBytes, parseGgufHeader } from "../../../src/tensor/gguf-header.ts";
+import { NeedMoreBytes } from "../../../src/tensor/gguf-cursor.ts";
+import { parseGgufHeader } from "../../../src/tensor/gguf-header.ts";
 import { describeBackbone } from "../../support/backbone.ts";
 
 const fixture = fileURLToPath(new URL("../../fixtures/gguf/types.gguf", import.meta.url));
