@@ -85,3 +85,20 @@ export function broadcast(a: Shape, b: Shape): Shape | null {
 }
 
 export const showShape = (shape: Shape): string => `[${shape.join(", ")}]`;
+
+/** The sizes that names stand for in one run. */
+export type Sizes = ReadonlyMap<string, number>;
+
+/** The number that a dimension is in one run; throws where a name has no size. */
+export function evaluate(dim: Dim, sizes: Sizes): number {
+  if (typeof dim === "number") return dim;
+  const known = sizes.get(dim);
+  if (known !== undefined) return known;
+  if (/^\d+$/.test(dim)) return Number(dim);
+  const terms = dim.split(/\+(?![^(]*\))/);
+  if (terms.length > 1) return terms.reduce((sum, term) => sum + evaluate(term, sizes), 0);
+  const parts = dim.split(/\*(?![^(]*\))/);
+  if (parts.length > 1) return parts.reduce((product, part) => product * evaluate(part, sizes), 1);
+  if (dim.startsWith("(")) return evaluate(dim.slice(1, -1), sizes);
+  throw new Error(`the size ${dim} is not known`);
+}

@@ -1,0 +1,139 @@
+/**
+ * Every operator of src/graph/operators.ts in TensorFlow.js: a row each. A row sees concrete shapes that the operator's
+ * rule has already accepted, and at least one non-empty output: the session makes empty ones itself. What it leaves
+ * behind besides its results is freed by the session.
+ */
+import type * as tfjs from "@tensorflow/tfjs-core";
+import type { Attributes, OperatorName } from "../graph/operators.ts";
+import { readIndices } from "./tfjs-tensor.ts";
+
+export type TensorFlow = typeof tfjs;
+export type Tensor = tfjs.Tensor;
+
+/** Attributes with the sizes of this run in place of symbolic ones. */
+export type Concrete<Op extends OperatorName> = Op extends "Reshape"
+  ? { shape: readonly number[] }
+  : Op extends "Split"
+    ? { axis: number; sizes: readonly number[] }
+    : Readonly<Attributes[Op]>;
+
+/** Absent optional inputs are undefined, and come last. */
+type Kernel<Op extends OperatorName> = (
+  tf: TensorFlow,
+  inputs: Tensor[],
+  attributes: Concrete<Op>,
+) => Tensor | Tensor[];
+
+const positive = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);
+const joined = (a: readonly number[], b: readonly number[]): number[] =>
+  Array.from({ length: Math.max(a.length, b.length) }, (_, fromEnd) => {
+    const [x, y] = [a.at(-1 - fromEnd) ?? 1, b.at(-1 - fromEnd) ?? 1];
+    return x === 1 ? y : x;
+  }).reverse();
+const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
+const stretch = (tf: TensorFlow, x: Tensor, shape: number[]) =>
+  x.shape.join() === shape.join() ? x : tf.broadcastTo(x, shape);
+
+/** Backends differ in which batch axes they broadcast, and wasm reads the wrong matrices where both sides have ones. */
+function product(tf: TensorFlow, a: Tensor, b: Tensor, transA: boolean, transB: boolean): Tensor {
+  const [m, k] = transA ? [a.shape.at(-1)!, a.shape.at(-2)!] : [a.shape.at(-2)!, a.shape.at(-1)!];
+  const n = transB ? b.shape.at(-2)! : b.shape.at(-1)!;
+  const [batchA, batchB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
+  const batch = joined(batchA, batchB);
+  if (k === 0) return tf.zeros([...batch, m, n]);
+  if (count(batchB) === 1 && !transA) {
+    // One matrix for all: a single product over every row of A.
+    const matrix = tf.reshape(b, b.shape.slice(-2));
+    return tf.reshape(tf.matMul(tf.reshape(a, [-1, k]), matrix, false, transB), [...batch, m, n]);
+  }
+  const flat = (x: Tensor) =>
+    tf.reshape(stretch(tf, x, [...batch, ...x.shape.slice(-2)]), [-1, ...x.shape.slice(-2)]);
+  return tf.reshape(tf.matMul(flat(a), flat(b), transA, transB), [...batch, m, n]);
+}
+
+const scaled = (tf: TensorFlow, x: Tensor, alpha: number) => (alpha === 1 ? x : tf.mul(x, alpha));
+
+function gather(tf: TensorFlow, data: Tensor, indices: Tensor, axis: number): Tensor {
+  const where = positive(axis, data.rank);
+  const size = data.shape[where]!;
+  // Checked here because backends answer an index outside with zeros, with NaN or with whatever lies there.
+  const checked = readIndices(indices, size);
+  const flat = tf.gather(data, tf.tensor1d(checked, "int32"), where);
+  return tf.reshape(flat, [...data.shape.slice(0, where), ...indices.shape, ...data.shape.slice(where + 1)]);
+}
+
+const tailAxes = (x: Tensor, axis: number) =>
+  Array.from({ length: x.rank - positive(axis, x.rank) }, (_, i) => positive(axis, x.rank) + i);
+
+/** x / sqrt(mean(x²) + epsilon) over the last axes. */
+function unitMeanSquare(tf: TensorFlow, x: Tensor, axes: number[], epsilon: number): Tensor {
+  return tf.mul(x, tf.rsqrt(tf.add(tf.mean(tf.square(x), axes, true), epsilon)));
+}
+
+export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
+  Add: (tf, [a, b]) => tf.add(a!, b!),
+  Sub: (tf, [a, b]) => tf.sub(a!, b!),
+  Mul: (tf, [a, b]) => tf.mul(a!, b!),
+  Where: (tf, [condition, a, b]) => tf.where(condition!, a!, b!),
+  Gelu: (tf, [x], { approximate }) => {
+    const inner =
+      approximate === "tanh"
+        ? tf.tanh(tf.mul(tf.add(x!, tf.mul(tf.mul(tf.square(x!), x!), 0.044715)), Math.sqrt(2 / Math.PI)))
+        : tf.erf(tf.mul(x!, Math.SQRT1_2));
+    return tf.mul(tf.mul(x!, 0.5), tf.add(inner, 1));
+  },
+  Sigmoid: (tf, [x]) => tf.sigmoid(x!),
+  Softmax: (tf, [x], { axis }) => {
+    // TensorFlow.js has it over the last axis alone.
+    const [where, last] = [positive(axis, x!.rank), x!.rank - 1];
+    if (where === last) return tf.softmax(x!);
+    const swap = x!.shape.map((_, i) => (i === where ? last : i === last ? where : i));
+    return tf.transpose(tf.softmax(tf.transpose(x!, swap)), swap);
+  },
+  MatMul: (tf, [a, b]) => product(tf, a!, b!, false, false),
+  FusedMatMul: (tf, [a, b], { alpha, transA, transB }) =>
+    product(tf, scaled(tf, a!, alpha), b!, transA === 1, transB === 1),
+  Gemm: (tf, [a, b, bias], { transB }) => {
+    const out = product(tf, a!, b!, false, transB === 1);
+    return bias ? tf.add(out, bias) : out;
+  },
+  Gather: (tf, [data, indices], { axis }) => gather(tf, data!, indices!, axis),
+  Concat: (tf, inputs, { axis }) => {
+    const full = inputs.filter(part => part.size > 0);
+    return full.length === 1 ? tf.clone(full[0]!) : tf.concat(full, positive(axis, full[0]!.rank));
+  },
+  Split: (tf, [x], { axis, sizes }) => {
+    const where = positive(axis, x!.rank);
+    let begin = 0;
+    return sizes.map(size => {
+      const shape = x!.shape.with(where, size);
+      const start = x!.shape.map((_, i) => (i === where ? begin : 0));
+      begin += size;
+      return size === 0 ? tf.zeros(shape, x!.dtype) : tf.slice(x!, start, shape);
+    });
+  },
+  Transpose: (tf, [x], { perm }) => tf.transpose(x!, [...perm]),
+  Reshape: (tf, [x], { shape }) => tf.reshape(x!, [...shape]),
+  RMSNormalization: (tf, [x, scale], { axis, epsilon }) =>
+    tf.mul(unitMeanSquare(tf, x!, tailAxes(x!, axis), epsilon), scale!),
+  LayerNormalization: (tf, [x, scale, bias], { axis, epsilon }) => {
+    const axes = tailAxes(x!, axis);
+    const centred = tf.sub(x!, tf.mean(x!, axes, true));
+    const out = tf.mul(unitMeanSquare(tf, centred, axes, epsilon), scale!);
+    return bias ? tf.add(out, bias) : out;
+  },
+  RotaryEmbedding: (tf, [x, cos, sin, positions], { num_heads }) => {
+    const [batch, tokens, width] = x!.shape as [number, number, number];
+    const half = width / num_heads / 2;
+    const heads = tf.reshape(x!, [batch, tokens, num_heads, 2 * half]);
+    const at = (table: Tensor) => tf.reshape(gather(tf, table, positions!, 0), [batch, tokens, 1, half]);
+    const [c, s] = [at(cos!), at(sin!)];
+    const low = tf.slice(heads, [0, 0, 0, 0], [batch, tokens, num_heads, half]);
+    const high = tf.slice(heads, [0, 0, 0, half], [batch, tokens, num_heads, half]);
+    const turned = tf.concat(
+      [tf.sub(tf.mul(low, c), tf.mul(high, s)), tf.add(tf.mul(high, c), tf.mul(low, s))],
+      3,
+    );
+    return tf.reshape(turned, x!.shape);
+  },
+};
