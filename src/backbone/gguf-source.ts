@@ -4,6 +4,7 @@ import { transpose } from "../tensor/tensor.ts";
 import { type BoundTensor, bindTensors } from "./bind.ts";
 import { fingerprintOf } from "./fingerprint.ts";
 import { ggufConfig } from "./gguf-config.ts";
+import { ggufTokenizer } from "./gguf-tokenizer.ts";
 import { badBackbone } from "./settings.ts";
 import type { BackboneConfig, BackboneSource } from "./source.ts";
 
@@ -34,7 +35,8 @@ export async function openGgufBackbone(path: string): Promise<BackboneSource> {
         const tensor = bound.get(name) ?? badBackbone(`${path} has no tensor ${name}.`);
         return canonical(await file.read(tensor.stored), tensor, config);
       },
-      tokenizerFiles: async () => null,
+      tokenizerFiles: async () =>
+        file.metadata.has("tokenizer.ggml.model") ? ggufTokenizer(file.metadata) : null,
       fingerprint: onProgress => fingerprintOf(stored, onProgress),
       close: () => file.close(),
     };

@@ -11,7 +11,10 @@ import type { BackboneSource } from "./source.ts";
 /** A backbone in a Hugging Face directory: config.json and model.safetensors, in one file or in shards. */
 export async function openHuggingFaceBackbone(directory: string): Promise<BackboneSource> {
   const json = await readJson(directory, "config.json");
-  if (json === null) return badBackbone(`${directory} has no config.json: it is not a Hugging Face model.`);
+  if (json === null)
+    return badBackbone(
+      `${directory} has no config.json: give a Hugging Face model's directory, or a GGUF file.`,
+    );
   const config = huggingFaceConfig(json, join(directory, "config.json"));
   const shards = await openShards(directory, await readJson(directory, "model.safetensors.index.json"));
   const close = async () => {

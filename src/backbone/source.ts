@@ -68,7 +68,7 @@ export interface BackboneSource {
   tensors: ReadonlyMap<string, readonly number[]>;
   /** One tensor as fp32, row-major. Throws `bad_backbone` for a name that is not in `tensors`. */
   read(name: string): Promise<Float32Array>;
-  /** Null where the directory has no tokenizer.json. */
+  /** Null where the directory has no tokenizer.json, or the GGUF file no vocabulary. */
   tokenizerFiles(): Promise<TokenizerFiles | null>;
   /** SHA-256 (hex) over the stored tensors' names, shapes and bytes; `done` runs from 0 to 1. */
   fingerprint(onProgress?: (done: number) => void): Promise<string>;

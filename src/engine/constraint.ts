@@ -1,5 +1,6 @@
 /** What the next token may be. */
 import xgrammar from "@mlc-ai/web-xgrammar";
+import type { Tokenizer } from "../backbone/tokenizer.ts";
 import { ForewordError } from "../errors.ts";
 
 export interface Constraint {
@@ -30,13 +31,13 @@ export function choiceConstraint(sequences: readonly (readonly number[])[], eos:
 
 /** Grammars over one backbone's vocabulary, by XGrammar (Dong et al. 2024). */
 export class Grammars {
-  readonly #vocabulary: string[];
-  readonly #stops: number[];
+  readonly #tokenizer: Tokenizer;
+  readonly #size: number;
   #compiler: Promise<Compiler> | null = null;
 
-  constructor(vocabulary: string[], stops: readonly number[]) {
-    this.#vocabulary = vocabulary;
-    this.#stops = [...stops];
+  constructor(tokenizer: Tokenizer, size: number) {
+    this.#tokenizer = tokenizer;
+    this.#size = size;
   }
 
   /** JSON that satisfies the schema. Throws `validation` where the schema cannot be compiled. */
@@ -52,19 +53,17 @@ export class Grammars {
       const detail = `json_schema cannot be compiled: ${(error as Error).message ?? error}. Simplify the schema.`;
       throw new ForewordError("validation", detail, { field: "json_schema" });
     }
-    const constraint = new JsonConstraint(matcher, this.#vocabulary.length);
+    const constraint = new JsonConstraint(matcher, this.#size);
     await constraint.refresh();
     return constraint;
   }
 
   async #start(): Promise<Compiler> {
-    const info = await xgrammar.TokenizerInfo.createTokenizerInfo(
-      this.#vocabulary,
-      "byte_level",
-      false,
-      this.#vocabulary.length,
-      this.#stops,
-    );
+    const { vocabularyType, eosIds } = this.#tokenizer;
+    const words = this.#tokenizer.vocabulary(this.#size);
+    const info = await xgrammar.TokenizerInfo.createTokenizerInfo(words, vocabularyType, false, this.#size, [
+      ...eosIds,
+    ]);
     return xgrammar.GrammarCompiler.createGrammarCompiler(info);
   }
 }

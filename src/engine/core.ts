@@ -68,7 +68,7 @@ export class Core {
       options.limits,
     );
     this.#prefixes = new PrefixCache(options.cacheBytes);
-    this.#grammars = new Grammars(options.tokenizer.vocabulary(), options.tokenizer.eosIds);
+    this.#grammars = new Grammars(options.tokenizer, options.config.vocabSize);
   }
 
   inspect(content: PromptContent): PromptInspection {

@@ -1,0 +1,128 @@
+/** Text to token ids and back, over `@huggingface/tokenizers`; chat templates over `@huggingface/jinja`. */
+import { Template } from "@huggingface/jinja";
+import { Tokenizer as Library } from "@huggingface/tokenizers";
+import { ForewordError } from "../errors.ts";
+import type { TokenizerFiles } from "./source.ts";
+
+export interface Message {
+  role: string;
+  content: string;
+}
+
+/** What a decoder shows for bytes that are no character yet. */
+const INCOMPLETE = "\uFFFD";
+
+export class Tokenizer {
+  /** Knows the special tokens. */
+  readonly #full: Library;
+  /** Knows none: whatever a text says, it stays text. */
+  readonly #plain: Library;
+  readonly #files: TokenizerFiles;
+  readonly #chat: Template | null;
+  /** The token that stands first, where the tokenizer adds one. */
+  readonly bosId: number | null;
+  /** The tokens that end an answer; the first is the one that Y ends with. */
+  readonly eosIds: readonly number[];
+
+  private constructor(files: TokenizerFiles) {
+    const config = { ...files.config, clean_up_tokenization_spaces: false };
+    this.#files = files;
+    this.#full = new Library(files.tokenizer, config);
+    this.#plain = new Library({ ...files.tokenizer, added_tokens: [] }, withoutTokens(config));
+    this.#chat = files.chatTemplate === null ? null : new Template(files.chatTemplate);
+    this.bosId = files.addBos ? files.bosTokenId : null;
+    this.eosIds = files.eosTokenIds;
+  }
+
+  /** Throws `bad_backbone` where the files describe no tokenizer. */
+  static from(files: TokenizerFiles): Tokenizer {
+    if (files.eosTokenIds.length === 0) {
+      throw new ForewordError(
+        "bad_backbone",
+        "The tokenizer names no end-of-text token. Set eos_token in tokenizer_config.json.",
+      );
+    }
+    return new Tokenizer(files);
+  }
+
+  /** Ids of a text; `<|im_end|>` in it is eight plain characters. No BOS. */
+  encode(text: string): number[] {
+    return text === "" ? [] : this.#plain.encode(text, { add_special_tokens: false }).ids;
+  }
+
+  /** Ids of a template's words: chat markers become their own ids. No BOS. */
+  encodeWithSpecials(text: string): number[] {
+    return text === "" ? [] : this.#full.encode(text, { add_special_tokens: false }).ids;
+  }
+
+  decode(ids: readonly number[], { skipSpecial }: { skipSpecial: boolean }): string {
+    return ids.length === 0 ? "" : this.#full.decode([...ids], { skip_special_tokens: skipSpecial });
+  }
+
+  /** Raw tokens by id, as the vocabulary spells them; ids that it leaves out are empty. */
+  vocabulary(size: number): string[] {
+    return Array.from({ length: size }, (_, id) => this.#full.id_to_token(id) ?? "");
+  }
+
+  /** How the vocabulary spells bytes: GPT-2's byte alphabet, or `<0x0A>` pieces. */
+  get vocabularyType(): "byte_level" | "byte_fallback" {
+    const { model } = this.#files.tokenizer as { model?: { byte_fallback?: boolean } };
+    return model?.byte_fallback ? "byte_fallback" : "byte_level";
+  }
+
+  /** Text of tokens as they come, complete characters only. */
+  stream(): { push(token: number): string; end(): string } {
+    // Decoders treat a text's first token apart, so the last token that was shown stays as context.
+    let window: number[] = [];
+    let shown = "";
+    const advance = (final: boolean): string => {
+      const text = this.decode(window, { skipSpecial: true });
+      if (!final && text.endsWith(INCOMPLETE)) return "";
+      const fresh = text.slice(shown.length);
+      window = window.slice(-1);
+      shown = this.decode(window, { skipSpecial: true });
+      return fresh;
+    };
+    return {
+      push: token => {
+        window.push(token);
+        return advance(false);
+      },
+      end: () => advance(true),
+    };
+  }
+
+  /** The chat template's text. Throws `bad_template` where the backbone has none, or where it refuses the messages. */
+  renderChat(
+    messages: readonly Message[],
+    { addGenerationPrompt }: { addGenerationPrompt: boolean },
+  ): string {
+    if (!this.#chat) {
+      throw new ForewordError(
+        "bad_template",
+        'This backbone has no chat template, so the field "messages" cannot be rendered. Use a template with text fields.',
+      );
+    }
+    const token = (id: number | null) => (id === null ? "" : this.#full.id_to_token(id));
+    try {
+      return this.#chat.render({
+        messages: messages.map(message => ({ ...message })),
+        add_generation_prompt: addGenerationPrompt,
+        bos_token: token(this.#files.bosTokenId),
+        eos_token: token(this.eosIds[0]!),
+      });
+    } catch (error) {
+      throw new ForewordError(
+        "validation",
+        `The backbone's chat template refuses these messages: ${(error as Error).message}`,
+        { field: "messages" },
+      );
+    }
+  }
+}
+
+/** tokenizer_config.json may name special tokens as well. */
+function withoutTokens(config: object): object {
+  const { added_tokens_decoder, additional_special_tokens, ...rest } = config as Record<string, unknown>;
+  return rest;
+}
