@@ -137,6 +137,7 @@ describe.each(["llama", "llama3-rope", "qwen2", "qwen3", "gpt2"])("GGUF made of 
           expect(await source.read(tensor), tensor).toEqual(await expected.read(tensor));
         }
         expect(await source.fingerprint()).not.toBe(await expected.fingerprint());
+        expect(await source.tokenizerFiles()).toBeNull();
       }),
     );
   });
@@ -553,5 +554,9 @@ describeBackbone("SmolLM2-135M as GGUF", path => {
       expect(source.tensors.get("layers.29.mlp.down_proj.weight")).toEqual([576, 1536]);
       expect((await source.read("layers.0.self_attn.k_proj.weight")).length).toBe(192 * 576);
       expect(await source.fingerprint()).toMatch(/^[0-9a-f]{64}$/);
+      const files = (await source.tokenizerFiles())!;
+      expect(files).toMatchObject({ addBos: false, bosTokenId: 1 });
+      expect(files.eosTokenIds[0]).toBe(2);
+      expect(files.chatTemplate).toContain("<|im_start|>");
     }));
 });
