@@ -1,0 +1,26 @@
+import { type Static, Type } from "typebox";
+import { Id, Timestamp } from "./common.ts";
+import { Input } from "./infer.ts";
+
+/** One example: an input with its label, or with the text that should answer it. */
+export const Example = Type.Union([
+  Type.Object({ input: Input, label: Type.String({ minLength: 1 }) }, { additionalProperties: false }),
+  Type.Object({ input: Input, output: Type.String() }, { additionalProperties: false }),
+]);
+export type Example = Static<typeof Example>;
+
+export const DatasetFormat = Type.Enum(["ndjson", "csv"]);
+export type DatasetFormat = Static<typeof DatasetFormat>;
+
+/** A data set as the registry keeps it; its rows are the blob that `sha256` names, as NDJSON of examples. */
+export const Dataset = Type.Object({
+  id: Id,
+  rows: Type.Integer({ minimum: 0 }),
+  labels: Type.Union([Type.Record(Type.String(), Type.Integer({ minimum: 0 })), Type.Null()], {
+    description: "How many rows each label has; null where rows have outputs.",
+  }),
+  sha256: Type.String({ pattern: "^[0-9a-f]{64}$" }),
+  bytes: Type.Integer({ minimum: 0 }),
+  created_at: Timestamp,
+});
+export type Dataset = Static<typeof Dataset>;

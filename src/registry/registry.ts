@@ -1,0 +1,153 @@
+/**
+ * Where everything that must last is kept. One interface, one contract suite (test/registry/contract.ts); nothing else
+ * knows where data lies. Metadata is small; prompt parameters and data sets are immutable blobs named by their SHA-256,
+ * written before the metadata that names them, so that no record ever points at nothing.
+ *
+ * Promises of every implementation:
+ * - A write that resolved is durable, and visible to every later read through this registry.
+ * - What one call writes is written whole or not at all.
+ * - A version number is never given twice within a task's life; a deleted task leaves nothing that a later task of the
+ *   same name could see.
+ * - A store that is closed or broken answers `registry_unavailable`.
+ */
+import type { Dataset } from "../contract/dataset.ts";
+import type { Job } from "../contract/job.ts";
+import type { PromptRecord } from "../contract/prompt.ts";
+import type { Activation, Active, Task, TaskPatch } from "../contract/task.ts";
+
+export type NewTask = Pick<Task, "id" | "type" | "labels" | "description">;
+export type NewPrompt = Omit<PromptRecord, "task" | "version" | "created_at">;
+export type NewDataset = Omit<Dataset, "created_at">;
+
+/**
+ * A job with what only the server needs. `request` is the validated body; `revision` is counted by the registry and
+ * is what a compare-and-set names.
+ */
+export interface JobRecord extends Job {
+  request: unknown;
+  revision: number;
+}
+export type NewJob = Omit<JobRecord, "revision" | "created_at">;
+export type JobPatch = Partial<
+  Pick<JobRecord, "state" | "progress" | "result" | "error" | "started_at" | "ended_at">
+>;
+
+export interface Page<Item> {
+  items: Item[];
+  /** Opaque; give it back to get the next page. Null after the last. */
+  next_cursor: string | null;
+}
+
+export interface PageRequest {
+  /** 1 to 1000; 50 when left out. */
+  limit?: number;
+  /** A foreign or damaged one is a `validation` problem. */
+  cursor?: string;
+}
+
+export interface Expected {
+  /** The revision the caller saw; another one now is `revision_conflict` with `{expected, actual}`. */
+  expected?: number;
+}
+
+export type ChangeKind = "task" | "prompt" | "active" | "dataset" | "job";
+
+/** An entry of the change feed: what changed, never how; readers load it again. */
+export interface Change {
+  /** 1, 2, 3, … in the order of the writes. */
+  seq: number;
+  kind: ChangeKind;
+  /** The task's id for `task`, `prompt` and `active`. */
+  id: string;
+  version?: number;
+}
+
+export interface ChangeBatch {
+  changes: Change[];
+  /** Give it to the next call. */
+  last: number;
+  /** Entries after `since` are no longer kept: reload everything. */
+  trimmed: boolean;
+}
+
+/** An answer kept for a caller who sends the same request again. */
+export interface StoredReply {
+  status: number;
+  headers: Record<string, string>;
+  body: unknown;
+}
+
+export interface Registry {
+  /**
+   * Creates the task, its version 1 where a first prompt is given, and its active record (`{prompt: 1}` with a first
+   * prompt unless `active` says otherwise) in one write. Errors: `task_exists`, `prompt_not_found`.
+   */
+  createTask(task: NewTask, first: NewPrompt | null, by: string, active?: Active | null): Promise<Task>;
+  /** Errors: `task_not_found`. */
+  getTask(id: string): Promise<Task>;
+  /** In the order of ids. */
+  listTasks(page?: PageRequest): Promise<Page<Task>>;
+  /** Errors: `task_not_found`, `revision_conflict` (compares `revision`). */
+  patchTask(id: string, patch: TaskPatch, options?: Expected): Promise<Task>;
+  /** Deletes the task with its prompts and history. Errors as `patchTask`. */
+  deleteTask(id: string, options?: Expected): Promise<void>;
+
+  /** Assigns the next version; `activate` makes it the active prompt in the same write. Errors: `task_not_found`, `registry_unavailable` when its blob is missing. */
+  addPrompt(task: string, prompt: NewPrompt, options?: { activate?: { by: string } }): Promise<PromptRecord>;
+  /** Errors: `task_not_found`, `prompt_not_found`. */
+  getPrompt(task: string, version: number): Promise<PromptRecord>;
+  /** In the order of versions. Errors: `task_not_found`. */
+  listPrompts(task: string, page?: PageRequest): Promise<Page<PromptRecord>>;
+  /** Errors: `task_not_found`, `prompt_not_found`, `prompt_in_use` while the active record names it. */
+  deletePrompt(task: string, version: number): Promise<void>;
+
+  /**
+   * Replaces the active record (null: none) and appends to the history. Errors: `task_not_found`, `prompt_not_found`
+   * for any version that does not exist, `revision_conflict` (compares `active_revision`).
+   */
+  setActive(task: string, active: Active | null, by: string, options?: Expected): Promise<Task>;
+  /** Newest first. Errors: `task_not_found`. */
+  listHistory(task: string, page?: PageRequest): Promise<Page<Activation>>;
+
+  /** Replaces a data set of the same id. Errors: `registry_unavailable` when its blob is missing. */
+  putDataset(dataset: NewDataset): Promise<Dataset>;
+  /** Errors: `dataset_not_found`. */
+  getDataset(id: string): Promise<Dataset>;
+  listDatasets(page?: PageRequest): Promise<Page<Dataset>>;
+  /** Errors: `dataset_not_found`. */
+  deleteDataset(id: string): Promise<void>;
+
+  /** Errors: `validation` when the id is taken. A job outlives its task, as a record of what was done. */
+  putJob(job: NewJob): Promise<JobRecord>;
+  /** Errors: `job_not_found`. */
+  getJob(id: string): Promise<JobRecord>;
+  /** Newest first. */
+  listJobs(page?: PageRequest & { task?: string }): Promise<Page<JobRecord>>;
+  /** Errors: `job_not_found`, `revision_conflict` (compares the job's `revision`). */
+  updateJob(id: string, patch: JobPatch, options?: Expected): Promise<JobRecord>;
+
+  /** Keeps the bytes and returns their SHA-256 in hexadecimal; bytes that are already there are not written again. */
+  putBlob(bytes: Uint8Array): Promise<string>;
+  /** Checked against their name. Errors: `registry_unavailable` when missing or damaged. */
+  getBlob(sha256: string): Promise<Uint8Array>;
+
+  /**
+   * The reply stored under this key for this very request, or null. Kept 24 hours.
+   * Errors: `idempotency_conflict` when the key came with another request.
+   */
+  recall(key: string, requestHash: string): Promise<StoredReply | null>;
+  /** Stores a reply; the first one stays. Errors: `idempotency_conflict`. */
+  remember(key: string, requestHash: string, reply: StoredReply): Promise<void>;
+
+  /** What changed after `since` (0: from the beginning), oldest first, at most 1000 entries. */
+  changes(since: number): Promise<ChangeBatch>;
+  /** Calls the listener after each durable change, in order; returns how to stop. */
+  watch(listener: (change: Change) => void): () => void;
+
+  /** Copies everything to a new folder while reads and writes go on; the copy opens as a registry. */
+  backup(folder: string): Promise<void>;
+  /** Removes blobs that nothing names and that are over an hour old, expired replies and old feed entries. */
+  sweep(): Promise<{ blobs: number; replies: number }>;
+  /** Waits for writes under way; later calls answer `registry_unavailable`. */
+  close(): Promise<void>;
+}
