@@ -1,0 +1,173 @@
+/**
+ * The settings (contract section 5): flags over environment over file over default, one schema.
+ * A setting `cacheBytes` is `FOREWORD_CACHE_BYTES` in the environment and `cache_bytes` (or `cacheBytes`) in the file
+ * that `FOREWORD_CONFIG` names.
+ */
+import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { type Static, type TSchema, Type } from "typebox";
+import { Value } from "typebox/value";
+import { ForewordError } from "./errors.ts";
+
+const MiB = 2 ** 20;
+const count = (maximum: number) =>
+  Type.Integer({ minimum: 1, maximum, description: `a whole number from 1 to ${maximum}` });
+const bytes = (minimum: number) =>
+  Type.Integer({
+    minimum,
+    maximum: Number.MAX_SAFE_INTEGER,
+    description: `a size of at least ${minimum} bytes, as 536870912, 512MiB or 0.5GiB`,
+  });
+const text = (description: string) => Type.String({ minLength: 1, description });
+const oneOf = <const Choices extends string[]>(...choices: Choices) =>
+  Type.Enum(choices, { description: `one of ${choices.join(", ")}` });
+
+const settings = {
+  host: text("a host name or address"),
+  port: Type.Integer({ minimum: 0, maximum: 65535, description: "a port from 0 (any free one) to 65535" }),
+  data: text("a folder"),
+  backbone: text("a catalogue name or a path"),
+  mirror: Type.Optional(text("a folder")),
+  registry: oneOf("lmdb"),
+  jobs: oneOf("embedded"),
+  runtime: oneOf("onnx", "tfjs"),
+  precision: oneOf("auto", "fp32"),
+  threads: count(1024),
+  trainThreads: count(1024),
+  cacheBytes: bytes(0),
+  batchTokens: count(1_000_000),
+  queue: count(1_000_000),
+  bodyLimit: bytes(1024),
+  timeoutMs: count(3_600_000),
+  logLevel: oneOf("fatal", "error", "warn", "info", "debug", "trace", "silent"),
+  adminKey: Type.Optional(text("a secret text")),
+};
+export const Config = Type.Object(settings, { additionalProperties: false });
+export type Config = Static<typeof Config>;
+type Setting = keyof Config;
+
+const defaults = (): Config => ({
+  host: "127.0.0.1",
+  port: 8080,
+  data: "./data",
+  backbone: "smollm2-135m",
+  registry: "lmdb",
+  jobs: "embedded",
+  runtime: "onnx",
+  precision: "auto",
+  threads: availableParallelism(),
+  trainThreads: availableParallelism(),
+  cacheBytes: 512 * MiB,
+  batchTokens: 2048,
+  queue: 1024,
+  bodyLimit: 16 * MiB,
+  timeoutMs: 60_000,
+  logLevel: "info",
+});
+
+/** Values that the contract names and this version can't serve yet, with what to do instead. */
+const later: Partial<Record<Setting, readonly [RegExp, string]>> = {
+  registry: [/^rediss?:/, "a Redis registry is not in this version; leave it out, or use lmdb"],
+  jobs: [/^bullmq$/, "BullMQ is not in this version; leave it out, or use embedded"],
+};
+
+const sizes = new Set<Setting>(["cacheBytes", "bodyLimit"]);
+const names = Object.keys(settings) as Setting[];
+const snake = (name: string) => name.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`);
+export const environmentName = (name: Setting) => `FOREWORD_${snake(name).toUpperCase()}`;
+
+const units: Record<string, number> = {
+  "": 1,
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  kib: 2 ** 10,
+  mib: MiB,
+  gib: 2 ** 30,
+};
+
+/** `512MiB` → 536870912; what is no size is given back as it is, for the schema to refuse. */
+function parseSize(value: string): unknown {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(value.trim()) ?? [];
+  const factor = units[unit?.toLowerCase() ?? "?"];
+  return number === undefined || factor === undefined ? value : Math.round(Number(number) * factor);
+}
+
+/** Text from the environment or a flag, as the number that the schema asks for. */
+function convert(name: Setting, schema: TSchema, value: unknown): unknown {
+  if (typeof value !== "string" || !Type.IsInteger(schema)) return value;
+  if (sizes.has(name)) return parseSize(value);
+  return /^\d+$/.test(value.trim()) ? Number(value) : value;
+}
+
+function refuse(name: string, from: string, why: string): never {
+  throw new ForewordError("validation", `Setting ${name} (${from}): ${why}.`, { setting: name, from });
+}
+
+function check(name: Setting, raw: unknown, from: string): unknown {
+  const [pattern, remedy] = later[name] ?? [];
+  if (pattern && typeof raw === "string" && pattern.test(raw)) refuse(name, from, remedy!);
+  const schema: TSchema = settings[name];
+  const value = convert(name, schema, raw);
+  if (Value.Check(schema, value)) return value;
+  const shown = name === "adminKey" ? "this value" : JSON.stringify(raw);
+  return refuse(
+    name,
+    from,
+    `${shown} is not allowed; give ${(schema as { description?: string }).description}`,
+  );
+}
+
+type Layer = Partial<Record<Setting, unknown>>;
+
+/** Checks every value of a layer; `origin` says where a setting of it was found. */
+function readLayer(values: Record<string, unknown>, origin: (name: string) => string): Layer {
+  const layer: Layer = {};
+  for (const [key, value] of Object.entries(values)) {
+    if (value === undefined) continue;
+    const name = names.find(known => known === key || snake(known) === key);
+    if (!name) refuse(key, origin(key), `there is no such setting; known are ${names.map(snake).join(", ")}`);
+    layer[name] = check(name, value, origin(key));
+  }
+  return layer;
+}
+
+function readFile(path: string): Layer {
+  const origin = `file ${path}`;
+  let content: unknown;
+  try {
+    content = JSON.parse(readFileSync(path, "utf8"));
+  } catch (error) {
+    refuse("config", origin, `it can't be read as JSON: ${(error as Error).message}`);
+  }
+  if (content === null || typeof content !== "object" || Array.isArray(content))
+    refuse("config", origin, "it must hold one JSON object of settings");
+  return readLayer(content as Record<string, unknown>, () => origin);
+}
+
+/** Only our own names are read: other programs' variables that begin with FOREWORD_ are none of our business. */
+function readEnvironment(env: NodeJS.ProcessEnv): Layer {
+  const set = names.flatMap(name => {
+    const value = env[environmentName(name)];
+    return value === undefined || value === "" ? [] : [[name, value] as const];
+  });
+  return readLayer(Object.fromEntries(set), name => `environment ${environmentName(name as Setting)}`);
+}
+
+export interface ConfigSources {
+  /** From the command line, by setting; `config` names the file and goes before FOREWORD_CONFIG. */
+  flags?: Partial<Record<Setting | "config", unknown>>;
+  env?: NodeJS.ProcessEnv;
+}
+
+/** All settings. Throws `validation` naming the setting, where it came from and what is allowed. */
+export function loadConfig({ flags = {}, env = process.env }: ConfigSources = {}): Config {
+  const { config: path = env.FOREWORD_CONFIG, ...given } = flags;
+  return {
+    ...defaults(),
+    ...(typeof path === "string" && path !== "" ? readFile(path) : {}),
+    ...readEnvironment(env),
+    ...readLayer(given, name => `flag --${snake(name).replaceAll("_", "-")}`),
+  } as Config;
+}

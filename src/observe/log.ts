@@ -1,0 +1,47 @@
+/** The log: JSON lines on stdout. Neither what callers send nor their keys is ever written. */
+import { type DestinationStream, type Logger, pino } from "pino";
+
+export type { Logger };
+
+/** Names under which secrets and callers' text travel in our own records, at the top and one or two levels down. */
+const secret = ["authorization", "cookie", "adminKey", "admin_key", "key"];
+const text = [
+  "input",
+  "inputs",
+  "body",
+  "examples",
+  "messages",
+  "targets",
+  "text",
+  "template",
+  "prompt_text",
+  "output",
+];
+const names = [...secret, ...text];
+
+const redact = {
+  paths: names.flatMap(name => [name, `*.${name}`, `*.*.${name}`]),
+  censor: "[not logged]",
+};
+
+/** A request is logged by method, path and id; query strings are left out, since callers put text there. */
+const serializers = {
+  req: (request: { method?: string; url?: string; id?: unknown }) => ({
+    id: request.id,
+    method: request.method,
+    url: request.url?.split("?")[0],
+  }),
+  res: (reply: { statusCode?: number }) => ({ status: reply.statusCode }),
+};
+
+/** `level`: fatal, error, warn, info, debug, trace or silent. `destination` is for tests; without it, stdout. */
+export function createLogger(level: string, destination?: DestinationStream): Logger {
+  const options = {
+    level,
+    redact,
+    serializers,
+    base: { pid: process.pid },
+    timestamp: pino.stdTimeFunctions.isoTime,
+  };
+  return destination ? pino(options, destination) : pino(options);
+}

@@ -1,0 +1,78 @@
+/** What `GET /metrics` shows, in Prometheus' text format. Made by a function, so that two servers share nothing. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+const requestSeconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const stepSeconds = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
+const batchRows = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+/** Durations are in seconds, sizes in bytes, as Prometheus' conventions ask; the process's own metrics come along. */
+export function createMetrics() {
+  const register = new Registry();
+  const registers = [register];
+  collectDefaultMetrics({ register });
+  const route = ["route", "method", "status"] as const;
+  return {
+    register,
+    requests: new Counter({
+      name: "foreword_http_requests_total",
+      help: "HTTP requests answered.",
+      labelNames: route,
+      registers,
+    }),
+    requestSeconds: new Histogram({
+      name: "foreword_http_request_seconds",
+      help: "From a request's arrival to the end of its reply.",
+      labelNames: route,
+      buckets: requestSeconds,
+      registers,
+    }),
+    inferRows: new Counter({
+      name: "foreword_infer_rows_total",
+      help: "Inputs answered.",
+      registers,
+    }),
+    inferTokens: new Counter({
+      name: "foreword_infer_tokens_total",
+      help: "Tokens worked on, by phase (prefill, decode).",
+      labelNames: ["phase"] as const,
+      registers,
+    }),
+    batchRows: new Histogram({
+      name: "foreword_batch_rows",
+      help: "Rows in a step of the engine.",
+      buckets: batchRows,
+      registers,
+    }),
+    stepSeconds: new Histogram({
+      name: "foreword_step_seconds",
+      help: "Duration of a step of the engine.",
+      buckets: stepSeconds,
+      registers,
+    }),
+    queueDepth: new Gauge({ name: "foreword_queue_rows", help: "Rows that wait.", registers }),
+    runningRows: new Gauge({ name: "foreword_running_rows", help: "Rows being worked on.", registers }),
+    prefixHits: new Counter({
+      name: "foreword_prefix_cache_hits_total",
+      help: "Rows whose KV prefix was cached.",
+      registers,
+    }),
+    prefixMisses: new Counter({
+      name: "foreword_prefix_cache_misses_total",
+      help: "KV prefixes that had to be computed.",
+      registers,
+    }),
+    prefixBytes: new Gauge({
+      name: "foreword_prefix_cache_bytes",
+      help: "Size of the cached KV prefixes.",
+      registers,
+    }),
+    runtimeInfo: new Gauge({
+      name: "foreword_runtime_info",
+      help: "Always 1; the labels say what executes the model.",
+      labelNames: ["runtime", "backend", "version"] as const,
+      registers,
+    }),
+  };
+}
