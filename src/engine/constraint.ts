@@ -1,7 +1,7 @@
 /** What the next token may be. */
-import xgrammar from "@mlc-ai/web-xgrammar";
 import type { Tokenizer } from "../backbone/tokenizer.ts";
 import { ForewordError } from "../errors.ts";
+import { loadXGrammar, type XGrammar } from "./xgrammar.ts";
 
 export interface Constraint {
   /** Sets the logits of tokens that may not follow to -Infinity. */
@@ -33,7 +33,7 @@ export function choiceConstraint(sequences: readonly (readonly number[])[], eos:
 export class Grammars {
   readonly #tokenizer: Tokenizer;
   readonly #size: number;
-  #compiler: Promise<Compiler> | null = null;
+  #started: Promise<{ xgrammar: XGrammar; compiler: Compiler }> | null = null;
 
   constructor(tokenizer: Tokenizer, size: number) {
     this.#tokenizer = tokenizer;
@@ -42,8 +42,8 @@ export class Grammars {
 
   /** JSON that satisfies the schema. Throws `validation` where the schema cannot be compiled. */
   async json(schema: object): Promise<Constraint> {
-    this.#compiler ??= this.#start();
-    const compiler = await this.#compiler;
+    this.#started ??= this.#start();
+    const { xgrammar, compiler } = await this.#started;
     let matcher: Matcher;
     try {
       const compiled = await compiler.compileJSONSchema(JSON.stringify(schema));
@@ -58,33 +58,38 @@ export class Grammars {
     return constraint;
   }
 
-  async #start(): Promise<Compiler> {
+  async #start(): Promise<{ xgrammar: XGrammar; compiler: Compiler }> {
+    const xgrammar = await loadXGrammar();
     const { vocabularyType, eosIds } = this.#tokenizer;
     const words = this.#tokenizer.vocabulary(this.#size);
     const info = await xgrammar.TokenizerInfo.createTokenizerInfo(words, vocabularyType, false, this.#size, [
       ...eosIds,
     ]);
-    return xgrammar.GrammarCompiler.createGrammarCompiler(info);
+    return { xgrammar, compiler: await xgrammar.GrammarCompiler.createGrammarCompiler(info) };
   }
 }
 
-type Compiler = Awaited<ReturnType<typeof xgrammar.GrammarCompiler.createGrammarCompiler>>;
-type Matcher = Awaited<ReturnType<typeof xgrammar.GrammarMatcher.createGrammarMatcher>>;
+type Compiler = Awaited<ReturnType<XGrammar["GrammarCompiler"]["createGrammarCompiler"]>>;
+type Matcher = Awaited<ReturnType<XGrammar["GrammarMatcher"]["createGrammarMatcher"]>>;
 
 class JsonConstraint implements Constraint {
   readonly #matcher: Matcher;
   readonly #width: number;
   /** Null while XGrammar works it out, which it does within microtasks: long before the next step's logits are there. */
   #bitmask: Int32Array | null = null;
+  #refreshed: Promise<void> = Promise.resolve();
 
   constructor(matcher: Matcher, width: number) {
     this.#matcher = matcher;
     this.#width = width;
   }
 
-  async refresh(): Promise<void> {
+  refresh(): Promise<void> {
     this.#bitmask = null;
-    this.#bitmask = await this.#matcher.getNextTokenBitmask();
+    this.#refreshed = this.#matcher.getNextTokenBitmask().then(bitmask => {
+      this.#bitmask = bitmask;
+    });
+    return this.#refreshed;
   }
 
   mask(logits: Float32Array): void {
@@ -100,6 +105,6 @@ class JsonConstraint implements Constraint {
   }
 
   dispose(): void {
-    this.#matcher.dispose();
+    void this.#refreshed.finally(() => this.#matcher.dispose());
   }
 }
