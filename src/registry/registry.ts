@@ -20,16 +20,18 @@ export type NewPrompt = Omit<PromptRecord, "task" | "version" | "created_at">;
 export type NewDataset = Omit<Dataset, "created_at">;
 
 /**
- * A job with what only the server needs. `request` is the validated body; `revision` is counted by the registry and
- * is what a compare-and-set names.
+ * A job with what only the server needs. `request` is the validated body; `blobs` are those that the job still needs
+ * (its examples, its last checkpoint), safe from the sweep until it ends; `revision` is counted by the registry and is
+ * what a compare-and-set names.
  */
 export interface JobRecord extends Job {
   request: unknown;
+  blobs: string[];
   revision: number;
 }
 export type NewJob = Omit<JobRecord, "revision" | "created_at">;
 export type JobPatch = Partial<
-  Pick<JobRecord, "state" | "progress" | "result" | "error" | "started_at" | "ended_at">
+  Pick<JobRecord, "state" | "progress" | "result" | "error" | "blobs" | "started_at" | "ended_at">
 >;
 
 export interface Page<Item> {

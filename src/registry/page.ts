@@ -1,0 +1,54 @@
+/** Cursors: the key of a page's last item, opaque to callers, bound to the list that it came from. */
+import { ForewordError } from "../errors.ts";
+import type { Page, PageRequest } from "./registry.ts";
+
+const defaultLimit = 50;
+const maximumLimit = 1000;
+
+type Position = string | number;
+
+export function encodeCursor(list: string, last: Position): string {
+  return Buffer.from(JSON.stringify([list, last])).toString("base64url");
+}
+
+/** Where the page before ended; undefined for the first. Throws `validation` for a foreign or damaged cursor. */
+export function decodeCursor(list: string, cursor: string | undefined): Position | undefined {
+  if (cursor === undefined) return undefined;
+  let content: unknown;
+  try {
+    content = JSON.parse(Buffer.from(cursor, "base64url").toString());
+  } catch {
+    content = null;
+  }
+  if (Array.isArray(content) && content.length === 2 && content[0] === list) {
+    const last: unknown = content[1];
+    if (typeof last === "string" || Number.isSafeInteger(last)) return last as Position;
+  }
+  throw new ForewordError(
+    "validation",
+    "cursor is not one that this list gave; start again without a cursor.",
+    {
+      field: "cursor",
+    },
+  );
+}
+
+/** Reads one item more than the limit, to know whether another page follows. */
+export function toPage<Item>(
+  list: string,
+  items: Iterable<Item>,
+  position: (item: Item) => Position,
+  { limit = defaultLimit }: PageRequest,
+): Page<Item> {
+  if (!Number.isInteger(limit) || limit < 1 || limit > maximumLimit)
+    throw new ForewordError("validation", `limit is ${limit}; give 1 to ${maximumLimit}.`, {
+      field: "limit",
+    });
+  const page: Item[] = [];
+  for (const item of items) {
+    if (page.length === limit)
+      return { items: page, next_cursor: encodeCursor(list, position(page[limit - 1]!)) };
+    page.push(item);
+  }
+  return { items: page, next_cursor: null };
+}

@@ -1,0 +1,64 @@
+/** The registry's refusals, worded once for every implementation, and the checks that need no store. */
+import type { Active } from "../contract/task.ts";
+import { ForewordError } from "../errors.ts";
+
+export const taskExists = (id: string) =>
+  new ForewordError("task_exists", `Task "${id}" exists; choose another id, or delete it first.`, {
+    task: id,
+  });
+
+export const taskNotFound = (id: string) =>
+  new ForewordError("task_not_found", `There is no task "${id}"; GET /tasks lists them.`, { task: id });
+
+export const promptNotFound = (task: string, version: number) =>
+  new ForewordError(
+    "prompt_not_found",
+    `Task "${task}" has no prompt ${version}; GET /tasks/${task}/prompts lists them.`,
+    { task, version },
+  );
+
+export const promptInUse = (task: string, version: number) =>
+  new ForewordError(
+    "prompt_in_use",
+    `Prompt ${version} is active; activate another one by PUT /tasks/${task}/active before deleting it.`,
+    { task, version },
+  );
+
+export const datasetNotFound = (id: string) =>
+  new ForewordError("dataset_not_found", `There is no data set "${id}"; GET /datasets lists them.`, {
+    dataset: id,
+  });
+
+export const jobNotFound = (id: string) =>
+  new ForewordError("job_not_found", `There is no job "${id}"; GET /jobs lists them.`, { job: id });
+
+export const jobExists = (id: string) =>
+  new ForewordError("validation", `Job id "${id}" is taken.`, { field: "id" });
+
+export const idempotencyConflict = (key: string) =>
+  new ForewordError(
+    "idempotency_conflict",
+    "This Idempotency-Key came with another request within 24 hours; use a new key for a new request.",
+    { idempotency_key: key },
+  );
+
+export const unavailable = (detail: string, cause?: unknown) =>
+  new ForewordError("registry_unavailable", detail, {}, { cause });
+
+/** Compares what the caller saw with what is; undefined is "whatever is there". */
+export function checkRevision(what: string, expected: number | undefined, actual: number): void {
+  if (expected === undefined || expected === actual) return;
+  throw new ForewordError(
+    "revision_conflict",
+    `${what} is at revision ${actual}, not ${expected}; read it again and repeat the change.`,
+    { expected, actual },
+  );
+}
+
+/** Every prompt version that an active record names. */
+export function versionsOf(active: Active | null): number[] {
+  if (!active) return [];
+  const { prompt, ensemble = [], split = [], shadow } = active;
+  const all = [prompt, ...ensemble, ...split.map(share => share.prompt), shadow?.prompt];
+  return [...new Set(all.filter(version => version !== undefined))];
+}
