@@ -21,7 +21,7 @@ const { values: options } = parseArgs({
     data: { type: "string", default: "data" },
     mirror: { type: "string" },
     backbone: { type: "string", default: "smollm2-135m" },
-    cache: { type: "string", default: ".foreword" },
+    cache: { type: "string", default: ".cache/foreword" },
     threads: { type: "string", default: "2" },
     task: { type: "string", multiple: true },
     examples: { type: "string", default: "200" },

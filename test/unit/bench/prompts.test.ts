@@ -55,6 +55,12 @@ describe("fitBias", () => {
     expect(bias[0]! + bias[1]!).toBeCloseTo(0, 2);
     expect(bias[0]! - bias[1]!).toBeGreaterThan(-2.15);
     expect(bias[0]! - bias[1]!).toBeLessThan(-1.85);
+    // Twice as sure, the same odds in the end: the threshold is at the shift, which doubled too.
+    const [first, second] = fitBias(
+      rows.map(row => row.map(score => 2 * score)),
+      gold,
+    );
+    expect(first! - second!).toBeCloseTo(2 * (bias[0]! - bias[1]!), 1);
     expect(best([0, -1])).toBe(0);
     expect(best([0, -1], bias)).toBe(1);
   });
