@@ -58,7 +58,7 @@ export class BlobFolder {
       await syncFolder(folder);
     } catch (error) {
       await rm(temporary, { force: true });
-      throw error;
+      throw unavailable("A blob can't be written; see that the disk has room.", error);
     }
     return sha256;
   }

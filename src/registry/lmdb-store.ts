@@ -1,0 +1,163 @@
+/**
+ * One LMDB file as the registry uses it: durable transactions, ranges, one owner. Opened without overlapping
+ * synchronisation, so that a transaction's promise resolves only once it is flushed to disk; each write is a child
+ * transaction, which a thrown refusal undoes alone while its neighbours in the same flush go on.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { type Key, open, type RootDatabase } from "lmdb";
+import { ForewordError } from "../errors.ts";
+import { holds, type Owner, thisOwner } from "./owner.ts";
+import { unavailable } from "./problems.ts";
+
+export type StoreKey = (string | number)[];
+const ownerKey: StoreKey = ["owner"];
+const fileName = "registry.lmdb";
+
+/** A container's owner that can't be seen is believed dead when it was silent for so long. */
+const silence = 20_000;
+const signOfLife = 5_000;
+
+type OwnerRecord = Owner & { seen: number };
+
+function asProblem(error: unknown): ForewordError {
+  if (error instanceof ForewordError) return error;
+  return unavailable("The registry's store failed; the server's log has the cause.", error);
+}
+
+export class LmdbStore {
+  readonly #db: RootDatabase<unknown, Key>;
+  readonly #me: Owner;
+  readonly #beat: NodeJS.Timeout;
+  #open = true;
+
+  private constructor(db: RootDatabase<unknown, Key>, me: Owner) {
+    this.#db = db;
+    this.#me = me;
+    this.#beat = setInterval(() => this.#claim(), signOfLife).unref();
+  }
+
+  /** Throws `registry_unavailable` when the folder can't be used or another process holds it. */
+  static async open(folder: string): Promise<LmdbStore> {
+    try {
+      await mkdir(folder, { recursive: true });
+      const path = join(folder, fileName);
+      const db = open<unknown, Key>({ path, noSubdir: true, encoding: "json", overlappingSync: false });
+      const me = thisOwner(folder);
+      // The writer's lock is shared between processes: of two that take over at once, one sees the other's claim.
+      const holder = db.transactionSync(() => {
+        const found = db.get(ownerKey) as OwnerRecord | undefined;
+        if (found && LmdbStore.#living(found, me)) return found;
+        db.putSync(ownerKey, { ...me, seen: Date.now() });
+        return null;
+      });
+      if (!holder) return new LmdbStore(db, me);
+      await db.close();
+      throw unavailable(
+        `The data folder ${folder} is in use by process ${holder.pid}; stop that one, or give this one its own FOREWORD_DATA.`,
+      );
+    } catch (error) {
+      if (error instanceof ForewordError) throw error;
+      throw unavailable(`The registry in ${folder} can't be opened: ${(error as Error).message}`, error);
+    }
+  }
+
+  static #living(owner: OwnerRecord, me: Owner): boolean {
+    const state = holds(owner, me);
+    return state === "alive" || (state === "unseen" && Date.now() - owner.seen < silence);
+  }
+
+  #claim(): void {
+    if (this.#open) this.#db.put(ownerKey, { ...this.#me, seen: Date.now() }).catch(() => {});
+  }
+
+  get isOpen(): boolean {
+    return this.#open;
+  }
+
+  #requireOpen(): void {
+    if (!this.#open) throw unavailable("The registry is closed; the server is stopping.");
+  }
+
+  /** Runs `action` in a transaction; what it throws undoes it. Resolves once everything is on disk. */
+  async write<Result>(action: () => Result): Promise<Result> {
+    this.#requireOpen();
+    // The refusal is carried out by hand: the store would wrap what is thrown across its boundary.
+    let thrown: unknown;
+    try {
+      return await this.#db.childTransaction(() => {
+        try {
+          return action();
+        } catch (error) {
+          thrown = error;
+          throw error;
+        }
+      });
+    } catch (error) {
+      throw asProblem(thrown ?? error);
+    }
+  }
+
+  /** Runs `action` on what is committed. */
+  read<Result>(action: () => Result): Result {
+    this.#requireOpen();
+    try {
+      return action();
+    } catch (error) {
+      throw asProblem(error);
+    }
+  }
+
+  get<Value>(key: StoreKey): Value | undefined {
+    return this.#db.get(key) as Value | undefined;
+  }
+
+  /** Inside `write` alone. */
+  put(key: StoreKey, value: unknown): void {
+    this.#db.putSync(key, value);
+  }
+
+  /** Inside `write` alone. */
+  remove(key: StoreKey): void {
+    this.#db.removeSync(key);
+  }
+
+  /** Values under a prefix in the order of the key's last part, from behind `after`; at most `limit`. */
+  values<Value>(
+    prefix: StoreKey,
+    {
+      after,
+      reverse = false,
+      limit,
+    }: { after?: string | number | undefined; reverse?: boolean; limit?: number } = {},
+  ): Value[] {
+    const first = after !== undefined && !reverse ? [...prefix, after] : prefix;
+    // No text that we use as a key sorts behind U+FFFF, and no number behind any text.
+    const last = after !== undefined && reverse ? [...prefix, after] : [...prefix, "\uffff"];
+    const range = reverse ? { start: last, end: first, reverse } : { start: first, end: last };
+    const found: Value[] = [];
+    for (const { key, value } of this.#db.getRange(range)) {
+      if (after !== undefined && (key as StoreKey).at(-1) === after) continue;
+      found.push(value as Value);
+      if (found.length === limit) break;
+    }
+    return found;
+  }
+
+  /** A consistent copy of the file in `folder`; the copy has no owner there. */
+  async backup(folder: string): Promise<void> {
+    this.#requireOpen();
+    await mkdir(folder, { recursive: true });
+    await this.#db.backup(join(folder, fileName), true).catch(error => {
+      throw asProblem(error);
+    });
+  }
+
+  async close(): Promise<void> {
+    if (!this.#open) return;
+    this.#open = false;
+    clearInterval(this.#beat);
+    await this.#db.remove(ownerKey);
+    await this.#db.close();
+  }
+}

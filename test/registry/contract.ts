@@ -1,0 +1,365 @@
+/** What every registry promises, whatever it is built on. `open` gives an empty one; it is closed after each test. */
+import { createHash } from "node:crypto";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ForewordError } from "../../src/errors.ts";
+import type { Change, NewJob, NewPrompt, NewTask, Registry } from "../../src/registry/registry.ts";
+
+export const newTask = (id: string): NewTask => ({
+  id,
+  type: "classification",
+  labels: ["spam", "not_spam"],
+  description: "",
+});
+
+export const hard = (template = "Text: {{ input }}\nLabel:"): NewPrompt => ({
+  name: null,
+  kind: "hard",
+  template,
+  parameters: null,
+  length: 2,
+  bytes: 0,
+  backbone: { name: "tiny", fingerprint: "f" },
+  parent: null,
+  recipe: null,
+  metrics: null,
+});
+
+export const newJob = (id: string, task = "t"): NewJob => ({
+  id,
+  task,
+  kind: "train",
+  state: "queued",
+  progress: null,
+  result: null,
+  error: null,
+  started_at: null,
+  ended_at: null,
+  request: { steps: 3 },
+  blobs: [],
+});
+
+const bytesOf = (text: string) => new TextEncoder().encode(text);
+const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+
+/** The code that a refusal carries, or what came instead. */
+export async function codeOf(promise: Promise<unknown>): Promise<unknown> {
+  return promise.then(
+    value => ({ resolved: value }),
+    error => (error instanceof ForewordError ? error.code : error),
+  );
+}
+
+async function walk<Item>(
+  list: (page: { limit: number; cursor?: string }) => Promise<{ items: Item[]; next_cursor: string | null }>,
+  limit: number,
+): Promise<Item[][]> {
+  const pages: Item[][] = [];
+  let cursor: string | null | undefined;
+  do {
+    const page: { items: Item[]; next_cursor: string | null } = await list({
+      limit,
+      ...(cursor && { cursor }),
+    });
+    pages.push(page.items);
+    cursor = page.next_cursor;
+  } while (cursor);
+  return pages;
+}
+
+export function registryContract(name: string, open: () => Promise<Registry>): void {
+  describe(`${name}: the registry's contract`, () => {
+    let registry: Registry;
+    beforeEach(async () => {
+      registry = await open();
+    });
+    afterEach(() => registry.close());
+
+    it("creates a task with its first prompt and active record in one write", async () => {
+      const task = await registry.createTask(newTask("t"), hard(), "ann");
+      expect(task).toMatchObject({
+        id: "t",
+        active: { prompt: 1 },
+        revision: 1,
+        active_revision: 1,
+        prompts: 1,
+      });
+      expect(new Date(task.created_at).toISOString()).toBe(task.created_at);
+      expect(await registry.getTask("t")).toEqual(task);
+      expect(await registry.getPrompt("t", 1)).toMatchObject({ task: "t", version: 1, ...hard() });
+      const history = await registry.listHistory("t");
+      expect(history.items).toEqual([{ revision: 1, active: { prompt: 1 }, by: "ann", at: task.created_at }]);
+    });
+
+    it("leaves nothing of a task whose creation is refused", async () => {
+      const feed = (await registry.changes(0)).last;
+      expect(await codeOf(registry.createTask(newTask("t"), hard(), "ann", { prompt: 2 }))).toBe(
+        "prompt_not_found",
+      );
+      expect(await codeOf(registry.getTask("t"))).toBe("task_not_found");
+      expect((await registry.changes(0)).last).toBe(feed);
+      const made = await registry.createTask(newTask("t"), null, "ann");
+      expect(made).toMatchObject({ active: null, active_revision: 0, prompts: 0 });
+      expect((await registry.listPrompts("t")).items).toEqual([]);
+    });
+
+    it("creates a task once, however many try at once", async () => {
+      const tries = await Promise.all(
+        Array.from({ length: 10 }, () => codeOf(registry.createTask(newTask("t"), hard(), "ann"))),
+      );
+      expect(tries.filter(code => code === "task_exists")).toHaveLength(9);
+      expect(await registry.getTask("t")).toMatchObject({ prompts: 1 });
+    });
+
+    it("patches with an expected revision; of racing patches exactly one wins", async () => {
+      await registry.createTask(newTask("t"), null, "ann");
+      const patched = await registry.patchTask("t", { description: "d" }, { expected: 1 });
+      expect(patched).toMatchObject({ description: "d", revision: 2, labels: ["spam", "not_spam"] });
+      const stale = registry.patchTask("t", { description: "x" }, { expected: 1 });
+      await expect(stale).rejects.toMatchObject({
+        code: "revision_conflict",
+        fields: { expected: 1, actual: 2 },
+      });
+      const racing = await Promise.all(
+        Array.from({ length: 20 }, (_, at) =>
+          codeOf(registry.patchTask("t", { description: `${at}` }, { expected: 2 })),
+        ),
+      );
+      expect(racing.filter(code => code === "revision_conflict")).toHaveLength(19);
+      expect((await registry.getTask("t")).revision).toBe(3);
+      expect(await codeOf(registry.patchTask("none", { description: "" }))).toBe("task_not_found");
+    });
+
+    it("gives 50 parallel prompts 50 consecutive versions, and never one of them again", async () => {
+      await registry.createTask(newTask("t"), null, "ann");
+      const added = await Promise.all(
+        Array.from({ length: 50 }, (_, at) => registry.addPrompt("t", hard(`${at} {{ input }}`))),
+      );
+      const versions = added.map(prompt => prompt.version).sort((a, b) => a - b);
+      expect(versions).toEqual(Array.from({ length: 50 }, (_, at) => at + 1));
+      for (const prompt of added) expect(await registry.getPrompt("t", prompt.version)).toEqual(prompt);
+      await registry.deletePrompt("t", 50);
+      expect(await codeOf(registry.getPrompt("t", 50))).toBe("prompt_not_found");
+      expect((await registry.addPrompt("t", hard())).version).toBe(51);
+      expect((await registry.getTask("t")).prompts).toBe(50);
+      expect(await codeOf(registry.addPrompt("none", hard()))).toBe("task_not_found");
+    });
+
+    it("activates with the adding where asked", async () => {
+      await registry.createTask(newTask("t"), hard(), "ann");
+      await registry.addPrompt("t", hard(), { activate: { by: "bob" } });
+      expect(await registry.getTask("t")).toMatchObject({ active: { prompt: 2 }, active_revision: 2 });
+      expect((await registry.listHistory("t")).items.map(entry => entry.by)).toEqual(["bob", "ann"]);
+    });
+
+    it("refuses a prompt whose parameters are not there", async () => {
+      await registry.createTask(newTask("t"), null, "ann");
+      const prompt: NewPrompt = { ...hard(), kind: "prefix", parameters: sha256(bytesOf("absent")) };
+      expect(await codeOf(registry.addPrompt("t", prompt))).toBe("registry_unavailable");
+      expect((await registry.getTask("t")).prompts).toBe(0);
+      expect((await registry.addPrompt("t", hard())).version).toBe(1);
+    });
+
+    it("keeps a prompt while the active record names it", async () => {
+      await registry.createTask(newTask("t"), hard(), "ann");
+      for (let at = 2; at <= 6; at++) await registry.addPrompt("t", hard());
+      const records = [
+        [{ prompt: 1 }, [1]],
+        [{ ensemble: [2, 3], vote: "mean" as const }, [2, 3]],
+        [
+          {
+            split: [
+              { prompt: 4, weight: 1 },
+              { prompt: 5, weight: 1 },
+            ],
+          },
+          [4, 5],
+        ],
+        [{ prompt: 1, shadow: { prompt: 6, share: 0.5 } }, [1, 6]],
+      ] as const;
+      for (const [active, used] of records) {
+        await registry.setActive("t", structuredClone(active) as never, "ann");
+        for (const version of used)
+          expect(await codeOf(registry.deletePrompt("t", version))).toBe("prompt_in_use");
+      }
+      await registry.setActive("t", null, "ann");
+      await registry.deletePrompt("t", 6);
+      expect(await codeOf(registry.deletePrompt("t", 6))).toBe("prompt_not_found");
+    });
+
+    it("sets the active record by its own revision, and lists history newest first", async () => {
+      await registry.createTask(newTask("t"), hard(), "ann");
+      await registry.addPrompt("t", hard());
+      const set = await registry.setActive("t", { prompt: 2, temperature: 2 }, "bob", { expected: 1 });
+      expect(set).toMatchObject({ active: { prompt: 2, temperature: 2 }, active_revision: 2, revision: 1 });
+      await expect(registry.setActive("t", { prompt: 1 }, "bob", { expected: 1 })).rejects.toMatchObject({
+        code: "revision_conflict",
+        fields: { expected: 1, actual: 2 },
+      });
+      expect(await codeOf(registry.setActive("t", { ensemble: [1, 9] }, "bob"))).toBe("prompt_not_found");
+      const racing = await Promise.all(
+        Array.from({ length: 10 }, () => codeOf(registry.setActive("t", null, "eve", { expected: 2 }))),
+      );
+      expect(racing.filter(code => code === "revision_conflict")).toHaveLength(9);
+      const pages = await walk(page => registry.listHistory("t", page), 2);
+      expect(pages.map(page => page.map(entry => [entry.revision, entry.by]))).toEqual([
+        [
+          [3, "eve"],
+          [2, "bob"],
+        ],
+        [[1, "ann"]],
+      ]);
+    });
+
+    it("deletes a task with its prompts and history; one of the same name starts anew", async () => {
+      await registry.createTask(newTask("t"), hard("old {{ input }}"), "ann");
+      await registry.createTask(newTask("t.2"), hard("other {{ input }}"), "ann");
+      await registry.addPrompt("t", hard());
+      expect(await codeOf(registry.deleteTask("t", { expected: 7 }))).toBe("revision_conflict");
+      await registry.deleteTask("t");
+      for (const call of [
+        registry.getTask("t"),
+        registry.getPrompt("t", 1),
+        registry.listPrompts("t"),
+        registry.listHistory("t"),
+        registry.deleteTask("t"),
+      ])
+        expect(await codeOf(call)).toBe("task_not_found");
+      expect(await registry.createTask(newTask("t"), null, "bob")).toMatchObject({
+        prompts: 0,
+        active: null,
+      });
+      expect((await registry.listPrompts("t")).items).toEqual([]);
+      expect((await registry.listHistory("t")).items).toEqual([]);
+      expect(await codeOf(registry.getPrompt("t", 1))).toBe("prompt_not_found");
+      expect((await registry.getPrompt("t.2", 1)).template).toBe("other {{ input }}");
+    });
+
+    it("lists by pages, each item once, in order, and refuses foreign cursors", async () => {
+      const ids = ["a", "a-b", "a.b", "a0", "b", "z9"];
+      for (const id of [...ids].reverse()) await registry.createTask(newTask(id), null, "ann");
+      const pages = await walk(page => registry.listTasks(page), 4);
+      expect(pages.map(page => page.length)).toEqual([4, 2]);
+      expect(pages.flat().map(task => task.id)).toEqual(ids);
+      expect(await walk(page => registry.listTasks(page), 6)).toHaveLength(1);
+      for (let at = 0; at < 12; at++) await registry.addPrompt("b", hard());
+      const prompts = (await walk(page => registry.listPrompts("b", page), 5)).flat();
+      expect(prompts.map(prompt => prompt.version)).toEqual(Array.from({ length: 12 }, (_, at) => at + 1));
+      const { next_cursor } = await registry.listTasks({ limit: 1 });
+      expect(await codeOf(registry.listDatasets({ cursor: next_cursor! }))).toBe("validation");
+      expect(await codeOf(registry.listTasks({ cursor: "%%%" }))).toBe("validation");
+      expect(await codeOf(registry.listTasks({ limit: 0 }))).toBe("validation");
+    });
+
+    it("keeps data sets", async () => {
+      const bytes = bytesOf('{"input":"x","label":"spam"}\n');
+      const blob = await registry.putBlob(bytes);
+      const dataset = { id: "d", rows: 1, labels: { spam: 1 }, sha256: blob, bytes: bytes.length };
+      const put = await registry.putDataset(dataset);
+      expect(await registry.getDataset("d")).toEqual(put);
+      expect(put).toMatchObject(dataset);
+      expect((await registry.listDatasets()).items).toEqual([put]);
+      expect(await codeOf(registry.putDataset({ ...dataset, sha256: sha256(bytesOf("absent")) }))).toBe(
+        "registry_unavailable",
+      );
+      await registry.deleteDataset("d");
+      expect(await codeOf(registry.getDataset("d"))).toBe("dataset_not_found");
+      expect(await codeOf(registry.deleteDataset("d"))).toBe("dataset_not_found");
+    });
+
+    it("keeps jobs: newest first, by task, compare and set", async () => {
+      for (const [id, task] of [
+        ["j1", "a"],
+        ["j3", "b"],
+        ["j2", "a"],
+      ] as const)
+        await registry.putJob(newJob(id, task));
+      expect(await codeOf(registry.putJob(newJob("j1")))).toBe("validation");
+      const listed = (await walk(page => registry.listJobs(page), 2)).flat();
+      expect(listed.map(job => job.id)).toEqual(["j2", "j3", "j1"]);
+      const ofA = (await walk(page => registry.listJobs({ ...page, task: "a" }), 1)).flat();
+      expect(ofA.map(job => job.id)).toEqual(["j2", "j1"]);
+      const running = await registry.updateJob("j1", { state: "running" }, { expected: 1 });
+      expect(running).toMatchObject({ state: "running", revision: 2, request: { steps: 3 } });
+      const racing = await Promise.all(
+        Array.from({ length: 10 }, () =>
+          codeOf(registry.updateJob("j1", { state: "cancelled" }, { expected: 2 })),
+        ),
+      );
+      expect(racing.filter(code => code === "revision_conflict")).toHaveLength(9);
+      expect((await registry.getJob("j1")).state).toBe("cancelled");
+      expect(await codeOf(registry.getJob("none"))).toBe("job_not_found");
+      expect(await codeOf(registry.updateJob("none", {}))).toBe("job_not_found");
+    });
+
+    it("names blobs by their SHA-256 and gives back the same bytes", async () => {
+      const contents = [new Uint8Array(0), bytesOf("abc"), new Uint8Array(300_000).map((_, at) => at * 7)];
+      for (const bytes of contents) {
+        const name = await registry.putBlob(bytes);
+        expect(name).toBe(sha256(bytes));
+        expect(Buffer.compare(await registry.getBlob(name), bytes)).toBe(0);
+      }
+      const same = await Promise.all(Array.from({ length: 8 }, () => registry.putBlob(bytesOf("same"))));
+      expect(new Set(same).size).toBe(1);
+      expect(await codeOf(registry.getBlob(sha256(bytesOf("absent"))))).toBe("registry_unavailable");
+      expect(await codeOf(registry.getBlob("../../etc/passwd"))).toBe("registry_unavailable");
+    });
+
+    it("remembers a reply by key and request, and the first one stays", async () => {
+      const reply = { status: 201, headers: { location: "/tasks/t" }, body: { id: "t" } };
+      const key = "k".repeat(5000);
+      expect(await registry.recall(key, "h1")).toBeNull();
+      await registry.remember(key, "h1", reply);
+      await registry.remember(key, "h1", { ...reply, status: 500 });
+      expect(await registry.recall(key, "h1")).toEqual(reply);
+      expect(await codeOf(registry.recall(key, "h2"))).toBe("idempotency_conflict");
+      expect(await codeOf(registry.remember(key, "h2", reply))).toBe("idempotency_conflict");
+      expect(await registry.recall(`${key}2`, "h2")).toBeNull();
+    });
+
+    it("tells watchers of each change once, in the feed's order, until they stop", async () => {
+      const seen: Change[] = [];
+      const stop = registry.watch(change => seen.push(change));
+      await registry.createTask(newTask("t"), hard(), "ann");
+      await Promise.all(Array.from({ length: 10 }, () => registry.addPrompt("t", hard())));
+      await codeOf(registry.deletePrompt("t", 1));
+      await registry.deletePrompt("t", 2);
+      await registry.putJob(newJob("j"));
+      const { changes, last, trimmed } = await registry.changes(0);
+      expect(trimmed).toBe(false);
+      expect(seen).toEqual(changes);
+      expect(changes.map(change => change.seq)).toEqual(
+        Array.from({ length: changes.length }, (_, at) => at + 1),
+      );
+      expect(changes.slice(0, 3).map(({ kind, id, version }) => [kind, id, version])).toEqual([
+        ["task", "t", undefined],
+        ["prompt", "t", 1],
+        ["active", "t", undefined],
+      ]);
+      expect(changes.at(-1)).toEqual({ seq: last, kind: "job", id: "j" });
+      expect((await registry.changes(last - 2)).changes).toEqual(changes.slice(-2));
+      expect(await registry.changes(last)).toEqual({ changes: [], last, trimmed: false });
+      expect((await registry.changes(last + 5)).trimmed).toBe(true);
+      stop();
+      await registry.deleteTask("t");
+      expect(seen).toHaveLength(changes.length);
+    });
+
+    it("finishes writes under way when closed, and then is unavailable", async () => {
+      await registry.createTask(newTask("t"), null, "ann");
+      const writing = Promise.all(Array.from({ length: 20 }, () => registry.addPrompt("t", hard())));
+      await registry.close();
+      expect(await writing).toHaveLength(20);
+      for (const call of [
+        () => registry.getTask("t"),
+        () => registry.addPrompt("t", hard()),
+        () => registry.listTasks(),
+        () => registry.putBlob(bytesOf("x")),
+        () => registry.changes(0),
+        () => registry.sweep(),
+        () => registry.backup("unused"),
+      ])
+        expect(await codeOf(call())).toBe("registry_unavailable");
+      await registry.close();
+    });
+  });
+}
