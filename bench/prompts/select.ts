@@ -1,6 +1,6 @@
 /**
  * Chooses the hard prompt of each bundled task: scores every candidate on a sample of dev, fits label biases on some
- * training examples, prints a table, scores the best on the whole of dev, and writes prompts/<task>/task.json.
+ * training examples, prints a table, scores the best on more of dev, and writes prompts/<task>/task.json.
  * Test data is never read.
  *
  *   npx tsx bench/prompts/select.ts --data <folder of data sets> --mirror <folder of backbones> [--task sentiment]
@@ -26,7 +26,8 @@ const { values: options } = parseArgs({
     task: { type: "string", multiple: true },
     examples: { type: "string", default: "200" },
     calibration: { type: "string", default: "150" },
-    /** Of the chosen prompt's biases. */
+    /** Of the chosen prompt. */
+    "final-examples": { type: "string", default: "1000" },
     "final-calibration": { type: "string", default: "400" },
     out: { type: "string", default: "prompts" },
     results: { type: "string", default: "bench/results/prompts.json" },
@@ -154,7 +155,9 @@ async function select(task: LibraryTask): Promise<object> {
     }
   }
   const winner = trials.reduce((found, each) => (top(each) > top(found) ? each : found));
-  return finish(task, winner, trials, dev, unseen);
+  const rest =
+    task.type === "generation" ? dev : shuffled(dev, seed).slice(0, Number(options["final-examples"]));
+  return finish(task, winner, trials, rest, unseen);
 }
 
 async function finish(
