@@ -181,7 +181,7 @@ async function finish(
     dev: Number(score.toFixed(4)),
     majority: task.type === "generation" ? null : Number(majority(task, dev).toFixed(4)),
     examples: dev.length,
-    command: `npx tsx bench/prompts/select.ts --task ${task.id}`,
+    command: `npx tsx bench/prompts/select.ts --task ${task.id} ${sizes()}`,
   };
   const active = {
     prompt: 1,
@@ -202,6 +202,12 @@ async function finish(
     dev: { examples: dev.length, raw, biased, majority: scores.majority },
     candidates: trials.map(({ candidate: { name }, ...figures }) => ({ name, ...figures, bias: undefined })),
   };
+}
+
+/** The settings that a repeated run needs for the same figures. */
+function sizes(): string {
+  const names = ["examples", "calibration", "final-examples", "final-calibration"] as const;
+  return names.map(name => `--${name} ${options[name]}`).join(" ");
 }
 
 /** What always giving the commonest label scores. */
