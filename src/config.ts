@@ -19,8 +19,8 @@ const bytes = (minimum: number) =>
     description: `a size of at least ${minimum} bytes, as 536870912, 512MiB or 0.5GiB`,
   });
 const text = (description: string) => Type.String({ minLength: 1, description });
-const oneOf = <const Choices extends string[]>(...choices: Choices) =>
-  Type.Enum(choices, { description: `one of ${choices.join(", ")}` });
+const oneOf = <const Choices extends readonly string[]>(...choices: Choices) =>
+  Type.Unsafe<Choices[number]>(Type.Enum([...choices], { description: `one of ${choices.join(", ")}` }));
 
 const settings = {
   host: text("a host name or address"),

@@ -31,7 +31,8 @@ export type FieldValues = Readonly<Record<string, string | readonly { role: stri
 
 interface RowRequest {
   prompt: PromptDigest;
-  fields: FieldValues;
+  /** A text fills the template's one field; an object names them. */
+  fields: string | FieldValues;
   /** Which side of too long an input is cut; without it such an input is refused. */
   truncate?: "start" | "end";
   /** Texts whose unrestricted log P is wanted. */

@@ -1,0 +1,57 @@
+/** Foreword as one process: the registry opened, the engine started, the server listening at once. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Config } from "./config.ts";
+import { createEngine } from "./engine/host.ts";
+import { createLogger } from "./observe/log.ts";
+import { createMetrics } from "./observe/metrics.ts";
+import { openLmdbRegistry } from "./registry/lmdb.ts";
+import { createApp } from "./server/app.ts";
+import { loadLibrary } from "./server/library.ts";
+import { Serving } from "./server/serving.ts";
+
+const package_ = new URL("../package.json", import.meta.url);
+export const version: string = JSON.parse(readFileSync(package_, "utf8")).version;
+
+export interface Running {
+  /** Where it listens, as a URL. */
+  address: string;
+  /** Resolves when requests can be answered; rejects when the backbone cannot be had. */
+  ready: Promise<void>;
+  /** Refuses new inference, finishes what is running, and closes everything. */
+  close(): Promise<void>;
+}
+
+/** Throws when the port is taken, or when another process has the data folder open. */
+export async function start(config: Config): Promise<Running> {
+  const log = createLogger(config.logLevel);
+  const metrics = createMetrics();
+  const registry = await openLmdbRegistry(join(config.data, "registry"));
+  const serving = new Serving(registry);
+  const { backbone, data, mirror, runtime, threads, cacheBytes, batchTokens, queue } = config;
+  const engine = createEngine({
+    backbone,
+    data,
+    ...(mirror !== undefined && { mirror }),
+    runtime,
+    threads,
+    cacheBytes,
+    batchTokens,
+    queue,
+    prompts: serving,
+    log,
+  });
+  const { app, drain } = await createApp({ config, engine, registry, serving, metrics, version, log });
+  const address = await app.listen({ host: config.host, port: config.port });
+  const ready = engine.ready().then(() => loadLibrary(registry, engine, log));
+  ready.catch(() => {});
+
+  const close = async () => {
+    drain();
+    await app.close();
+    serving.close();
+    await engine.close();
+    await registry.close();
+  };
+  return { address, ready, close };
+}

@@ -1,0 +1,78 @@
+import { Type } from "typebox";
+import { Id, Page, PageQuery } from "../contract/common.ts";
+import { Activation, Active } from "../contract/task.ts";
+import { ForewordError } from "../errors.ts";
+import type { Resource } from "./dependencies.ts";
+import { actor, etag, expectedRevision } from "./headers.ts";
+
+const Params = Type.Object({ id: Id });
+const View = Type.Object({ active: Type.Union([Active, Type.Null()]), revision: Type.Integer() });
+
+export const active: Resource = (app, { registry }) => {
+  app.get(
+    "/tasks/:id/active",
+    { schema: { tags: ["active"], summary: "What answers", params: Params, response: { 200: View } } },
+    async (request, reply) => {
+      const task = await registry.getTask(request.params.id);
+      return etag(reply, task.active_revision).send({ active: task.active, revision: task.active_revision });
+    },
+  );
+
+  app.put(
+    "/tasks/:id/active",
+    {
+      schema: {
+        tags: ["active"],
+        summary: "Choose what answers; a roll-back is the same call",
+        params: Params,
+        body: Active,
+        response: { 200: View },
+      },
+    },
+    async (request, reply) => {
+      const task = await registry.getTask(request.params.id);
+      checkActive(request.body, task.type);
+      const { active, active_revision } = await registry.setActive(
+        task.id,
+        request.body,
+        actor(request),
+        expectedRevision(request),
+      );
+      return etag(reply, active_revision).send({ active, revision: active_revision });
+    },
+  );
+
+  app.get(
+    "/tasks/:id/history",
+    {
+      schema: {
+        tags: ["active"],
+        summary: "Who activated what, and when",
+        params: Params,
+        querystring: PageQuery,
+        response: { 200: Page(Activation) },
+      },
+    },
+    request => registry.listHistory(request.params.id, request.query),
+  );
+};
+
+function checkActive(active: Active, type: "classification" | "generation"): void {
+  const refuse = (field: string, why: string): never => {
+    throw new ForewordError("validation", `${field}: ${why}`, { field });
+  };
+  const chosen = [active.prompt, active.ensemble, active.split].filter(way => way !== undefined).length;
+  if (chosen !== 1) refuse("prompt", `send exactly one of prompt, ensemble and split; ${chosen} were sent.`);
+  if (active.ensemble === undefined && (active.vote ?? active.weights) !== undefined)
+    refuse("vote", "only an ensemble votes. Leave vote and weights out.");
+  if (active.vote === "weighted" && active.weights?.length !== active.ensemble?.length)
+    refuse("weights", "a weighted vote needs one weight a member.");
+  if (active.weights?.every(weight => weight === 0) || active.split?.every(part => part.weight === 0))
+    refuse("weights", "at least one must be above 0.");
+  if (type === "generation") {
+    for (const field of ["ensemble", "temperature", "bias", "unsure_below"] as const) {
+      if (active[field] !== undefined)
+        refuse(field, "is for classification; this task generates text. Leave it out.");
+    }
+  }
+}

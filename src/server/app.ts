@@ -1,0 +1,87 @@
+/** The HTTP server as one Fastify app: what it is made of, in the order in which a request meets it. */
+import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
+import swagger from "@fastify/swagger";
+import swaggerUi from "@fastify/swagger-ui";
+import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
+import fastify, { type FastifyBaseLogger } from "fastify";
+import { FastifySSEPlugin } from "fastify-sse-v2";
+import { ForewordError } from "../errors.ts";
+import type { Logger } from "../observe/log.ts";
+import { active } from "./active.ts";
+import type { App, Dependencies, Resource } from "./dependencies.ts";
+import { infer } from "./infer.ts";
+import { installProblems } from "./problems.ts";
+import { prompts } from "./prompts.ts";
+import { status } from "./status.ts";
+import { tasks } from "./tasks.ts";
+import { validatorCompiler } from "./validation.ts";
+
+const resources: Resource[] = [status, tasks, prompts, active, infer];
+const open = [/^\/healthz$/, /^\/readyz$/, /^\/docs(\/|$)/, /^\/openapi\.json$/];
+
+export interface AppOptions extends Omit<Dependencies, "draining"> {
+  log: Logger;
+}
+
+export async function createApp({ log, ...given }: AppOptions): Promise<{ app: App; drain: () => void }> {
+  let draining = false;
+  const dependencies: Dependencies = { ...given, draining: () => draining };
+  const app: App = fastify({
+    loggerInstance: log as FastifyBaseLogger,
+    bodyLimit: given.config.bodyLimit,
+    genReqId: request => String(request.headers["x-request-id"] ?? randomUUID()),
+    forceCloseConnections: "idle",
+    return503OnClosing: false,
+    routerOptions: { maxParamLength: 256 },
+  }).withTypeProvider<TypeBoxTypeProvider>();
+
+  app.setValidatorCompiler(validatorCompiler);
+  installProblems(app);
+  app.addHook("onRequest", async (request, reply) => {
+    reply.header("X-Request-Id", request.id);
+    if (given.config.adminKey !== undefined)
+      authorise(given.config.adminKey, request.url, request.headers.authorization);
+  });
+  app.addHook("onResponse", async (request, reply) => {
+    const labels = {
+      route: request.routeOptions.url ?? "none",
+      method: request.method,
+      status: String(reply.statusCode),
+    };
+    given.metrics.requests.inc(labels);
+    given.metrics.requestSeconds.observe(labels, reply.elapsedTime / 1000);
+  });
+
+  await app.register(FastifySSEPlugin, { retryDelay: false });
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: {
+        title: "Foreword",
+        version: given.version,
+        description: "One frozen language model, many tasks: each is a prompt put before the input.",
+      },
+    },
+  });
+  await app.register(swaggerUi, { routePrefix: "/docs" });
+  app.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
+  for (const resource of resources) await app.register(async scope => resource(scope as App, dependencies));
+
+  return {
+    app,
+    drain: () => {
+      draining = true;
+    },
+  };
+}
+
+const digest = (text: string) => createHash("sha256").update(text).digest();
+
+function authorise(key: string, url: string, header: string | undefined): void {
+  if (open.some(pattern => pattern.test(url.split("?")[0]!))) return;
+  if (header !== undefined && timingSafeEqual(digest(header), digest(`Bearer ${key}`))) return;
+  throw new ForewordError(
+    "unauthorized",
+    "This server asks for a key. Send the header Authorization: Bearer <key>.",
+  );
+}

@@ -1,0 +1,29 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
+import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from "fastify";
+import type { Config } from "../config.ts";
+import type { Engine } from "../engine/engine.ts";
+import type { Metrics } from "../observe/metrics.ts";
+import type { Registry } from "../registry/registry.ts";
+import type { Serving } from "./serving.ts";
+
+/** What every resource is given. */
+export interface Dependencies {
+  config: Config;
+  engine: Engine;
+  registry: Registry;
+  serving: Serving;
+  metrics: Metrics;
+  version: string;
+  /** True once the server is shutting down. */
+  draining: () => boolean;
+}
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+export type Resource = (app: App, dependencies: Dependencies) => void;

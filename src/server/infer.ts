@@ -1,0 +1,110 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { Type } from "typebox";
+import { Id } from "../contract/common.ts";
+import { InferReplies, InferReply, InferRequest, Input } from "../contract/infer.ts";
+import type { Task } from "../contract/task.ts";
+import type { InferOptions } from "../engine/engine.ts";
+import { ForewordError } from "../errors.ts";
+import { answer, checkRequest } from "./answer.ts";
+import type { Resource } from "./dependencies.ts";
+
+const Params = Type.Object({ id: Id });
+
+export const infer: Resource = (app, dependencies) => {
+  const { config, serving, metrics, draining } = dependencies;
+  const isInput = app.validatorCompiler!({
+    schema: Input,
+    method: "POST",
+    url: "/tasks/:id/infer",
+    httpPart: "body",
+  });
+
+  app.post(
+    "/tasks/:id/infer",
+    {
+      schema: {
+        tags: ["infer"],
+        summary: "Answer one input, a list of up to 256, or stream a generation",
+        params: Params,
+        body: InferRequest,
+        response: { 200: Type.Union([InferReply, InferReplies]) },
+      },
+      // Replies are made of our own numbers; serialising by a union of schemas would only drop what they don't name.
+      serializerCompiler: () => data => JSON.stringify(data),
+    },
+    async (request, reply) => {
+      if (draining())
+        throw new ForewordError(
+          "draining",
+          "The server is shutting down. Ask another one, or try again later.",
+        );
+      const task = await serving.task(request.params.id);
+      const { body } = request;
+      checkRequest(task, body);
+      const inputs = inputsOf(body);
+      const options = {
+        deadline: Date.now() + (body.timeout_ms ?? config.timeoutMs),
+        signal: whenGone(request, reply),
+      };
+      const one = (input: unknown, onToken?: InferOptions["onToken"]) => {
+        metrics.inferRows.inc();
+        if (isInput(input) === false)
+          throw new ForewordError(
+            "validation",
+            "input: send a text, or an object with a text for each field.",
+            { field: "input" },
+          );
+        return answer(dependencies, task, body, input as Input, { ...options, ...(onToken && { onToken }) });
+      };
+      if (body.stream) return stream(task, body, reply, onToken => one(inputs[0], onToken));
+      if (body.inputs === undefined) return one(inputs[0]);
+      return {
+        results: await Promise.all(inputs.map(async input => orProblem(async () => one(input), request.url))),
+      } as never;
+    },
+  );
+};
+
+function inputsOf({ input, inputs }: InferRequest): readonly unknown[] {
+  if ((input === undefined) === (inputs === undefined))
+    throw new ForewordError("validation", "input: send exactly one of input and inputs.", { field: "input" });
+  return inputs ?? [input];
+}
+
+/** A bad input of a list is a problem in its place; the others are answered. */
+async function orProblem<Reply>(make: () => Promise<Reply>, instance: string) {
+  try {
+    return await make();
+  } catch (error) {
+    return { error: ForewordError.from(error).toProblem(instance) };
+  }
+}
+
+/** Aborted when the caller goes away before the reply is whole. */
+function whenGone(request: FastifyRequest, reply: FastifyReply): AbortSignal {
+  const controller = new AbortController();
+  request.raw.socket.once("close", () => controller.abort());
+  reply.raw.once("close", () => !reply.raw.writableFinished && controller.abort());
+  return controller.signal;
+}
+
+type Start = (onToken: NonNullable<InferOptions["onToken"]>) => Promise<InferReply>;
+
+function stream(task: Task, body: InferRequest, reply: FastifyReply, start: Start): never {
+  if (task.type !== "generation")
+    throw new ForewordError("validation", "stream is not for a classification task. Leave it out.", {
+      field: "stream",
+    });
+  if (body.inputs)
+    throw new ForewordError("validation", "stream takes one input. Send input, not inputs.", {
+      field: "stream",
+    });
+  const send = (event: string, data: unknown) => reply.sse({ event, data: JSON.stringify(data) });
+  start(token => token.text !== "" && send("token", token))
+    .then(
+      done => send("done", done),
+      error => send("error", ForewordError.from(error).toProblem(reply.request.url)),
+    )
+    .finally(() => reply.sseContext?.source.end());
+  return reply as never;
+}

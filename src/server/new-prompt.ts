@@ -1,0 +1,50 @@
+/** Checks what is to become a prompt version, against the backbone. */
+import type { Engine } from "../engine/engine.ts";
+import { readPromptFile } from "../prompt/file.ts";
+import type { NewPrompt, Registry } from "../registry/registry.ts";
+
+const identity = (engine: Engine) => {
+  const { name, fingerprint } = engine.backbone();
+  return { name, fingerprint };
+};
+
+export async function hardPrompt(engine: Engine, template: string, name: string | null): Promise<NewPrompt> {
+  const backbone = identity(engine);
+  const { length } = await engine.inspect({ template, parameters: null });
+  return {
+    name,
+    kind: "hard",
+    template,
+    parameters: null,
+    length,
+    bytes: 0,
+    backbone,
+    parent: null,
+    recipe: null,
+    metrics: null,
+  };
+}
+
+/** A prompt file: its parameters are kept as a blob before the record that names them. */
+export async function trainedPrompt(
+  engine: Engine,
+  registry: Registry,
+  bytes: Uint8Array,
+): Promise<NewPrompt> {
+  const backbone = identity(engine);
+  const { kind, template, recipe } = readPromptFile(bytes);
+  const { length } = await engine.inspect({ template, parameters: bytes });
+  const parameters = await registry.putBlob(bytes);
+  return {
+    name: null,
+    kind,
+    template,
+    parameters,
+    length,
+    bytes: bytes.byteLength,
+    backbone,
+    parent: null,
+    recipe,
+    metrics: null,
+  };
+}

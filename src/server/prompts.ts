@@ -1,0 +1,165 @@
+import { Type } from "typebox";
+import { Id, Page, PageQuery, Version } from "../contract/common.ts";
+import { ForewordError } from "../errors.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import { verbalize } from "../prompt/verbalizer.ts";
+import type { NewPrompt } from "../registry/registry.ts";
+import type { Resource } from "./dependencies.ts";
+import { actor } from "./headers.ts";
+import { idempotent } from "./idempotency.ts";
+import { hardPrompt, trainedPrompt } from "./new-prompt.ts";
+import { PromptView, promptView } from "./views.ts";
+
+/** The media type of the project's own prompt file (contract, section 3). */
+export const promptMediaType = "application/vnd.foreword.prompt+safetensors";
+
+const NewPromptBody = Type.Union([
+  Type.Object(
+    {
+      kind: Type.Optional(Type.Enum(["hard"])),
+      template: Type.String({ minLength: 1 }),
+      name: Type.Optional(Type.String({ maxLength: 256 })),
+    },
+    { additionalProperties: false },
+  ),
+  Type.Object(
+    {
+      from: Type.Object({ task: Id, version: Version }, { additionalProperties: false }),
+      name: Type.Optional(Type.String({ maxLength: 256 })),
+    },
+    { additionalProperties: false },
+  ),
+]);
+type NewPromptBody = Type.Static<typeof NewPromptBody>;
+
+const Params = Type.Object({ id: Id });
+const One = Type.Object({ id: Id, version: Version });
+
+export const prompts: Resource = (app, { registry, engine }) => {
+  app.addContentTypeParser(promptMediaType, { parseAs: "buffer" }, (_request, body, done) =>
+    done(null, body),
+  );
+
+  const make = async (body: unknown): Promise<NewPrompt> => {
+    if (Buffer.isBuffer(body)) return trainedPrompt(engine, registry, body);
+    const wanted = checkBody(body);
+    if ("template" in wanted) return hardPrompt(engine, wanted.template, wanted.name ?? null);
+    const { task, version, created_at, ...copied } = await registry.getPrompt(
+      wanted.from.task,
+      wanted.from.version,
+    );
+    const parameters = copied.parameters ? await registry.getBlob(copied.parameters) : null;
+    await engine.inspect({ template: copied.template, parameters });
+    return { ...copied, name: wanted.name ?? copied.name, parent: { task, version } };
+  };
+
+  app.post(
+    "/tasks/:id/prompts",
+    {
+      schema: {
+        tags: ["prompts"],
+        summary: "Add a prompt version: a hard prompt, a copy, or a prompt file",
+        consumes: ["application/json", promptMediaType],
+        params: Params,
+        querystring: Type.Object({ activate: Type.Optional(Type.Boolean()) }),
+        response: { 201: PromptView },
+      },
+    },
+    (request, reply) =>
+      idempotent(registry, request, reply, async () => {
+        const task = await registry.getTask(request.params.id);
+        const prompt = await make(request.body);
+        if (task.labels) await engine.checkLabels(verbalize(task.labels, compileTemplate(prompt.template)));
+        const record = await registry.addPrompt(
+          task.id,
+          prompt,
+          request.query.activate ? { activate: { by: actor(request) } } : {},
+        );
+        return {
+          status: 201,
+          headers: { Location: `/tasks/${task.id}/prompts/${record.version}` },
+          body: await promptView(record, registry, engine),
+        };
+      }),
+  );
+
+  app.get(
+    "/tasks/:id/prompts",
+    {
+      schema: {
+        tags: ["prompts"],
+        summary: "List a task's prompt versions",
+        params: Params,
+        querystring: PageQuery,
+        response: { 200: Page(PromptView) },
+      },
+    },
+    async request => {
+      const { items, next_cursor } = await registry.listPrompts(request.params.id, request.query);
+      return {
+        items: await Promise.all(items.map(record => promptView(record, registry, engine))),
+        next_cursor,
+      };
+    },
+  );
+
+  app.get(
+    "/tasks/:id/prompts/:version",
+    {
+      schema: {
+        tags: ["prompts"],
+        summary: "One prompt version, or its file",
+        params: One,
+        querystring: Type.Object({ format: Type.Optional(Type.Enum(["json", "safetensors"])) }),
+      },
+    },
+    async (request, reply) => {
+      const record = await registry.getPrompt(request.params.id, request.params.version);
+      if (request.query.format !== "safetensors") return promptView(record, registry, engine);
+      if (!record.parameters) {
+        throw new ForewordError(
+          "not_expressible",
+          "A hard prompt has no parameters, so there is no file of them; its template is the whole prompt. Ask for JSON.",
+        );
+      }
+      const file = `${record.task}-${record.version}.safetensors`;
+      return reply
+        .type(promptMediaType)
+        .header("Content-Disposition", `attachment; filename="${file}"`)
+        .send(Buffer.from(await registry.getBlob(record.parameters)));
+    },
+  );
+
+  app.delete(
+    "/tasks/:id/prompts/:version",
+    {
+      schema: {
+        tags: ["prompts"],
+        summary: "Delete a prompt version that is not active",
+        params: One,
+        response: { 204: Type.Null() },
+      },
+    },
+    async (request, reply) => {
+      await registry.deletePrompt(request.params.id, request.params.version);
+      return reply.code(204).send(null);
+    },
+  );
+
+  const validate = app.validatorCompiler!({
+    schema: NewPromptBody,
+    method: "POST",
+    url: "/tasks/:id/prompts",
+    httpPart: "body",
+  });
+  /** The route takes a file too, so its JSON is checked here. */
+  function checkBody(body: unknown): NewPromptBody {
+    if (validate(body) === true || (validate as { errors?: unknown }).errors === null)
+      return body as NewPromptBody;
+    throw new ForewordError(
+      "validation",
+      'body: send {"kind": "hard", "template", "name"?}, or {"from": {"task", "version"}, "name"?}, or a prompt file.',
+      { field: "body" },
+    );
+  }
+};

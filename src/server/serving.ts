@@ -1,0 +1,82 @@
+/**
+ * What inference needs of a task, kept in memory so that a hot task costs no disk work; a change in the registry drops
+ * the entry. Also the engine's `PromptSource`: it knows which content stands behind a digest.
+ */
+import type { PromptRecord } from "../contract/prompt.ts";
+import type { Task } from "../contract/task.ts";
+import type { LabelVerbalizers, PromptContent, PromptSource } from "../engine/engine.ts";
+import { ForewordError } from "../errors.ts";
+import { promptDigest } from "../prompt/file.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import { verbalize } from "../prompt/verbalizer.ts";
+import type { Registry } from "../registry/registry.ts";
+
+export interface ServedPrompt {
+  record: PromptRecord;
+  digest: string;
+  /** Empty for generation. */
+  labels: LabelVerbalizers[];
+}
+
+export class Serving implements PromptSource {
+  readonly #registry: Registry;
+  readonly #tasks = new Map<string, Promise<Task>>();
+  readonly #prompts = new Map<string, Promise<ServedPrompt>>();
+  /** Contents by digest: the template, and the blob that holds the parameters. */
+  readonly #contents = new Map<string, { template: string; parameters: string | null }>();
+  readonly #unwatch: () => void;
+
+  constructor(registry: Registry) {
+    this.#registry = registry;
+    this.#unwatch = registry.watch(change => this.#drop(change.id));
+  }
+
+  task(id: string): Promise<Task> {
+    return kept(this.#tasks, id, () => this.#registry.getTask(id));
+  }
+
+  prompt(task: Task, version: number): Promise<ServedPrompt> {
+    return kept(this.#prompts, `${task.id}@${version}`, async () => {
+      const record = await this.#registry.getPrompt(task.id, version);
+      const { template, kind, parameters } = record;
+      const digest = promptDigest(
+        kind,
+        template,
+        parameters ? await this.#registry.getBlob(parameters) : null,
+      );
+      this.#contents.set(digest, { template, parameters });
+      const labels = task.labels ? verbalize(task.labels, compileTemplate(template)) : [];
+      return { record, digest, labels };
+    });
+  }
+
+  async load(digest: string): Promise<PromptContent> {
+    const content = this.#contents.get(digest);
+    if (!content) throw new ForewordError("prompt_not_found", "The prompt is not there any more. Ask again.");
+    const { template, parameters } = content;
+    return { template, parameters: parameters ? await this.#registry.getBlob(parameters) : null };
+  }
+
+  close(): void {
+    this.#unwatch();
+  }
+
+  #drop(task: string): void {
+    this.#tasks.delete(task);
+    for (const key of this.#prompts.keys()) if (key.startsWith(`${task}@`)) this.#prompts.delete(key);
+  }
+}
+
+/** The value under `key`, made once; a failure is not kept. */
+function kept<Value>(
+  map: Map<string, Promise<Value>>,
+  key: string,
+  make: () => Promise<Value>,
+): Promise<Value> {
+  const known = map.get(key);
+  if (known) return known;
+  const made = make();
+  map.set(key, made);
+  made.catch(() => map.get(key) === made && map.delete(key));
+  return made;
+}

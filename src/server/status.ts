@@ -1,0 +1,69 @@
+import { Type } from "typebox";
+import { BackboneReport } from "../contract/backbone.ts";
+import type { Resource } from "./dependencies.ts";
+
+const Health = Type.Object({ status: Type.Literal("ok"), version: Type.String() });
+const Readiness = Type.Object({
+  status: Type.Enum(["ready", "degraded", "loading", "failed", "draining"]),
+  phase: Type.String({ description: "What the server is doing." }),
+  progress: Type.Union([Type.Number(), Type.Null()], { description: "0 to 1 where it can be known." }),
+  error: Type.Optional(Type.String()),
+});
+
+export const status: Resource = (app, { engine, metrics, version, draining }) => {
+  app.get(
+    "/healthz",
+    { schema: { tags: ["status"], summary: "Whether the process is up", response: { 200: Health } } },
+    () => ({ status: "ok" as const, version }),
+  );
+
+  app.get(
+    "/readyz",
+    {
+      schema: {
+        tags: ["status"],
+        summary: "Whether infer can answer",
+        response: { 200: Readiness, 503: Readiness },
+      },
+    },
+    async (_request, reply) => {
+      const state = engine.state();
+      const now = draining() ? ("draining" as const) : state.status;
+      reply.code(now === "ready" ? 200 : 503);
+      return { ...state, status: now };
+    },
+  );
+
+  app.get(
+    "/backbone",
+    { schema: { tags: ["status"], summary: "The model that answers", response: { 200: BackboneReport } } },
+    async () => {
+      const { prefixBytes } = await engine.statistics();
+      const report = engine.backbone();
+      return { ...report, memory: { ...report.memory, prefix_cache_bytes: prefixBytes } };
+    },
+  );
+
+  /** The engine counts for itself; its totals are taken over when somebody looks. */
+  let seen = { prefillTokens: 0, decodeTokens: 0, prefixHits: 0, prefixMisses: 0, steps: 0 };
+  app.get(
+    "/metrics",
+    { schema: { tags: ["status"], summary: "Prometheus metrics" } },
+    async (_request, reply) => {
+      if (engine.state().status === "ready") {
+        const now = await engine.statistics();
+        metrics.inferTokens.inc({ phase: "prefill" }, now.prefillTokens - seen.prefillTokens);
+        metrics.inferTokens.inc({ phase: "decode" }, now.decodeTokens - seen.decodeTokens);
+        metrics.prefixHits.inc(now.prefixHits - seen.prefixHits);
+        metrics.prefixMisses.inc(now.prefixMisses - seen.prefixMisses);
+        metrics.queueDepth.set(now.queued);
+        metrics.runningRows.set(now.running);
+        metrics.prefixBytes.set(now.prefixBytes);
+        const { name, backend, version: runtimeVersion } = engine.backbone().runtime;
+        metrics.runtimeInfo.set({ runtime: name, backend, version: runtimeVersion }, 1);
+        seen = now;
+      }
+      return reply.type(metrics.register.contentType).send(await metrics.register.metrics());
+    },
+  );
+};

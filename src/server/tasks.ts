@@ -1,0 +1,206 @@
+import { Type } from "typebox";
+import { Id, Page, PageQuery } from "../contract/common.ts";
+import { Example } from "../contract/dataset.ts";
+import { Labels, Task, TaskPatch, TaskType } from "../contract/task.ts";
+import { ForewordError } from "../errors.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import { verbalize } from "../prompt/verbalizer.ts";
+import type { Resource } from "./dependencies.ts";
+import { actor, etag, expectedRevision } from "./headers.ts";
+import { idempotent } from "./idempotency.ts";
+import { hardPrompt } from "./new-prompt.ts";
+
+/** Version 1 of a task that was given no prompt. */
+export const plainPattern = {
+  classification: "Text: {{ input }}\nLabel:",
+  generation: "Input: {{ input }}\nOutput:",
+} as const;
+
+const NewTask = Type.Object(
+  {
+    id: Id,
+    type: Type.Optional(TaskType),
+    labels: Type.Optional(Labels),
+    description: Type.Optional(Type.String({ maxLength: 10_000 })),
+    prompt: Type.Optional(
+      Type.Object(
+        {
+          kind: Type.Optional(Type.Enum(["hard"])),
+          template: Type.String({ minLength: 1 }),
+          name: Type.Optional(Type.String({ maxLength: 256 })),
+        },
+        { additionalProperties: false },
+      ),
+    ),
+    examples: Type.Optional(Type.Array(Example, { minItems: 1, maxItems: 10_000 })),
+  },
+  { additionalProperties: false },
+);
+type NewTask = Type.Static<typeof NewTask>;
+
+const Created = Type.Object({
+  ...Task.properties,
+  reason: Type.Optional(
+    Type.String({ description: "Why this type and these labels, where examples decided." }),
+  ),
+});
+const Params = Type.Object({ id: Id });
+
+export const tasks: Resource = (app, { registry, engine }) => {
+  app.post(
+    "/tasks",
+    {
+      schema: {
+        tags: ["tasks"],
+        summary: "Register a task with its first prompt",
+        body: NewTask,
+        response: { 201: Created },
+      },
+    },
+    (request, reply) =>
+      idempotent(registry, request, reply, async () => {
+        const { id, description = "", prompt } = request.body;
+        const { type, labels, reason } = settle(request.body);
+        const template = prompt?.template ?? plainPattern[type];
+        const first = await hardPrompt(engine, template, prompt?.name ?? null);
+        if (labels) await engine.checkLabels(verbalize(labels, compileTemplate(template)));
+        const task = await registry.createTask({ id, type, labels, description }, first, actor(request));
+        return {
+          status: 201,
+          headers: { Location: `/tasks/${id}`, ETag: `"${task.revision}"` },
+          body: { ...task, ...(reason && { reason }) },
+        };
+      }),
+  );
+
+  app.get(
+    "/tasks",
+    {
+      schema: {
+        tags: ["tasks"],
+        summary: "List tasks",
+        querystring: PageQuery,
+        response: { 200: Page(Task) },
+      },
+    },
+    request => registry.listTasks(request.query),
+  );
+
+  app.get(
+    "/tasks/:id",
+    { schema: { tags: ["tasks"], summary: "One task", params: Params, response: { 200: Task } } },
+    async (request, reply) => {
+      const task = await registry.getTask(request.params.id);
+      return etag(reply, task.revision).send(task);
+    },
+  );
+
+  app.patch(
+    "/tasks/:id",
+    {
+      schema: {
+        tags: ["tasks"],
+        summary: "Change a task's description or labels",
+        params: Params,
+        body: TaskPatch,
+        response: { 200: Task },
+      },
+    },
+    async (request, reply) => {
+      const { labels } = request.body;
+      if (labels) {
+        const task = await registry.getTask(request.params.id);
+        if (task.type === "generation")
+          throw new ForewordError("validation", "labels: a generation task has none. Leave them out.", {
+            field: "labels",
+          });
+        const { items } = await registry.listPrompts(task.id, { limit: 1000 });
+        for (const { template } of items)
+          await engine.checkLabels(verbalize(labels, compileTemplate(template)));
+      }
+      const task = await registry.patchTask(request.params.id, request.body, expectedRevision(request));
+      return etag(reply, task.revision).send(task);
+    },
+  );
+
+  app.delete(
+    "/tasks/:id",
+    {
+      schema: {
+        tags: ["tasks"],
+        summary: "Delete a task with its prompts and history",
+        params: Params,
+        response: { 204: Type.Null() },
+      },
+    },
+    async (request, reply) => {
+      await registry.deleteTask(request.params.id, expectedRevision(request));
+      return reply.code(204).send(null);
+    },
+  );
+};
+
+/** The type and the labels, from the request or from its examples. */
+function settle({ type, labels, examples = [] }: NewTask): {
+  type: Task["type"];
+  labels: Labels | null;
+  reason?: string;
+} {
+  const named = [...new Set(examples.flatMap(example => ("label" in example ? [example.label] : [])))];
+  const outputs = examples.filter(example => "output" in example).length;
+  if (type === "generation" || (type === undefined && !labels && outputs > 0 && named.length === 0)) {
+    if (labels)
+      throw new ForewordError(
+        "validation",
+        "labels: a generation task has none. Leave them out, or make it a classification.",
+        { field: "labels" },
+      );
+    return {
+      type: "generation",
+      labels: null,
+      ...(type === undefined && {
+        reason: `generation: all ${outputs} examples have an output, none a label`,
+      }),
+    };
+  }
+  if (type === undefined && !labels && named.length === 0) {
+    throw new ForewordError(
+      "validation",
+      "type: say classification or generation, or send examples with label or output to decide it.",
+      { field: "type" },
+    );
+  }
+  if (outputs > 0)
+    throw new ForewordError(
+      "validation",
+      `examples: ${outputs} of ${examples.length} have an output, which a classification has not. Give each a label.`,
+      { field: "examples" },
+    );
+  if (labels) {
+    const unknown = named.filter(
+      name => !(Array.isArray(labels) ? labels.includes(name) : Object.hasOwn(labels, name)),
+    );
+    if (unknown.length > 0)
+      throw new ForewordError(
+        "validation",
+        `examples: the labels ${unknown.join(", ")} are not among the task's labels.`,
+        { field: "examples" },
+      );
+    return {
+      type: "classification",
+      labels,
+      ...(type === undefined && { reason: "classification: it has labels" }),
+    };
+  }
+  if (named.length < 2)
+    throw new ForewordError(
+      "validation",
+      `labels: a classification needs two or more; ${named.length === 1 ? `the examples have only ${named[0]}` : "none were sent"}.`,
+      { field: "labels" },
+    );
+  return {
+    type: "classification",
+    labels: named,
+    reason: `classification: the ${examples.length} examples have ${named.length} labels: ${named.join(", ")}`,
+  };
+}

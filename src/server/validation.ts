@@ -1,0 +1,18 @@
+import { Ajv } from "ajv";
+import addFormats from "ajv-formats";
+import type { FastifySchemaCompiler } from "fastify";
+
+const options = {
+  allErrors: false,
+  useDefaults: true,
+  removeAdditional: false,
+  strict: false,
+  discriminator: true,
+} as const;
+const formats = (ajv: Ajv) => (addFormats as unknown as (ajv: Ajv) => Ajv)(ajv);
+/** A body says what it means; the texts of paths and queries become the numbers and booleans that the schema asks for. */
+const strict = formats(new Ajv(options));
+const coercing = formats(new Ajv({ ...options, coerceTypes: true }));
+
+export const validatorCompiler: FastifySchemaCompiler<object> = ({ schema, httpPart }) =>
+  (httpPart === "body" ? strict : coercing).compile(schema);

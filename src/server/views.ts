@@ -1,0 +1,46 @@
+/** Records as replies. */
+import { type Static, Type } from "typebox";
+import { Piece, PromptRecord } from "../contract/prompt.ts";
+import type { Engine } from "../engine/engine.ts";
+import { readPromptFile } from "../prompt/file.ts";
+import { pieces } from "../prompt/pieces.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import type { Registry } from "../registry/registry.ts";
+
+export const PromptView = Type.Object({
+  ...PromptRecord.properties,
+  pieces: Type.Array(Piece, {
+    description: "What the prompt is made of, and which of it training moves: words are frozen.",
+  }),
+  compatible: Type.Boolean({ description: "Whether the backbone that is loaded can serve it." }),
+});
+export type PromptView = Static<typeof PromptView>;
+
+export async function promptView(
+  record: PromptRecord,
+  registry: Registry,
+  engine: Engine,
+): Promise<PromptView> {
+  const template = compileTemplate(record.template);
+  const file = record.parameters ? readPromptFile(await registry.getBlob(record.parameters)) : null;
+  const slots = template.pieces.filter(piece => piece.kind === "soft");
+  const rows = file?.soft?.dims[0] ?? 0;
+  // At most one slot's length follows from the tokenizer alone where the template does not say it.
+  const known = slots.reduce((sum, slot) => sum + (slot.length ?? 0), 0);
+  const open = slots.filter(slot => slot.length === null).length;
+  const softLengths = slots.map(slot => slot.length ?? Math.round((rows - known) / open));
+  return {
+    ...record,
+    pieces: pieces(template, { softLengths, prefix: file?.prefix?.dims[2] ?? 0 }),
+    compatible: compatible(record, engine),
+  };
+}
+
+/** Hard prompts recompile on any backbone; trained ones belong to theirs. Unknown while the backbone loads: true. */
+export function compatible(record: PromptRecord, engine: Engine): boolean {
+  return (
+    record.kind === "hard" ||
+    engine.state().status !== "ready" ||
+    engine.backbone().fingerprint === record.backbone.fingerprint
+  );
+}
