@@ -39,7 +39,7 @@ async function open(graph: Graph, weights: WeightFile, threads: number): Promise
       executionMode: "sequential",
       graphOptimizationLevel: "all",
       // Waiting threads that spin take the cores from the HTTP server and from training.
-      extra: { session: { intra_op: { allow_spinning: "1" } } },
+      extra: { session: { intra_op: { allow_spinning: "0" } } },
     });
   } catch (error) {
     throw new Error(`graph ${graph.name} does not load: ${(error as Error).message}`, { cause: error });
