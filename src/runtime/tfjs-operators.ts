@@ -34,7 +34,7 @@ const count = (shape: readonly number[]) => shape.reduce((product, size) => prod
 const stretch = (tf: TensorFlow, x: Tensor, shape: number[]) =>
   x.shape.join() === shape.join() ? x : tf.broadcastTo(x, shape);
 
-/** Backends differ in which batch axes they broadcast, and wasm reads the wrong matrices where both sides have ones. */
+/** wasm and cpu (4.22) multiply the wrong matrices where an inner batch axis is broadcast, so none reaches them. */
 function product(tf: TensorFlow, a: Tensor, b: Tensor, transA: boolean, transB: boolean): Tensor {
   const [m, k] = transA ? [a.shape.at(-1)!, a.shape.at(-2)!] : [a.shape.at(-2)!, a.shape.at(-1)!];
   const n = transB ? b.shape.at(-2)! : b.shape.at(-1)!;
