@@ -3,7 +3,7 @@
  * synchronisation, so that a transaction's promise resolves only once it is flushed to disk; each write is a child
  * transaction, which a thrown refusal undoes alone while its neighbours in the same flush go on.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, open as openFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Key, open, type RootDatabase } from "lmdb";
 import { ForewordError } from "../errors.ts";
@@ -25,6 +25,26 @@ function asProblem(error: unknown): ForewordError {
   return unavailable("The registry's store failed; the server's log has the cause.", error);
 }
 
+const magic = Buffer.from("dec0efbe", "hex");
+const magicAt = 24;
+
+/** LMDB maps what it is given and crashes on what is no LMDB file, so its mark is looked for first. */
+async function requireLmdbFile(path: string): Promise<void> {
+  const handle = await openFile(path, "r").catch(error => {
+    if (error.code === "ENOENT") return null;
+    throw error;
+  });
+  if (!handle) return;
+  try {
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(magic.length), 0, magic.length, magicAt);
+    const empty = (await handle.stat()).size === 0;
+    if (!empty && !(bytesRead === magic.length && buffer.equals(magic)))
+      throw unavailable(`${path} is damaged or no registry; restore it from a backup.`);
+  } finally {
+    await handle.close();
+  }
+}
+
 export class LmdbStore {
   readonly #db: RootDatabase<unknown, Key>;
   readonly #me: Owner;
@@ -42,6 +62,7 @@ export class LmdbStore {
     try {
       await mkdir(folder, { recursive: true });
       const path = join(folder, fileName);
+      await requireLmdbFile(path);
       const db = open<unknown, Key>({ path, noSubdir: true, encoding: "json", overlappingSync: false });
       const me = thisOwner(folder);
       // The writer's lock is shared between processes: of two that take over at once, one sees the other's claim.

@@ -124,9 +124,9 @@ export async function openLmdbRegistry(
   }
 
   /** Writes the next version and its count into `row`, which the caller stores. */
-  function addVersion(row: TaskRow, prompt: NewPrompt): PromptRecord {
+  function addVersion(row: TaskRow, prompt: NewPrompt, at = timestamp()): PromptRecord {
     if (prompt.parameters) requireBlob(prompt.parameters);
-    const record: PromptRecord = { ...prompt, task: row.id, version: row.next, created_at: timestamp() };
+    const record: PromptRecord = { ...prompt, task: row.id, version: row.next, created_at: at };
     row.next += 1;
     row.prompts += 1;
     store.put(["prompt", row.id, record.version], record);
@@ -134,12 +134,12 @@ export async function openLmdbRegistry(
     return record;
   }
 
-  function activate(row: TaskRow, active: Active | null, by: string): void {
+  function activate(row: TaskRow, active: Active | null, by: string, at = timestamp()): void {
     for (const version of problem.versionsOf(active)) promptRow(row.id, version);
     row.active = active;
     row.active_revision += 1;
-    row.updated_at = timestamp();
-    const entry: Activation = { revision: row.active_revision, active, by, at: row.updated_at };
+    row.updated_at = at;
+    const entry: Activation = { revision: row.active_revision, active, by, at };
     store.put(["history", row.id, entry.revision], entry);
     note("active", row.id);
   }
@@ -175,8 +175,8 @@ export async function openLmdbRegistry(
           next: 1,
         };
         note("task", task.id);
-        if (first) addVersion(row, first);
-        if (active) activate(row, active, by);
+        if (first) addVersion(row, first, at);
+        if (active) activate(row, active, by, at);
         store.put(["task", task.id], row);
         return toTask(row);
       }),

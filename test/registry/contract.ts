@@ -2,41 +2,8 @@
 import { createHash } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ForewordError } from "../../src/errors.ts";
-import type { Change, NewJob, NewPrompt, NewTask, Registry } from "../../src/registry/registry.ts";
-
-export const newTask = (id: string): NewTask => ({
-  id,
-  type: "classification",
-  labels: ["spam", "not_spam"],
-  description: "",
-});
-
-export const hard = (template = "Text: {{ input }}\nLabel:"): NewPrompt => ({
-  name: null,
-  kind: "hard",
-  template,
-  parameters: null,
-  length: 2,
-  bytes: 0,
-  backbone: { name: "tiny", fingerprint: "f" },
-  parent: null,
-  recipe: null,
-  metrics: null,
-});
-
-export const newJob = (id: string, task = "t"): NewJob => ({
-  id,
-  task,
-  kind: "train",
-  state: "queued",
-  progress: null,
-  result: null,
-  error: null,
-  started_at: null,
-  ended_at: null,
-  request: { steps: 3 },
-  blobs: [],
-});
+import type { Change, NewPrompt, Registry } from "../../src/registry/registry.ts";
+import { hard, newJob, newTask } from "./records.ts";
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");

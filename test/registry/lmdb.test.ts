@@ -1,10 +1,17 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll } from "vitest";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, it } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
-import { registryContract } from "./contract.ts";
+import type { Registry } from "../../src/registry/registry.ts";
+import { codeOf, registryContract } from "./contract.ts";
+import { hard, newJob, newTask } from "./records.ts";
 
+const hour = 3_600_000;
 const folders: string[] = [];
 async function freshFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "foreword-registry-"));
@@ -14,3 +21,182 @@ async function freshFolder(): Promise<string> {
 afterAll(() => Promise.all(folders.map(folder => rm(folder, { recursive: true, force: true }))));
 
 registryContract("lmdb", async () => openLmdbRegistry(await freshFolder()));
+
+interface Acknowledged {
+  task: string;
+  version: number;
+  parameters: string | null;
+}
+
+const writerPath = fileURLToPath(new URL("./writer.ts", import.meta.url));
+function startWriter(folder: string, round: number): { child: ChildProcess; acknowledged: Acknowledged[] } {
+  const child = spawn(process.execPath, ["--import", "tsx", writerPath, folder, `${round}`], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const acknowledged: Acknowledged[] = [];
+  createInterface({ input: child.stdout! }).on("line", line => acknowledged.push(JSON.parse(line)));
+  return { child, acknowledged };
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise(resolve => setTimeout(resolve, 5));
+}
+
+/** Every record agrees with every other: nothing is half-written. */
+async function expectConsistent(registry: Registry): Promise<void> {
+  for (const task of (await registry.listTasks({ limit: 1000 })).items) {
+    const { items: prompts, next_cursor } = await registry.listPrompts(task.id, { limit: 1000 });
+    expect(next_cursor).toBeNull();
+    expect(prompts.map(prompt => prompt.version)).toEqual(prompts.map((_, at) => at + 1));
+    expect(task.prompts).toBe(prompts.length);
+    expect(task.active).toEqual({ prompt: prompts.length });
+    const history = (await registry.listHistory(task.id, { limit: 1000 })).items;
+    expect(history.map(entry => entry.active)).toEqual(
+      prompts.map(prompt => ({ prompt: prompt.version })).reverse(),
+    );
+    for (const { parameters } of prompts) if (parameters) await registry.getBlob(parameters);
+  }
+  let seq = 0;
+  for (let batch = await registry.changes(0); batch.changes.length; batch = await registry.changes(seq))
+    for (const change of batch.changes) expect(change.seq).toBe(++seq);
+}
+
+describe("lmdb: durability", () => {
+  it("loses nothing in a restart", async () => {
+    const folder = await freshFolder();
+    const before = await openLmdbRegistry(folder);
+    await before.createTask(newTask("t"), hard(), "ann");
+    const job = await before.putJob(newJob("j"));
+    const blob = await before.putBlob(new Uint8Array([1, 2, 3]));
+    await before.remember("k", "h", { status: 201, headers: {}, body: 1 });
+    const [task, changes] = [await before.getTask("t"), await before.changes(0)];
+    await before.close();
+    const after = await openLmdbRegistry(folder);
+    expect(await after.getTask("t")).toEqual(task);
+    expect(await after.getJob("j")).toEqual(job);
+    expect([...(await after.getBlob(blob))]).toEqual([1, 2, 3]);
+    expect(await after.recall("k", "h")).toMatchObject({ body: 1 });
+    expect(await after.changes(0)).toEqual(changes);
+    expect((await after.addPrompt("t", hard())).version).toBe(2);
+    await after.close();
+  });
+
+  it("keeps every acknowledged write of a process that is killed, and no half of another", async () => {
+    const folder = await freshFolder();
+    const all: Acknowledged[] = [];
+    for (let round = 0; round < 4; round++) {
+      const { child, acknowledged } = startWriter(folder, round);
+      const goal = 5 + round * 17;
+      await until(() => acknowledged.length >= goal || child.exitCode !== null);
+      const closed = once(child, "close");
+      child.kill("SIGKILL");
+      expect((await closed)[1]).toBe("SIGKILL");
+      expect(acknowledged.length).toBeGreaterThanOrEqual(goal);
+      all.push(...acknowledged);
+      // Taken over from the dead process at once.
+      const registry = await openLmdbRegistry(folder);
+      for (const { task, version, parameters } of all)
+        expect((await registry.getPrompt(task, version)).parameters).toBe(parameters);
+      await expectConsistent(registry);
+      await registry.close();
+    }
+  });
+
+  it("refuses a folder that another process or this one holds", async () => {
+    const folder = await freshFolder();
+    const { child, acknowledged } = startWriter(folder, 0);
+    await until(() => acknowledged.length > 0);
+    const second = openLmdbRegistry(folder);
+    await expect(second).rejects.toMatchObject({ code: "registry_unavailable" });
+    await expect(second).rejects.toThrow(`process ${child.pid}`);
+    const count = acknowledged.length;
+    await until(() => acknowledged.length > count + 3);
+    const closed = once(child, "close");
+    child.kill("SIGKILL");
+    await closed;
+    const registry = await openLmdbRegistry(folder);
+    expect(await codeOf(openLmdbRegistry(folder))).toBe("registry_unavailable");
+    expect(await registry.getTask("r0-0")).toMatchObject({ id: "r0-0" });
+    await registry.close();
+    await (await openLmdbRegistry(folder)).close();
+  });
+
+  it("backs up a consistent registry while writes go on", async () => {
+    const registry = await openLmdbRegistry(await freshFolder());
+    await registry.createTask(newTask("t"), hard(), "ann");
+    let writing = true;
+    const writer = (async () => {
+      for (let at = 0; writing; at++) {
+        const parameters = await registry.putBlob(new TextEncoder().encode(`blob ${at}`));
+        const prompt = { ...hard(), kind: "prefix" as const, parameters };
+        await registry.addPrompt("t", prompt, { activate: { by: "ann" } });
+      }
+    })();
+    await new Promise(resolve => setTimeout(resolve, 100));
+    const before = (await registry.getTask("t")).prompts;
+    const target = join(await freshFolder(), "copy");
+    await registry.backup(target);
+    const after = (await registry.getTask("t")).prompts;
+    writing = false;
+    await writer;
+    const copy = await openLmdbRegistry(target);
+    const copied = (await copy.getTask("t")).prompts;
+    expect(copied).toBeGreaterThanOrEqual(before);
+    expect(copied).toBeLessThanOrEqual(after);
+    expect(before).toBeGreaterThan(1);
+    await expectConsistent(copy);
+    expect((await copy.addPrompt("t", hard())).version).toBe(copied + 1);
+    await copy.close();
+    await registry.close();
+  });
+
+  it("answers registry_unavailable for a damaged blob and a damaged store", async () => {
+    const folder = await freshFolder();
+    const registry = await openLmdbRegistry(folder);
+    const blob = await registry.putBlob(new Uint8Array(100));
+    await truncate(join(folder, "blobs", blob.slice(0, 2), blob), 50);
+    expect(await codeOf(registry.getBlob(blob))).toBe("registry_unavailable");
+    await registry.close();
+    const broken = await freshFolder();
+    await writeFile(join(broken, "registry.lmdb"), "no database ".repeat(1000));
+    expect(await codeOf(openLmdbRegistry(broken))).toBe("registry_unavailable");
+  });
+});
+
+describe("lmdb: sweep", () => {
+  it("removes blobs that nothing names once they are an hour old, and expired replies", async () => {
+    const folder = await freshFolder();
+    let skipped = 0;
+    const registry = await openLmdbRegistry(folder, { now: () => Date.now() + skipped });
+    const put = (text: string) => registry.putBlob(new TextEncoder().encode(text));
+    const [ofPrompt, ofDataset, ofJob, unnamed] = [
+      await put("prompt"),
+      await put("dataset"),
+      await put("job"),
+      await put("unnamed"),
+    ];
+    await registry.createTask(newTask("t"), { ...hard(), kind: "prefix", parameters: ofPrompt }, "ann");
+    await registry.putDataset({ id: "d", rows: 1, labels: null, sha256: ofDataset, bytes: 7 });
+    await registry.putJob({ ...newJob("j"), blobs: [ofJob] });
+    await registry.remember("k", "h", { status: 201, headers: {}, body: null });
+    await writeFile(join(folder, "blobs", unnamed.slice(0, 2), ".left-by-a-dead-writer"), "half");
+
+    expect(await registry.sweep()).toEqual({ blobs: 0, replies: 0 });
+    skipped = 1.1 * hour;
+    expect(await registry.sweep()).toEqual({ blobs: 2, replies: 0 });
+    expect(await codeOf(registry.getBlob(unnamed))).toBe("registry_unavailable");
+    for (const blob of [ofPrompt, ofDataset, ofJob]) await registry.getBlob(blob);
+
+    await registry.deleteTask("t");
+    await registry.deleteDataset("d");
+    await registry.updateJob("j", { state: "succeeded", ended_at: new Date().toISOString() });
+    expect((await registry.recall("k", "h"))?.status).toBe(201);
+    skipped = 24.1 * hour;
+    expect(await registry.recall("k", "h")).toBeNull();
+    expect(await registry.recall("k", "another")).toBeNull();
+    expect(await registry.sweep()).toEqual({ blobs: 3, replies: 1 });
+    const files = await readdir(join(folder, "blobs"), { recursive: true, withFileTypes: true });
+    expect(files.filter(file => file.isFile())).toEqual([]);
+    await registry.close();
+  });
+});

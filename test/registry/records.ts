@@ -1,0 +1,36 @@
+/** Small records that the registry's tests store. */
+import type { NewJob, NewPrompt, NewTask } from "../../src/registry/registry.ts";
+
+export const newTask = (id: string): NewTask => ({
+  id,
+  type: "classification",
+  labels: ["spam", "not_spam"],
+  description: "",
+});
+
+export const hard = (template = "Text: {{ input }}\nLabel:"): NewPrompt => ({
+  name: null,
+  kind: "hard",
+  template,
+  parameters: null,
+  length: 2,
+  bytes: 0,
+  backbone: { name: "tiny", fingerprint: "f" },
+  parent: null,
+  recipe: null,
+  metrics: null,
+});
+
+export const newJob = (id: string, task = "t"): NewJob => ({
+  id,
+  task,
+  kind: "train",
+  state: "queued",
+  progress: null,
+  result: null,
+  error: null,
+  started_at: null,
+  ended_at: null,
+  request: { steps: 3 },
+  blobs: [],
+});
