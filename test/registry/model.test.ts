@@ -1,0 +1,180 @@
+/** Random commands against the registry and against plain maps: both must answer the same, restarts included. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
+import type { Registry } from "../../src/registry/registry.ts";
+import { codeOf } from "./contract.ts";
+import { hard, newTask } from "./records.ts";
+
+interface ModelTask {
+  next: number;
+  templates: Map<number, string>;
+  active: number | null;
+  activations: (number | null)[];
+}
+type Model = Map<string, ModelTask>;
+interface Real {
+  registry: Registry;
+  folder: string;
+}
+type Command = fc.AsyncCommand<Model, Real>;
+
+/** A command as its two effects: what the model answers and what the registry answers, compared as values. */
+function command(
+  name: string,
+  model: (model: Model) => unknown,
+  real: (real: Real) => Promise<unknown>,
+): Command {
+  return {
+    check: () => true,
+    run: async (tasks, target) => expect(await real(target), name).toEqual(model(tasks)),
+    toString: () => name,
+  };
+}
+
+const id = fc.constantFrom("a", "a.b", "b");
+const version = fc.integer({ min: 1, max: 5 });
+
+const create = fc.tuple(id, fc.boolean()).map(([task, first]) =>
+  command(
+    `create ${task} ${first}`,
+    model => {
+      if (model.has(task)) return "task_exists";
+      model.set(task, {
+        next: first ? 2 : 1,
+        templates: new Map(first ? [[1, "first {{ input }}"]] : []),
+        active: first ? 1 : null,
+        activations: first ? [1] : [],
+      });
+      return { resolved: first ? 1 : 0 };
+    },
+    ({ registry }) =>
+      codeOf(
+        registry
+          .createTask(newTask(task), first ? hard("first {{ input }}") : null, "x")
+          .then(made => made.prompts),
+      ),
+  ),
+);
+const add = fc.tuple(id, fc.string(), fc.boolean()).map(([task, template, activate]) =>
+  command(
+    `add ${task} ${activate}`,
+    model => {
+      const row = model.get(task);
+      if (!row) return "task_not_found";
+      const added = row.next++;
+      row.templates.set(added, template);
+      if (activate) {
+        row.active = added;
+        row.activations.unshift(added);
+      }
+      return { resolved: added };
+    },
+    ({ registry }) =>
+      codeOf(
+        registry
+          .addPrompt(task, hard(template), activate ? { activate: { by: "x" } } : {})
+          .then(prompt => prompt.version),
+      ),
+  ),
+);
+const removePrompt = fc.tuple(id, version).map(([task, at]) =>
+  command(
+    `remove ${task} ${at}`,
+    model => {
+      const row = model.get(task);
+      if (!row) return "task_not_found";
+      if (!row.templates.has(at)) return "prompt_not_found";
+      if (row.active === at) return "prompt_in_use";
+      row.templates.delete(at);
+      return { resolved: undefined };
+    },
+    ({ registry }) => codeOf(registry.deletePrompt(task, at)),
+  ),
+);
+const setActive = fc.tuple(id, fc.option(version)).map(([task, at]) =>
+  command(
+    `activate ${task} ${at}`,
+    model => {
+      const row = model.get(task);
+      if (!row) return "task_not_found";
+      if (at !== null && !row.templates.has(at)) return "prompt_not_found";
+      row.active = at;
+      row.activations.unshift(at);
+      return { resolved: row.activations.length };
+    },
+    ({ registry }) =>
+      codeOf(
+        registry
+          .setActive(task, at === null ? null : { prompt: at }, "x")
+          .then(({ active_revision }) => active_revision),
+      ),
+  ),
+);
+const removeTask = id.map(task =>
+  command(
+    `remove ${task}`,
+    model => (model.delete(task) ? { resolved: undefined } : "task_not_found"),
+    ({ registry }) => codeOf(registry.deleteTask(task)),
+  ),
+);
+const restart = fc.constant(
+  command(
+    "restart",
+    () => null,
+    async real => {
+      await real.registry.close();
+      real.registry = await openLmdbRegistry(real.folder);
+      return null;
+    },
+  ),
+);
+const look = fc.constant(
+  command(
+    "look",
+    model =>
+      [...model.keys()].sort().map(task => {
+        const row = model.get(task)!;
+        return {
+          task,
+          active: row.active,
+          prompts: [...row.templates].sort(([a], [b]) => a - b),
+          activations: row.activations,
+        };
+      }),
+    async ({ registry }) =>
+      Promise.all(
+        (await registry.listTasks()).items.map(async task => ({
+          task: task.id,
+          active: task.active?.prompt ?? null,
+          prompts: (await registry.listPrompts(task.id)).items.map(prompt => [
+            prompt.version,
+            prompt.template,
+          ]),
+          activations: (await registry.listHistory(task.id)).items.map(entry => entry.active?.prompt ?? null),
+        })),
+      ),
+  ),
+);
+
+it("answers as plain maps would, whatever is asked in whatever order", async () => {
+  const commands = fc.commands([create, add, removePrompt, setActive, removeTask, restart, look], {
+    maxCommands: 40,
+  });
+  await fc.assert(
+    fc.asyncProperty(commands, async steps => {
+      const folder = await mkdtemp(join(tmpdir(), "foreword-model-"));
+      const real: Real = { folder, registry: await openLmdbRegistry(folder) };
+      try {
+        await fc.asyncModelRun(() => ({ model: new Map(), real }), steps);
+      } finally {
+        await real.registry.close();
+        await rm(folder, { recursive: true });
+      }
+    }),
+    { numRuns: 30 },
+  );
+});

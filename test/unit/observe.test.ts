@@ -1,0 +1,38 @@
+import { describe, expect, it } from "vitest";
+import { createLogger } from "../../src/observe/log.ts";
+import { createMetrics } from "../../src/observe/metrics.ts";
+
+describe("log", () => {
+  it("writes JSON lines at its level, and never texts or keys of callers", () => {
+    const lines: string[] = [];
+    const log = createLogger("info", { write: line => lines.push(line) });
+    const secret = "my password is hunter2";
+    log.debug("not at this level");
+    log.info({ input: secret, inputs: [secret], task: "t" }, "inferred");
+    log.info({ body: { input: secret, examples: [{ input: secret }] }, headers: { authorization: secret } });
+    log.info({ request: { headers: { authorization: secret }, body: { messages: [secret] } } });
+    log.info({
+      req: { id: 1, method: "GET", url: `/tasks?q=${secret}`, headers: { authorization: secret } },
+    });
+    expect(lines).toHaveLength(4);
+    expect(lines.join("")).not.toContain("hunter2");
+    expect(JSON.parse(lines[0]!)).toMatchObject({ level: 30, msg: "inferred", task: "t" });
+    expect(JSON.parse(lines[3]!).req).toEqual({ id: 1, method: "GET", url: "/tasks" });
+  });
+});
+
+describe("metrics", () => {
+  it("show what was counted, and share nothing between servers", async () => {
+    const [one, other] = [createMetrics(), createMetrics()];
+    one.requests.inc({ route: "/tasks/:id", method: "GET", status: "200" });
+    one.batchRows.observe(3);
+    one.runtimeInfo.set({ runtime: "onnx", backend: "cpu", version: "1" }, 1);
+    const text = await one.register.metrics();
+    expect(text).toContain('foreword_http_requests_total{route="/tasks/:id",method="GET",status="200"} 1');
+    expect(text).toContain('foreword_batch_rows_bucket{le="2"} 0');
+    expect(text).toContain('foreword_batch_rows_bucket{le="4"} 1');
+    expect(text).toContain('foreword_runtime_info{runtime="onnx",backend="cpu",version="1"} 1');
+    expect(text).toContain("nodejs_eventloop_lag_seconds");
+    expect(await other.register.metrics()).not.toContain('route="/tasks/:id"');
+  });
+});
