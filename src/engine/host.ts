@@ -153,10 +153,7 @@ class EngineHost implements Engine {
   }
 
   #start(settings: WorkerSettings): Promise<void> {
-    // Under a TypeScript loader (tests, development) the worker is the source file and needs the loader too.
-    const source = import.meta.url.endsWith(".ts");
-    const entry = new URL(source ? "./worker.ts" : "./worker.js", import.meta.url);
-    const worker = new Worker(entry, { workerData: settings, execArgv: source ? ["--import", "tsx"] : [] });
+    const worker = startWorker(settings);
     this.#worker = worker;
     this.#exited = new Promise(resolve => worker.once("exit", () => resolve()));
     return new Promise((resolve, reject) => {
@@ -258,4 +255,15 @@ class EngineHost implements Engine {
   #post(message: ToWorker): void {
     this.#worker?.postMessage(message);
   }
+}
+
+/** Run from source (tests, development), the worker is TypeScript and registers the loader first. */
+function startWorker(workerData: WorkerSettings): Worker {
+  if (!import.meta.url.endsWith(".ts"))
+    return new Worker(new URL("./worker.js", import.meta.url), { workerData });
+  const entry = JSON.stringify(new URL("./worker.ts", import.meta.url).href);
+  return new Worker(
+    `import("tsx/esm/api").then(({ register }) => { register(); return import(${entry}); })`,
+    { eval: true, workerData },
+  );
 }

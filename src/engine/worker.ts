@@ -52,6 +52,8 @@ async function start() {
   const runtime = await createRuntime(settings.runtime, settings.threads);
   const session = await runtime.load(compiled.graph, compiled.weights);
   await source.close();
+  // The rotary table bounds a run's tokens (an onnxruntime check), and no run needs more than a context's length.
+  const batchTokens = Math.min(settings.batchTokens, source.config.maxPositions);
   const core = new Core({
     session,
     config: source.config,
@@ -59,8 +61,8 @@ async function start() {
     fingerprint: compiled.fingerprint,
     prompts,
     limits: {
-      batchTokens: settings.batchTokens,
-      batchTokensWhileDecoding: Math.min(TOKENS_WHILE_DECODING, settings.batchTokens),
+      batchTokens,
+      batchTokensWhileDecoding: Math.min(TOKENS_WHILE_DECODING, batchTokens),
       seats: SEATS,
       queue: settings.queue,
     },

@@ -1,0 +1,121 @@
+/** Files fetched whole or not at all: a partial file goes on where it stopped, and only a verified one gets its name. */
+import { createHash } from "node:crypto";
+import { createReadStream, createWriteStream } from "node:fs";
+import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { Readable, Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
+
+/** A source that says nothing for this long is passed over. */
+export const SILENCE_MS = 10_000;
+
+export type OnBytes = (received: number, total: number | null) => void;
+
+export interface Wanted {
+  path: string;
+  /** Null where nobody knows them beforehand. */
+  sha256: string | null;
+  signal?: AbortSignal | undefined;
+  onBytes: OnBytes;
+}
+
+/**
+ * Writes a file by `write(partial)` and gives it its name once its checksum is right. `partial` may hold the beginning
+ * from an earlier try; each process works on a partial file of its own, taken over from one that ended.
+ */
+export async function fetchFile(
+  { path, sha256 }: Pick<Wanted, "path" | "sha256">,
+  write: (partial: string) => Promise<void>,
+): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const partial = `${path}.${process.pid}.part`;
+  await takeOver(path, partial);
+  await write(partial);
+  if (sha256 !== null) {
+    const found = await checksum(partial);
+    if (found !== sha256) {
+      await rm(partial);
+      throw new Error(
+        `its SHA-256 is ${found.slice(0, 12)}…, not ${sha256.slice(0, 12)}…: the file is damaged or another one`,
+      );
+    }
+  }
+  await rename(partial, path);
+}
+
+/** Downloads by HTTP, from where the partial file ends where the server can do that. */
+export async function download(
+  url: string | URL,
+  partial: string,
+  { signal, onBytes }: Wanted,
+): Promise<void> {
+  const have = (await stat(partial).catch(() => null))?.size ?? 0;
+  const silence = new AbortController();
+  let timer = setTimeout(() => silence.abort(new Error(`no answer in ${SILENCE_MS / 1000} s`)), SILENCE_MS);
+  const alive = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(new Error(`nothing came for ${SILENCE_MS / 1000} s`)), SILENCE_MS);
+  };
+  try {
+    const response = await fetch(url, {
+      signal: signal ? AbortSignal.any([signal, silence.signal]) : silence.signal,
+      ...(have > 0 && { headers: { range: `bytes=${have}-` } }),
+    });
+    // 416: the partial file is whole already.
+    if (response.status === 416 && have > 0) return;
+    if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);
+    const from = response.status === 206 ? have : 0;
+    const length = response.headers.get("content-length");
+    const total = length === null ? null : from + Number(length);
+    await pipeline(
+      Readable.fromWeb(response.body as never),
+      counted(from, total, onBytes, alive),
+      createWriteStream(partial, { flags: from > 0 ? "a" : "w" }),
+    );
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+export function counted(
+  from: number,
+  total: number | null,
+  onBytes: OnBytes,
+  alive: () => void = () => {},
+): Transform {
+  let received = from;
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      received += chunk.length;
+      alive();
+      onBytes(received, total);
+      done(null, chunk);
+    },
+  });
+}
+
+async function checksum(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
+  return hash.digest("hex");
+}
+
+/** Renames what a process that ended left behind. */
+async function takeOver(path: string, partial: string): Promise<void> {
+  const prefix = `${basename(path)}.`;
+  for (const name of await readdir(dirname(path))) {
+    const pid = name.startsWith(prefix) ? /^(\d+)\.part$/.exec(name.slice(prefix.length))?.[1] : undefined;
+    if (pid === undefined || Number(pid) === process.pid || lives(Number(pid))) continue;
+    await rename(join(dirname(path), name), partial).catch(() => {});
+    return;
+  }
+}
+
+function lives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

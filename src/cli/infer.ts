@@ -1,0 +1,50 @@
+import { Command } from "commander";
+import type { InferReply } from "../contract/infer.ts";
+import { start } from "../main.ts";
+import { call, print, type ServerFlags, serverOptions } from "./request.ts";
+import { backboneOptions, settingsOf } from "./settings.ts";
+
+export const infer = (): Command =>
+  serverOptions(backboneOptions(new Command("infer")))
+    .description("ask a task: a running server's, or with --local one in this process")
+    .argument("<task>", "the task's id")
+    .argument("<input>", "the text; a JSON object where the template has several fields")
+    .option("--local", "start the backbone in this process, with its data folder")
+    .option("--scores <which>", "top or all")
+    .option("--max-tokens <count>", "tokens to generate at most")
+    .action(
+      async (task: string, input: string, { server, key, json, local, scores, maxTokens, ...flags }) => {
+        const body = {
+          input: fields(input),
+          ...(scores && { scores }),
+          ...(maxTokens && { max_tokens: Number(maxTokens) }),
+        };
+        const ask = (url: string) =>
+          call<InferReply>({ server: url, key } as ServerFlags, "POST", `/tasks/${task}/infer`, body);
+        const reply = local ? await inProcess(flags, ask) : await ask(server);
+        print(json, reply, () => `${reply.text ?? reply.label ?? "unsure"}\n`);
+      },
+    );
+
+/** A whole server on a free port of this machine, for one question: the same code answers as in production. */
+async function inProcess(
+  flags: Record<string, unknown>,
+  ask: (url: string) => Promise<InferReply>,
+): Promise<InferReply> {
+  const running = await start(settingsOf({ logLevel: "error", ...flags, host: "127.0.0.1", port: 0 }));
+  try {
+    await running.ready;
+    return await ask(running.address);
+  } finally {
+    await running.close();
+  }
+}
+
+function fields(input: string): unknown {
+  if (!input.trimStart().startsWith("{")) return input;
+  try {
+    return JSON.parse(input);
+  } catch {
+    return input;
+  }
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env node
+/** The command line: a command a file. */
+import { Command } from "commander";
+import { ForewordError } from "../errors.ts";
+import { version } from "../main.ts";
+import { doctor } from "./doctor.ts";
+import { graph } from "./graph.ts";
+import { infer } from "./infer.ts";
+import { prompts } from "./prompts.ts";
+import { pull } from "./pull.ts";
+import { serve } from "./serve.ts";
+import { tasks } from "./tasks.ts";
+
+const program = new Command("foreword")
+  .description("One frozen language model, many tasks: each is a prompt put before the input.")
+  .version(version)
+  .showHelpAfterError("(foreword --help lists the commands)");
+
+for (const command of [serve, pull, infer, tasks, prompts, graph, doctor]) program.addCommand(command());
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const known = error instanceof ForewordError;
+  process.stderr.write(known ? `${error.message}\n` : `${(error as Error).stack}\n`);
+  process.exitCode = 1;
+}

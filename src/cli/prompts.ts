@@ -1,0 +1,72 @@
+import { Command } from "commander";
+import type { Piece, PromptRecord } from "../contract/prompt.ts";
+import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
+
+type Prompt = PromptRecord & { pieces: Piece[]; compatible: boolean };
+
+export function prompts(): Command {
+  const command = new Command("prompts").description("list, show, add and activate a task's prompt versions");
+
+  serverOptions(command.command("list <task>", { isDefault: true }))
+    .description("list the versions")
+    .action(async (task: string, flags: ServerFlags) => {
+      const reply = await call<{ items: Prompt[] }>(flags, "GET", `/tasks/${task}/prompts?limit=1000`);
+      print(flags.json, reply, () =>
+        table(
+          ["version", "kind", "tokens", "name", "created"],
+          reply.items.map(prompt => [
+            prompt.version,
+            prompt.kind,
+            prompt.length,
+            prompt.name ?? "",
+            prompt.created_at,
+          ]),
+        ),
+      );
+    });
+
+  serverOptions(command.command("show <task> <version>"))
+    .description("show one version, and which of its pieces are frozen or trained")
+    .action(async (task: string, version: string, flags: ServerFlags) => {
+      const prompt = await call<Prompt>(flags, "GET", `/tasks/${task}/prompts/${version}`);
+      const piece = (each: Piece) => {
+        if ("text" in each) return ["frozen", JSON.stringify(each.text)];
+        if ("field" in each) return ["frozen", `{{ ${each.field} }}`];
+        return [
+          "trained",
+          "soft" in each ? `${each.soft} virtual tokens` : `prefix of ${each.prefix} positions`,
+        ];
+      };
+      print(
+        flags.json,
+        prompt,
+        () =>
+          `version ${prompt.version}, ${prompt.kind}, ${prompt.length} tokens cached\n${table(["", ""], prompt.pieces.map(piece))}`,
+      );
+    });
+
+  serverOptions(command.command("add <task> <template>"))
+    .description("add a hard prompt")
+    .option("--activate", "let it answer from now on")
+    .action(async (task: string, template: string, { activate, ...flags }) => {
+      const prompt = await call<Prompt>(
+        flags as ServerFlags,
+        "POST",
+        `/tasks/${task}/prompts${activate ? "?activate=true" : ""}`,
+        { kind: "hard", template },
+      );
+      print(
+        flags.json,
+        prompt,
+        () => `version ${prompt.version} is there${activate ? ", and active" : ""}\n`,
+      );
+    });
+
+  serverOptions(command.command("activate <task> <version>"))
+    .description("let a version answer; a roll-back is the same call")
+    .action(async (task: string, version: string, flags: ServerFlags) => {
+      const reply = await call(flags, "PUT", `/tasks/${task}/active`, { prompt: Number(version) });
+      print(flags.json, reply, () => `version ${version} answers for ${task}\n`);
+    });
+  return command;
+}

@@ -1,0 +1,46 @@
+import { Presets, SingleBar } from "cli-progress";
+import { Command } from "commander";
+import { pull as pullBackbone } from "../backbone/pull.ts";
+import { backboneOptions, settingsOf } from "./settings.ts";
+
+const MB = 1e6;
+
+export const pull = (): Command =>
+  backboneOptions(new Command("pull"))
+    .description("fetch a backbone, with a progress bar; a broken download goes on where it stopped")
+    .argument(
+      "[name]",
+      "a catalogue name, or owner/name of the Hugging Face hub; the configured backbone by default",
+    )
+    .option("--json", "print one JSON document at the end, and no bar")
+    .action(async (name: string | undefined, { json, ...flags }) => {
+      const config = settingsOf(flags);
+      const bar = new SingleBar(
+        {
+          format: "{phase} {bar} {percentage}% | {megabytes} of {size} MB | {source}",
+          hideCursor: true,
+          noTTYOutput: false,
+        },
+        Presets.shades_classic,
+      );
+      let shown = false;
+      const backbone = name ?? config.backbone;
+      const path = await pullBackbone(backbone, {
+        data: config.data,
+        ...(config.mirror !== undefined && { mirror: config.mirror }),
+        onProgress: ({ source, phase, received, total }) => {
+          if (json) return;
+          const payload = {
+            source,
+            phase,
+            megabytes: (received / MB).toFixed(1),
+            size: total === null ? "?" : (total / MB).toFixed(1),
+          };
+          if (!shown) bar.start(total ?? 1, 0, payload);
+          shown = true;
+          if (total !== null) bar.setTotal(total);
+          bar.update(total === null ? 0 : received, payload);
+        },
+      }).finally(() => bar.stop());
+      process.stdout.write(json ? `${JSON.stringify({ backbone, path })}\n` : `${backbone} is at ${path}\n`);
+    });

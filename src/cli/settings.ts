@@ -1,0 +1,19 @@
+/** Flags that several commands share, as settings (contract, section 5). */
+import type { Command } from "commander";
+import { type Config, loadConfig } from "../config.ts";
+
+/** Where the backbone comes from and what runs it. */
+export const backboneOptions = (command: Command): Command =>
+  command
+    .option("--config <file>", "a JSON file of settings (FOREWORD_CONFIG)")
+    .option("--data <folder>", "data and compile cache (FOREWORD_DATA)")
+    .option(
+      "--backbone <name>",
+      "a catalogue name, owner/name of the hub, a GGUF file or a directory (FOREWORD_BACKBONE)",
+    )
+    .option("--mirror <folder>", "a folder that holds backbones already (FOREWORD_MIRROR)")
+    .option("--runtime <runtime>", "onnx or tfjs (FOREWORD_RUNTIME)")
+    .option("--threads <count>", "threads of the runtime (FOREWORD_THREADS)")
+    .option("--log-level <level>", "fatal, error, warn, info, debug, trace or silent (FOREWORD_LOG_LEVEL)");
+
+export const settingsOf = (flags: Record<string, unknown>): Config => loadConfig({ flags });
