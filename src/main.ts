@@ -13,6 +13,9 @@ import { Serving } from "./server/serving.ts";
 const package_ = new URL("../package.json", import.meta.url);
 export const version: string = JSON.parse(readFileSync(package_, "utf8")).version;
 
+/** How often what nothing names any more is removed. */
+const SWEEP_MS = 3_600_000;
+
 export interface Running {
   /** Where it listens, as a URL. */
   address: string;
@@ -41,13 +44,34 @@ export async function start(config: Config): Promise<Running> {
     prompts: serving,
     log,
   });
-  const { app, drain } = await createApp({ config, engine, registry, serving, metrics, version, log });
+  let prepared = false;
+  const { app, drain } = await createApp({
+    config,
+    engine,
+    registry,
+    serving,
+    metrics,
+    version,
+    log,
+    prepared: () => prepared,
+  });
   const address = await app.listen({ host: config.host, port: config.port });
-  const ready = engine.ready().then(() => loadLibrary(registry, engine, log));
-  ready.catch(() => {});
+  const ready = engine
+    .ready()
+    .then(() => loadLibrary(registry, engine, log))
+    .then(() => {
+      prepared = true;
+    });
+  ready.catch(error => log.error({ err: error }, "the server cannot answer"));
+
+  // Blobs that nothing names and replies that expired; the first round right away, for what a crash left behind.
+  const sweep = () => void registry.sweep().catch(error => log.error({ err: error }, "the sweep failed"));
+  sweep();
+  const sweeping = setInterval(sweep, SWEEP_MS).unref();
 
   const close = async () => {
     drain();
+    clearInterval(sweeping);
     await app.close();
     serving.close();
     await engine.close();

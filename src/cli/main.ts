@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import { ForewordError } from "../errors.ts";
 import { version } from "../main.ts";
+import { backup } from "./backup.ts";
 import { doctor } from "./doctor.ts";
 import { graph } from "./graph.ts";
 import { infer } from "./infer.ts";
@@ -16,7 +17,8 @@ const program = new Command("foreword")
   .version(version)
   .showHelpAfterError("(foreword --help lists the commands)");
 
-for (const command of [serve, pull, infer, tasks, prompts, graph, doctor]) program.addCommand(command());
+for (const command of [serve, pull, infer, tasks, prompts, backup, graph, doctor])
+  program.addCommand(command());
 
 try {
   await program.parseAsync();

@@ -8,6 +8,7 @@ import { FastifySSEPlugin } from "fastify-sse-v2";
 import { ForewordError } from "../errors.ts";
 import type { Logger } from "../observe/log.ts";
 import { active } from "./active.ts";
+import { backup } from "./backup.ts";
 import type { App, Dependencies, Resource } from "./dependencies.ts";
 import { infer } from "./infer.ts";
 import { installProblems } from "./problems.ts";
@@ -16,7 +17,7 @@ import { status } from "./status.ts";
 import { tasks } from "./tasks.ts";
 import { validatorCompiler } from "./validation.ts";
 
-const resources: Resource[] = [status, tasks, prompts, active, infer];
+const resources: Resource[] = [status, tasks, prompts, active, infer, backup];
 const open = [/^\/healthz$/, /^\/readyz$/, /^\/docs(\/|$)/, /^\/openapi\.json$/];
 
 export interface AppOptions extends Omit<Dependencies, "draining"> {
@@ -43,6 +44,8 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
       authorise(given.config.adminKey, request.url, request.headers.authorization);
   });
   app.addHook("onResponse", async (request, reply) => {
+    // A connection that was busy when the server began to close would be kept alive, and the server with it.
+    if (draining) request.raw.socket.end();
     const labels = {
       route: request.routeOptions.url ?? "none",
       method: request.method,

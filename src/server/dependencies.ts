@@ -15,6 +15,8 @@ export interface Dependencies {
   serving: Serving;
   metrics: Metrics;
   version: string;
+  /** True once the bundled tasks are registered, which the first start does after loading the backbone. */
+  prepared: () => boolean;
   /** True once the server is shutting down. */
   draining: () => boolean;
 }

@@ -10,7 +10,7 @@ const Readiness = Type.Object({
   error: Type.Optional(Type.String()),
 });
 
-export const status: Resource = (app, { engine, metrics, version, draining }) => {
+export const status: Resource = (app, { engine, metrics, version, prepared, draining }) => {
   app.get(
     "/healthz",
     { schema: { tags: ["status"], summary: "Whether the process is up", response: { 200: Health } } },
@@ -28,9 +28,13 @@ export const status: Resource = (app, { engine, metrics, version, draining }) =>
     },
     async (_request, reply) => {
       const state = engine.state();
-      const now = draining() ? ("draining" as const) : state.status;
+      const loaded =
+        state.status !== "ready" || prepared()
+          ? state
+          : { status: "loading" as const, phase: "registering the bundled tasks", progress: null };
+      const now = draining() ? ("draining" as const) : loaded.status;
       reply.code(now === "ready" ? 200 : 503);
-      return { ...state, status: now };
+      return { ...loaded, status: now };
     },
   );
 
