@@ -3,6 +3,7 @@ import type { BackboneConfig } from "../backbone/source.ts";
 import type { RuntimeTensor, Session } from "../runtime/runtime.ts";
 import { copyRow, type DecodePool, type KvBlock, type KvShape, totalLength } from "./kv.ts";
 import {
+  type NextToken,
   type PrefillResult,
   type PrefillWork,
   type Segment,
@@ -102,8 +103,11 @@ export class Batch {
     }));
   }
 
-  /** One token for every row of the pool; returns each row's next-token logits (views valid until the next run). */
-  async decode(pool: DecodePool, tokens: readonly number[]): Promise<Float32Array[]> {
+  /**
+   * One token for every row of the pool, `tokens[row]`. Returns each row's best next token, and the logits (views valid
+   * until the next run) where a row wants them: they are 200 kB a row to copy.
+   */
+  async decode(pool: DecodePool, tokens: readonly number[], withLogits: boolean): Promise<NextToken[]> {
     pool.prepare();
     const rows = tokens.map((_, row) => ({ past: pool.length(row), trunk: 1, branches: [], length: 1 }));
     const dims = [pool.rows, this.#shape.kvHeads, pool.capacity, this.#shape.headDim];
@@ -119,12 +123,20 @@ export class Batch {
       feeds[`past_key.${layer}`] = float32(dims, key);
       feeds[`past_value.${layer}`] = float32(dims, value);
     }
-    const outputs = await this.#session.run(feeds, ["logits", ...this.#caches]);
+    const outputs = await this.#session.run(feeds, [
+      "best",
+      ...(withLogits ? ["logits"] : []),
+      ...this.#caches,
+    ]);
     for (let layer = 0; layer < this.#shape.layers; layer++) {
       pool.append(layer, floats(outputs[`key.${layer}`]!), floats(outputs[`value.${layer}`]!));
     }
     pool.advance();
-    return tokens.map((_, row) => this.#logits(outputs.logits!, row));
+    const best = outputs.best!.data as BigInt64Array;
+    return tokens.map((_, row) => ({
+      best: Number(best[row]!),
+      logits: withLogits ? this.#logits(outputs.logits!, row) : null,
+    }));
   }
 
   #noVirtual(ids: readonly number[]): Feeds {

@@ -6,7 +6,7 @@ import { argmax, largest, logSumExp, penalise, type SamplingOptions, sample } fr
 import type { Program, Seats } from "./scheduler.ts";
 import { StopText } from "./stop.ts";
 import { scoreTargets, type Targets, targetBranches, targetTokens } from "./targets.ts";
-import type { Segment } from "./work.ts";
+import type { NextToken, Segment } from "./work.ts";
 
 export interface GenerateRow {
   past: readonly KvBlock[];
@@ -44,16 +44,18 @@ export function* generate(row: GenerateRow, seats: Seats): Program<Generated> {
     keep: row.maxTokens > 1,
   });
   const targets = scoreTargets(row.targets, result.logits);
-  const choose = chooser(row);
+  const { choose, greedy } = chooser(row);
   const text = new StopText(row.stop);
   const logprobs: TokenLogprob[] = [];
   let finishReason: FinishReason = "length";
   let tokens = 0;
-  let logits = result.logits[0]!;
+  const first = result.logits[0]!;
+  logSumExp(first); // refuses what is not a number, before anything is made of it
+  let next: NextToken = { best: argmax(first), logits: first };
   let seat = null as ReturnType<Seats["take"]> | null;
   try {
     while (true) {
-      const { token, logprob } = choose(logits);
+      const { token, logprob } = choose(next);
       tokens++;
       if (row.eos.has(token)) {
         finishReason = "stop";
@@ -68,8 +70,7 @@ export function* generate(row: GenerateRow, seats: Seats): Program<Generated> {
       }
       if (tokens === row.maxTokens) break;
       seat ??= seats.take([...past, result.kept!]);
-      const next = yield { kind: "decode", seat, token };
-      logits = next.logits!;
+      next = (yield { kind: "decode", seat, token, logits: !greedy }).next!;
     }
   } finally {
     if (seat) seats.leave(seat);
@@ -83,13 +84,14 @@ export function* generate(row: GenerateRow, seats: Seats): Program<Generated> {
 /** Constraint, penalty and sampling; log-probabilities are the model's own, before any of them. */
 function chooser({ sampling, random, context, constraint, logprobs, show }: GenerateRow) {
   const seen = new Set(sampling.repetitionPenalty === 1 ? [] : context);
-  const untouched = sampling.repetitionPenalty === 1 && constraint === null && logprobs === null;
-  return (raw: Float32Array): { token: number; logprob: TokenLogprob | null } => {
-    if (untouched && sampling.temperature === 0) {
-      const token = argmax(raw);
-      if (Number.isNaN(raw[token]!)) logSumExp(raw);
-      return { token, logprob: null };
-    }
+  const greedy =
+    sampling.temperature === 0 &&
+    sampling.repetitionPenalty === 1 &&
+    constraint === null &&
+    logprobs === null;
+  const choose = (next: NextToken): { token: number; logprob: TokenLogprob | null } => {
+    if (greedy) return { token: next.best, logprob: null };
+    const raw = next.logits!;
     const total = logSumExp(raw);
     const logits = raw.slice();
     if (sampling.repetitionPenalty !== 1) penalise(logits, seen, sampling.repetitionPenalty);
@@ -101,4 +103,5 @@ function chooser({ sampling, random, context, constraint, logprobs, show }: Gene
     const of = (id: number) => ({ token: show(id), logprob: raw[id]! - total });
     return { token, logprob: { ...of(token), top: largest(raw, logprobs).map(of) } };
   };
+  return { choose, greedy };
 }

@@ -140,12 +140,15 @@ export class DecodePool {
   append(layer: number, key: Float32Array, value: Float32Array): void {
     const { kvHeads, headDim } = this.#shape;
     const [toKey, toValue] = [this.#key[layer]!, this.#value[layer]!];
+    // Thousands of copies of a few numbers a step: a loop makes no objects for them, set(subarray) would.
     for (let row = 0; row < this.rows; row++) {
       for (let head = 0; head < kvHeads; head++) {
         const from = (row * kvHeads + head) * headDim;
         const to = ((row * kvHeads + head) * this.#capacity + this.#lengths[row]!) * headDim;
-        toKey.set(key.subarray(from, from + headDim), to);
-        toValue.set(value.subarray(from, from + headDim), to);
+        for (let i = 0; i < headDim; i++) {
+          toKey[to + i] = key[from + i]!;
+          toValue[to + i] = value[from + i]!;
+        }
       }
     }
   }

@@ -6,7 +6,7 @@
 import { ForewordError } from "../errors.ts";
 import type { Batch } from "./batch.ts";
 import { DecodePool, type KvBlock, type KvShape } from "./kv.ts";
-import { type PrefillResult, type PrefillWork, workLength } from "./work.ts";
+import { type NextToken, type PrefillResult, type PrefillWork, workLength } from "./work.ts";
 
 /** A row's place in the decode pool; the place changes when another row leaves. */
 export interface Seat {
@@ -15,8 +15,8 @@ export interface Seat {
 
 export type Work =
   | readonly PrefillWork[]
-  | { readonly kind: "decode"; readonly seat: Seat; readonly token: number };
-export type Result = { prefilled: PrefillResult[]; logits: null } | { prefilled: null; logits: Float32Array };
+  | { readonly kind: "decode"; readonly seat: Seat; readonly token: number; readonly logits: boolean };
+export type Result = { prefilled: PrefillResult[]; next: null } | { prefilled: null; next: NextToken };
 export type Program<Answer> = Generator<Work, Answer, Result>;
 
 /** What a program may do besides yielding work. */
@@ -42,7 +42,7 @@ interface Running {
   waiting: PrefillWork[];
   asked: readonly PrefillWork[];
   results: Map<PrefillWork, PrefillResult>;
-  decode: { seat: Seat; token: number } | null;
+  decode: Extract<Work, { kind: "decode" }> | null;
 }
 
 export interface SchedulerLimits {
@@ -186,9 +186,10 @@ export class Scheduler implements Seats {
       tokens[request.decode.seat.row] = request.decode.token;
     }
     const rows = requests.map(request => request.decode!.seat.row);
-    let logits: Float32Array[];
+    const withLogits = requests.some(request => request.decode!.logits);
+    let next: NextToken[];
     try {
-      logits = await this.#batch.decode(this.#pool, tokens);
+      next = await this.#batch.decode(this.#pool, tokens, withLogits);
     } catch (error) {
       for (const request of requests) this.#fail(request, error);
       return;
@@ -196,7 +197,7 @@ export class Scheduler implements Seats {
     this.counts.decodeTokens += tokens.length;
     for (const [index, request] of requests.entries()) {
       request.decode = null;
-      this.#resume(request, () => request.program.next({ prefilled: null, logits: logits[rows[index]!]! }));
+      this.#resume(request, () => request.program.next({ prefilled: null, next: next[rows[index]!]! }));
     }
   }
 
@@ -234,7 +235,7 @@ export class Scheduler implements Seats {
       }
       const prefilled = request.asked.map(work => request.results.get(work)!);
       request.results = new Map();
-      this.#resume(request, () => request.program.next({ prefilled, logits: null }));
+      this.#resume(request, () => request.program.next({ prefilled, next: null }));
     }
   }
 
@@ -245,7 +246,7 @@ export class Scheduler implements Seats {
         this.#running.delete(request);
         request.resolve(value);
       } else if ("kind" in (value as Work)) {
-        request.decode = value as { seat: Seat; token: number };
+        request.decode = value as Extract<Work, { kind: "decode" }>;
       } else {
         request.asked = value as readonly PrefillWork[];
         request.waiting = [...request.asked];

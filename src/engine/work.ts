@@ -37,3 +37,11 @@ export interface PrefillResult {
 
 export const workLength = (work: PrefillWork): number =>
   segmentsLength(work.segments) + work.branches.reduce((sum, branch) => sum + branch.length, 0);
+
+/** What a row of the decode pool learns from a step. */
+export interface NextToken {
+  /** The most probable token. */
+  best: number;
+  /** [vocabulary], a view that is valid until the next step; null where no row of the step asked for logits. */
+  logits: Float32Array | null;
+}

@@ -15,6 +15,8 @@ export interface Attributes {
   Gelu: { approximate: "tanh" | "none" };
   Sigmoid: object;
   Softmax: { axis: number };
+  /** Index of the largest, the first of equals, along an axis that becomes 1. */
+  ArgMax: { axis: number; keepdims: 1 };
   MatMul: object;
   /** alpha · A · B, the last two axes of either transposed first. */
   FusedMatMul: { alpha: number; transA: 0 | 1; transB: 0 | 1 };
@@ -122,6 +124,15 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
     infer: (inputs, { axis }) => {
       axisOf(axis, at(inputs, 0).shape.length);
       return unary(inputs);
+    },
+  },
+  ArgMax: {
+    domain: "",
+    arity: [1, 1],
+    infer: (inputs, { axis }) => {
+      const x = at(inputs, 0);
+      float(x);
+      return [{ type: "int64", shape: x.shape.with(axisOf(axis, x.shape.length), 1) }];
     },
   },
   MatMul: { domain: "", arity: [2, 2], infer: inputs => product(at(inputs, 0), at(inputs, 1), false, false) },

@@ -90,6 +90,8 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
     const swap = x!.shape.map((_, i) => (i === where ? last : i === last ? where : i));
     return tf.transpose(tf.softmax(tf.transpose(x!, swap)), swap);
   },
+  ArgMax: (tf, [x], { axis }) =>
+    tf.expandDims(tf.argMax(x!, positive(axis, x!.rank)), positive(axis, x!.rank)),
   MatMul: (tf, [a, b]) => product(tf, a!, b!, false, false),
   FusedMatMul: (tf, [a, b], { alpha, transA, transB }) =>
     product(tf, scaled(tf, a!, alpha), b!, transA === 1, transB === 1),

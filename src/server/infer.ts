@@ -1,4 +1,4 @@
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyReply } from "fastify";
 import { Type } from "typebox";
 import { Id } from "../contract/common.ts";
 import { InferReplies, InferReply, InferRequest, Input } from "../contract/infer.ts";
@@ -44,7 +44,7 @@ export const infer: Resource = (app, dependencies) => {
       const inputs = inputsOf(body);
       const options = {
         deadline: Date.now() + (body.timeout_ms ?? config.timeoutMs),
-        signal: whenGone(request, reply),
+        signal: whenGone(reply),
       };
       const one = (input: unknown, onToken?: InferOptions["onToken"]) => {
         metrics.inferRows.inc();
@@ -81,9 +81,8 @@ async function orProblem<Reply>(make: () => Promise<Reply>, instance: string) {
 }
 
 /** Aborted when the caller goes away before the reply is whole. */
-function whenGone(request: FastifyRequest, reply: FastifyReply): AbortSignal {
+function whenGone(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
-  request.raw.socket.once("close", () => controller.abort());
   reply.raw.once("close", () => !reply.raw.writableFinished && controller.abort());
   return controller.signal;
 }

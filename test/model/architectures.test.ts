@@ -6,7 +6,7 @@ import { openBackbone } from "../../src/backbone/source.ts";
 import { compileBackbone } from "../../src/compile/backbone.ts";
 import { Batch } from "../../src/engine/batch.ts";
 import { emptyBlock, joinBlocks } from "../../src/engine/kv.ts";
-import { logSumExp } from "../../src/engine/sampler.ts";
+import { argmax, logSumExp } from "../../src/engine/sampler.ts";
 import type { PrefillWork } from "../../src/engine/work.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 
@@ -118,8 +118,10 @@ describe.each(["onnx", "tfjs"] as const)("%s", runtimeName => {
       pool.admit([a!.kept!]);
       const found: number[] = [];
       for (let at = 6; at < ids.length - 1; at++) {
-        const [logits] = await batch.decode(pool, [ids[at]!, ids[at - 3]!]);
-        found.push(logits![ids[at + 1]!]! - logSumExp(logits!));
+        const [next] = await batch.decode(pool, [ids[at]!, ids[at - 3]!], true);
+        const logits = next!.logits!;
+        expect(next!.best).toBe(argmax(logits));
+        found.push(logits[ids[at + 1]!]! - logSumExp(logits));
       }
       expect(largestError(found, reference.log_p_of_next.slice(6))).toBeLessThan(TOLERANCE);
     });

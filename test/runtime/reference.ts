@@ -113,6 +113,12 @@ export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
       ),
     ];
   },
+  ArgMax: ([x], { axis }) => {
+    const where = positive(axis, x!);
+    const along = (at: number[]) =>
+      Array.from({ length: x!.dims[where]! }, (_, i) => read(x!, at.with(where, i)));
+    return [make(x!.dims.with(where, 1), at => along(at).indexOf(Math.max(...along(at))))];
+  },
   MatMul: ([a, b]) => [product(a!, b!, 1, 0, 0)],
   FusedMatMul: ([a, b], { alpha, transA, transB }) => [product(a!, b!, alpha, transA, transB)],
   Gemm: ([a, b, bias], { transB }) => {

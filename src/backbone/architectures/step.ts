@@ -69,10 +69,16 @@ export function embed(g: GraphBuilder, step: Step, table: Value): Value {
   return g.op("Where", [step.isVirtual, virtual, words], {}, "embedded");
 }
 
-/** The two heads of a step over the last layer's output: verbalizers' rows alone, and the whole vocabulary. */
+/** The heads of a step over the last layer's output: verbalizers' rows alone, the whole vocabulary, its best token. */
 export function heads(g: GraphBuilder, step: Step, x: Value, table: Value, norm: (x: Value) => Value) {
   const at = (tokens: Value, label: string) => norm(g.op("Gather", [x, tokens], { axis: 0 }, label));
   const rows = g.op("Gather", [table, step.candidates], { axis: 0 }, "candidate_rows");
+  const logits = g.op(
+    "Gemm",
+    [at(step.sampled, "sampled_states"), table],
+    { transB: 1 },
+    "vocabulary_logits",
+  );
   return {
     scores: g.op(
       "FusedMatMul",
@@ -80,6 +86,7 @@ export function heads(g: GraphBuilder, step: Step, x: Value, table: Value, norm:
       { alpha: 1, transA: 0, transB: 1 },
       "candidate_logits",
     ),
-    logits: g.op("Gemm", [at(step.sampled, "sampled_states"), table], { transB: 1 }, "vocabulary_logits"),
+    logits,
+    best: g.op("ArgMax", [logits], { axis: -1, keepdims: 1 }, "best_token"),
   };
 }
