@@ -1,6 +1,7 @@
 /** One run of the step graph: rows' work becomes feeds, and the outputs become each row's result. */
 import type { BackboneConfig } from "../backbone/source.ts";
 import type { RuntimeTensor, Session } from "../runtime/runtime.ts";
+import { soleBlock } from "./budget.ts";
 import { copyRow, type DecodePool, type KvBlock, type KvShape, totalLength } from "./kv.ts";
 import {
   type NextToken,
@@ -300,14 +301,10 @@ function maskOf(rows: readonly Row[], past: number, width: number): Float32Array
   return mask;
 }
 
-/** The one block that is every row's whole past, if there is such. */
+/** The one block that is every row's whole past, if there is such; an empty one where no row has any. */
 function sharedBlock(works: readonly PrefillWork[]): KvBlock | null {
-  const [first] = works[0]!.past.filter(block => block.length > 0);
-  const same = works.every(({ past }) => {
-    const blocks = past.filter(block => block.length > 0);
-    return blocks.length <= 1 && blocks[0] === first;
-  });
-  if (!same) return null;
+  const first = soleBlock(works[0]!);
+  if (first === undefined || works.some(work => soleBlock(work) !== first)) return null;
   return first ?? works[0]!.past[0] ?? null;
 }
 

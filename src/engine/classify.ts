@@ -45,18 +45,16 @@ export function* classify(row: ClassifyRow): Program<{ scores: LabelScore[]; tar
   for (const [index, node] of first.entries()) search.tell(node, checked(result.scores[index]!));
 
   for (let wanted = search.wanted(); wanted.length > 0; wanted = search.wanted()) {
-    const works = wanted.map(
-      (node): PrefillWork => ({
-        past: [...past, result.kept!],
-        segments: [{ ids: node.path }],
-        branches: [],
-        scored: [{ end: -1, candidates: candidates(node) }],
-        sampled: [],
-        keep: false,
-      }),
-    );
-    const { prefilled } = yield works;
-    for (const [index, node] of wanted.entries()) search.tell(node, checked(prefilled![index]!.scores[0]!));
+    const work: PrefillWork = {
+      past: [...past, result.kept!],
+      segments: [],
+      branches: wanted.map(node => node.path),
+      scored: wanted.map((node, end) => ({ end, candidates: candidates(node) })),
+      sampled: [],
+      keep: false,
+    };
+    const { prefilled } = yield [work];
+    for (const [index, node] of wanted.entries()) search.tell(node, checked(prefilled![0]!.scores[index]!));
   }
   return { scores: search.scores(), targets: scoredTargets };
 }

@@ -152,7 +152,7 @@ export class Core {
       mode: request.scores,
       targets: this.#targets(request.targets),
     });
-    const { scores, targets } = await this.#scheduler.submit(program, { decodes: false, ...options });
+    const { scores, targets } = await this.#scheduler.submit(program, { seat: 0, ...options });
     return { kind: "classify", scores, ...(request.targets && { targets }), usage: usage(prepared, 0) };
   }
 
@@ -163,7 +163,7 @@ export class Core {
   ): Promise<GenerateAnswer> {
     const { tokenizer, config } = this.#options;
     const stream = tokenizer.stream();
-    const room = config.maxPositions - prepared.inputTokens;
+    const maxTokens = Math.min(request.maxTokens, config.maxPositions - prepared.inputTokens);
     const program = generate(
       {
         past: [prepared.prefix.block],
@@ -174,7 +174,7 @@ export class Core {
         context: [...prepared.prefix.prompt.segments, ...this.#segments(prepared)].flatMap(segment =>
           "ids" in segment ? segment.ids : [],
         ),
-        maxTokens: Math.min(request.maxTokens, room),
+        maxTokens,
         stop: request.stop,
         eos: new Set(tokenizer.eosIds),
         logprobs: request.logprobs,
@@ -186,7 +186,7 @@ export class Core {
       this.#scheduler,
     );
     const { text, finishReason, tokens, logprobs, targets } = await this.#scheduler.submit(program, {
-      decodes: true,
+      seat: prepared.inputTokens + maxTokens,
       ...options,
     });
     return {
@@ -215,7 +215,7 @@ export class Core {
     const prompt = this.#prepare(await prompts.load(digest));
     // Others may wait for the same prefix: the caller that happened to come first does not cancel it by leaving.
     return this.#scheduler.submit(compilePrefix(prompt, config, emptyBlock(config)), {
-      decodes: false,
+      seat: 0,
       deadline: Math.max(deadline, Date.now() + 60_000),
       cancelled: () => false,
     });

@@ -5,6 +5,7 @@
  */
 import { ForewordError } from "../errors.ts";
 import type { Batch } from "./batch.ts";
+import { RunBudget } from "./budget.ts";
 import { DecodePool, type KvBlock, type KvShape } from "./kv.ts";
 import { type NextToken, type PrefillResult, type PrefillWork, workLength } from "./work.ts";
 
@@ -26,8 +27,8 @@ export interface Seats {
 }
 
 export interface SubmitOptions {
-  /** Whether the program will decode, and so needs a seat. */
-  decodes: boolean;
+  /** Positions of the seat that the program needs to decode, its past included; 0 where it does not decode. */
+  seat: number;
   deadline: number;
   /** Checked at each step. */
   cancelled: () => boolean;
@@ -50,8 +51,12 @@ export interface SchedulerLimits {
   batchTokens: number;
   /** Tokens of a prefill run while rows decode: bounds how long they wait. */
   batchTokensWhileDecoding: number;
-  /** Rows that decode at once. */
+  /** Keys and values, and as much of attention scores, that a prefill run holds. */
+  runBytes: number;
+  /** Rows that decode at once, */
   seats: number;
+  /** as long as their keys and values stay within this. */
+  seatBytes: number;
   /** Requests that wait. */
   queue: number;
 }
@@ -59,6 +64,7 @@ export interface SchedulerLimits {
 export class Scheduler implements Seats {
   readonly #batch: Batch;
   readonly #pool: DecodePool;
+  readonly #shape: KvShape & { heads: number };
   readonly #limits: SchedulerLimits;
   readonly #queue: Running[] = [];
   readonly #running = new Set<Running>();
@@ -66,8 +72,9 @@ export class Scheduler implements Seats {
   #stepping: Promise<void> | null = null;
   readonly counts = { steps: 0, rows: 0, prefillTokens: 0, decodeTokens: 0, stepSeconds: 0 };
 
-  constructor(batch: Batch, shape: KvShape, limits: SchedulerLimits) {
+  constructor(batch: Batch, shape: KvShape & { heads: number }, limits: SchedulerLimits) {
     this.#batch = batch;
+    this.#shape = shape;
     this.#pool = new DecodePool(shape);
     this.#limits = limits;
   }
@@ -152,18 +159,25 @@ export class Scheduler implements Seats {
 
   /** First come, first served, as far as seats and one run's tokens go. */
   #admit(): void {
-    let decoding = [...this.#running].filter(request => request.options.decodes).length;
+    const seated = [...this.#running].map(({ options }) => options.seat).filter(seat => seat > 0);
     let tokens = this.#waitingTokens();
-    while (this.#queue.length > 0 && tokens < this.#prefillBudget()) {
+    while (this.#queue.length > 0 && tokens < this.#prefillTokens()) {
       const next = this.#queue[0]!;
-      if (next.options.decodes && decoding >= this.#limits.seats) return;
+      if (next.options.seat > 0 && !this.#seats([...seated, next.options.seat])) return;
       this.#queue.shift();
       this.#running.add(next);
-      if (next.options.decodes) decoding++;
+      if (next.options.seat > 0) seated.push(next.options.seat);
       this.counts.rows++;
       this.#resume(next, () => next.program.next());
       tokens = this.#waitingTokens();
     }
+  }
+
+  /** Whether rows of these lengths may decode side by side: each takes as much room as the longest. */
+  #seats(lengths: readonly number[]): boolean {
+    const { layers, kvHeads, headDim } = this.#shape;
+    const bytes = lengths.length * Math.max(...lengths) * layers * kvHeads * headDim * 2 * 4;
+    return lengths.length === 1 || (lengths.length <= this.#limits.seats && bytes <= this.#limits.seatBytes);
   }
 
   #waitingTokens(): number {
@@ -172,7 +186,7 @@ export class Scheduler implements Seats {
     return tokens;
   }
 
-  #prefillBudget(): number {
+  #prefillTokens(): number {
     return this.#pool.rows > 0 ? this.#limits.batchTokensWhileDecoding : this.#limits.batchTokens;
   }
 
@@ -203,15 +217,13 @@ export class Scheduler implements Seats {
 
   async #prefill(): Promise<void> {
     const chosen: { request: Running; work: PrefillWork }[] = [];
-    let room = this.#prefillBudget();
+    const budget = new RunBudget(this.#shape, {
+      tokens: this.#prefillTokens(),
+      bytes: this.#limits.runBytes,
+    });
     for (const request of this.#running) {
-      for (const work of request.waiting) {
-        const length = workLength(work);
-        if (chosen.length > 0 && length > room) continue;
-        chosen.push({ request, work });
-        room -= length;
-      }
-      if (room <= 0) break;
+      for (const work of request.waiting) if (budget.take(work)) chosen.push({ request, work });
+      if (budget.spent) break;
     }
     if (chosen.length === 0) return;
     let results: PrefillResult[];

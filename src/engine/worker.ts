@@ -13,8 +13,11 @@ import type { FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
 
 /** While rows decode, a prefill run takes at most this many tokens: about half a second on two cores. */
 const TOKENS_WHILE_DECODING = 512;
-/** Rows that decode at once: their keys and values are the engine's largest memory after the weights. */
+/** Rows that decode at once, as long as their keys and values take no more than this. */
 const SEATS = 32;
+const SEAT_BYTES = 2 ** 30;
+/** Keys and values that a prefill run copies together at most, and as much again of attention scores. */
+const RUN_BYTES = 2 ** 28;
 
 const settings = workerData as WorkerSettings;
 const port = parentPort!;
@@ -63,7 +66,9 @@ async function start() {
     limits: {
       batchTokens,
       batchTokensWhileDecoding: Math.min(TOKENS_WHILE_DECODING, batchTokens),
+      runBytes: RUN_BYTES,
       seats: SEATS,
+      seatBytes: SEAT_BYTES,
       queue: settings.queue,
     },
     cacheBytes: settings.cacheBytes,

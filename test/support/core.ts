@@ -24,7 +24,14 @@ export async function openCore(path: string, cache: string, runtimeName: "onnx" 
     tokenizer,
     fingerprint,
     prompts: { load: async digest => contents.get(digest)! },
-    limits: { batchTokens: 2048, batchTokensWhileDecoding: 512, seats: 32, queue: 1024 },
+    limits: {
+      batchTokens: 2048,
+      batchTokensWhileDecoding: 512,
+      seats: 32,
+      seatBytes: 2 ** 30,
+      runBytes: 2 ** 28,
+      queue: 1024,
+    },
     cacheBytes: 512 * 2 ** 20,
   });
   const prompt = (template: string, parameters: Uint8Array | null = null): string => {
