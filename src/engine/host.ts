@@ -102,7 +102,10 @@ class EngineHost implements Engine {
     const id = this.#nextId;
     const cancel = () => this.#post({ type: "cancel", id });
     signal?.addEventListener("abort", cancel, { once: true });
-    const answer = this.#call<AnswerTo<Request>>({ call: "infer", request, deadline }, onToken);
+    const answer = this.#call<AnswerTo<Request>>(
+      { call: "infer", request, deadline, stream: onToken !== undefined },
+      onToken,
+    );
     return answer.finally(() => signal?.removeEventListener("abort", cancel));
   }
 

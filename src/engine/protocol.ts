@@ -24,7 +24,8 @@ export interface WorkerSettings {
 
 /** Calls that have one answer; `id` pairs them. */
 export type Call =
-  | { call: "infer"; request: EngineRequest; deadline: number }
+  /** `stream`: whether tokens are wanted as they come; a message each would wake the server's thread for nothing. */
+  | { call: "infer"; request: EngineRequest; deadline: number; stream: boolean }
   | { call: "inspect"; content: PromptContent }
   | { call: "labels"; labels: readonly LabelVerbalizers[] }
   | { call: "report" }

@@ -117,7 +117,7 @@ function answer({ core, report }: Started, message: Extract<ToWorker, { type: "c
       return core.infer(message.request, {
         deadline: message.deadline,
         cancelled: () => cancelled.has(message.id),
-        onToken: token => post({ type: "token", id: message.id, token }),
+        onToken: message.stream ? token => post({ type: "token", id: message.id, token }) : () => {},
       });
     case "inspect":
       return core.inspect(message.content);

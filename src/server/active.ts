@@ -1,6 +1,6 @@
 import { Type } from "typebox";
 import { Id, Page, PageQuery } from "../contract/common.ts";
-import { Activation, Active } from "../contract/task.ts";
+import { Activation, Active, type Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, etag, expectedRevision } from "./headers.ts";
@@ -31,7 +31,7 @@ export const active: Resource = (app, { registry }) => {
     },
     async (request, reply) => {
       const task = await registry.getTask(request.params.id);
-      checkActive(request.body, task.type);
+      checkActive(request.body, task);
       const { active, active_revision } = await registry.setActive(
         task.id,
         request.body,
@@ -57,7 +57,7 @@ export const active: Resource = (app, { registry }) => {
   );
 };
 
-function checkActive(active: Active, type: "classification" | "generation"): void {
+function checkActive(active: Active, { type, labels }: Task): void {
   const refuse = (field: string, why: string): never => {
     throw new ForewordError("validation", `${field}: ${why}`, { field });
   };
@@ -69,6 +69,10 @@ function checkActive(active: Active, type: "classification" | "generation"): voi
     refuse("weights", "a weighted vote needs one weight a member.");
   if (active.weights?.every(weight => weight === 0) || active.split?.every(part => part.weight === 0))
     refuse("weights", "at least one must be above 0.");
+  const names: readonly string[] = Array.isArray(labels) ? labels : Object.keys(labels ?? {});
+  const unknown = Object.keys(active.bias ?? {}).find(label => !names.includes(label));
+  if (type === "classification" && unknown !== undefined)
+    refuse("bias", `${unknown} is not one of the task's labels.`);
   if (type === "generation") {
     for (const field of ["ensemble", "temperature", "bias", "unsure_below"] as const) {
       if (active[field] !== undefined)

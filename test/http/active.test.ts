@@ -1,0 +1,135 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { InferReply } from "../../src/contract/infer.ts";
+import { describeBackbone } from "../support/backbone.ts";
+import { expectProblem, files, startServer, type TestServer } from "./server.ts";
+
+describeBackbone("what answers, over HTTP", path => {
+  let server: TestServer;
+  const input = "The plot was thin, but I laughed.";
+  const single: Record<number, Record<string, number>> = {};
+
+  beforeAll(async () => {
+    server = await startServer(path);
+    const backbone = await server.backbone();
+    await server.task({
+      id: "mood",
+      labels: ["positive", "negative"],
+      prompt: { template: "Review: {{ input }}\nSentiment:" },
+    });
+    await server.post("/tasks/mood/prompts", { template: "{{ input }}\nIt was" });
+    await server.upload("mood", files.soft(backbone));
+    await server.upload("mood", files.prefix(backbone));
+    for (const version of [1, 2, 3, 4])
+      single[version] = (await server.infer("mood", { input, prompt: version, scores: "all" })).scores;
+  });
+  afterAll(() => server.close());
+
+  const activate = async (active: object) => {
+    const answer = await server.put("/tasks/mood/active", active);
+    expect(answer, JSON.stringify(answer.body)).toMatchObject({ status: 200, body: { active } });
+  };
+  const versions = [1, 2, 3, 4];
+  const winner = (scores: Record<string, number>) =>
+    scores.positive! > scores.negative! ? "positive" : "negative";
+
+  test("mean, majority and weighted votes are what their members' own answers give", async () => {
+    const mean = versions.reduce((sum, version) => sum + single[version]!.positive! / 4, 0);
+    await activate({ ensemble: versions, vote: "mean" });
+    const reply = await server.infer("mood", { input, scores: "all", members: true });
+    expect(reply.scores.positive).toBeCloseTo(mean, 5);
+    expect(reply.prompt).toEqual({ ensemble: versions, vote: "mean" });
+    const members = reply.members as NonNullable<InferReply["members"]>;
+    expect(members.map(member => member.version)).toEqual(versions);
+    for (const { version, label, scores } of members) {
+      expect(label).toBe(winner(single[version]!));
+      expect(scores.positive).toBeCloseTo(single[version]!.positive!, 5);
+    }
+    const same = versions.filter(version => winner(single[version]!) === reply.label).length;
+    expect(reply.agreement).toBe(same / 4);
+
+    await activate({ ensemble: versions, vote: "majority" });
+    const votes = versions.filter(version => winner(single[version]!) === "positive").length;
+    const majority = await server.infer("mood", { input, scores: "all" });
+    expect(majority.scores.positive).toBe(votes / 4);
+
+    await activate({ ensemble: [1, 2], vote: "weighted", weights: [3, 1] });
+    const weighted = await server.infer("mood", { input, scores: "all" });
+    expect(weighted.scores.positive).toBeCloseTo(
+      0.75 * single[1]!.positive! + 0.25 * single[2]!.positive!,
+      5,
+    );
+  });
+
+  test("temperature, bias and the threshold of doubt", async () => {
+    await activate({ prompt: 1, temperature: 2 });
+    const { positive, negative } = single[1]! as { positive: number; negative: number };
+    const softened = await server.infer("mood", { input, scores: "all" });
+    expect(softened.scores.positive).toBeCloseTo(
+      Math.sqrt(positive) / (Math.sqrt(positive) + Math.sqrt(negative)),
+      5,
+    );
+    await activate({ prompt: 1, bias: { negative: 50 } });
+    expect((await server.infer("mood", { input })).label).toBe("negative");
+    await activate({ prompt: 1, unsure_below: 1 });
+    const unsure = await server.infer("mood", { input });
+    expect(unsure.label).toBeNull();
+    expect(Object.values(unsure.scores)[0]).toBeCloseTo(Math.max(positive, negative), 5);
+  });
+
+  test("a split keeps its shares, and a route key its prompt", async () => {
+    await activate({
+      split: [
+        { prompt: 1, weight: 3 },
+        { prompt: 2, weight: 1 },
+      ],
+    });
+    const chosen = async (key: string): Promise<number> =>
+      (await server.infer("mood", { input: "ok", route_key: key })).prompt.version;
+    expect(new Set(await Promise.all(Array.from({ length: 6 }, () => chosen("anna")))).size).toBe(1);
+    const keys = Array.from({ length: 120 }, (_, index) => `user-${index}`);
+    const first = (await Promise.all(keys.map(chosen))).filter(version => version === 1).length;
+    // 90 are expected, with a standard deviation of 4.7.
+    expect(first).toBeGreaterThan(70);
+    expect(first).toBeLessThan(110);
+  });
+
+  test("a shadow answers too, and never shows", async () => {
+    await activate({ prompt: 1, shadow: { prompt: 2, share: 1 } });
+    const before = await server.metric("foreword_prefix_cache_hits_total");
+    const reply = await server.infer("mood", { input, scores: "all" });
+    expect(reply.prompt).toEqual({ version: 1, kind: "hard" });
+    expect(reply.scores.positive).toBeCloseTo(single[1]!.positive!, 5);
+    await expect.poll(() => server.metric("foreword_prefix_cache_hits_total")).toBe(before + 2);
+  });
+
+  test("the history lists activations, and a roll-back is one more", async () => {
+    await activate({ prompt: 2 });
+    await activate({ prompt: 1 });
+    const { items } = (await server.get("/tasks/mood/history?limit=3")).body;
+    expect(items[0]).toMatchObject({ active: { prompt: 1 }, by: "anonymous", at: expect.any(String) });
+    expect(items[1]).toMatchObject({ active: { prompt: 2 } });
+    expect(items[0].revision).toBe(items[1].revision + 1);
+  });
+
+  test("If-Match guards the active record", async () => {
+    const shown = await server.get("/tasks/mood/active");
+    const etag = { "if-match": shown.headers.get("etag")! };
+    expect((await server.put("/tasks/mood/active", { prompt: 2 }, etag)).status).toBe(200);
+    expectProblem(await server.put("/tasks/mood/active", { prompt: 1 }, etag), 412, "revision_conflict");
+  });
+
+  test.each<[string, object, number, string]>([
+    ["a version that is not there", { prompt: 99 }, 404, "prompt_not_found"],
+    ["nothing", {}, 422, "validation"],
+    ["two ways at once", { prompt: 1, ensemble: [1, 2] }, 422, "validation"],
+    ["an ensemble of one", { ensemble: [1] }, 422, "validation"],
+    ["weights that do not fit", { ensemble: [1, 2], vote: "weighted", weights: [1] }, 422, "validation"],
+    ["weights that are all 0", { ensemble: [1, 2], vote: "weighted", weights: [0, 0] }, 422, "validation"],
+    ["a vote of one prompt", { prompt: 1, vote: "mean" }, 422, "validation"],
+    ["a temperature of 0", { prompt: 1, temperature: 0 }, 422, "validation"],
+    ["a bias for no label", { prompt: 1, bias: { neutral: 1 } }, 422, "validation"],
+    ["a shadow that is not there", { prompt: 1, shadow: { prompt: 99, share: 1 } }, 404, "prompt_not_found"],
+  ])("refused: %s", async (_, active, status, code) => {
+    expectProblem(await server.put("/tasks/mood/active", active), status, code);
+  });
+});

@@ -1,0 +1,180 @@
+import fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { BackboneReport } from "../../src/contract/backbone.ts";
+import { readPromptFile, writePromptFile } from "../../src/prompt/file.ts";
+import { describeBackbone } from "../support/backbone.ts";
+import { expectProblem, files, promptFile, startServer, type TestServer } from "./server.ts";
+
+describeBackbone("prompts over HTTP", path => {
+  let server: TestServer;
+  let backbone: BackboneReport;
+  beforeAll(async () => {
+    server = await startServer(path);
+    backbone = await server.backbone();
+    await server.task({ id: "mood", labels: ["positive", "negative"] });
+  });
+  afterAll(() => server.close());
+
+  test("a hard prompt: every piece is frozen, there is no file of it", async () => {
+    const template = "Review: great!\nSentiment: positive\n\nReview: {{ input }}\nSentiment:";
+    const made = await server.post("/tasks/mood/prompts", { kind: "hard", template, name: "one shot" });
+    expect(made.status).toBe(201);
+    expect(made.headers.get("location")).toBe("/tasks/mood/prompts/2");
+    expect(made.body).toMatchObject({
+      version: 2,
+      name: "one shot",
+      kind: "hard",
+      template,
+      bytes: 0,
+      backbone: { fingerprint: backbone.fingerprint },
+      parent: null,
+    });
+    expect(made.body.pieces.length).toBeGreaterThan(1);
+    for (const piece of made.body.pieces) {
+      expect(piece.frozen).toBe(true);
+      expect(piece).not.toHaveProperty("trained");
+    }
+    expectProblem(await server.get("/tasks/mood/prompts/2?format=safetensors"), 409, "not_expressible");
+  });
+
+  test.each(["soft", "prefix"] as const)("a %s prompt file goes in and comes out as it was", async kind => {
+    const file = files[kind](backbone);
+    const made = await server.upload("mood", file);
+    expect(made.status).toBe(201);
+    expect(made.body).toMatchObject({ kind, backbone: { name: backbone.name } });
+    const trained = made.body.pieces.filter((piece: { trained?: boolean }) => piece.trained);
+    expect(trained).toEqual([kind === "soft" ? { soft: 3, trained: true } : { prefix: 4, trained: true }]);
+    const response = await fetch(`${server.url}/tasks/mood/prompts/${made.body.version}?format=safetensors`);
+    expect(response.headers.get("content-type")).toBe(promptFile);
+    expect(Buffer.from(await response.arrayBuffer()).equals(Buffer.from(file))).toBe(true);
+    const reply = await server.infer("mood", { input: "Fine.", prompt: made.body.version, scores: "all" });
+    expect(reply.prompt).toEqual({ version: made.body.version, kind });
+    const total = Object.values<number>(reply.scores).reduce((sum, score) => sum + score, 0);
+    expect(total).toBeCloseTo(1, 5);
+  });
+
+  test("a copy names where it came from", async () => {
+    const source = (await server.upload("mood", files.soft(backbone))).body;
+    await server.task({ id: "copy", labels: ["positive", "negative"] });
+    const copied = await server.post("/tasks/copy/prompts?activate=true", {
+      from: { task: "mood", version: source.version },
+    });
+    expect(copied.body).toMatchObject({
+      version: 2,
+      kind: "soft",
+      parent: { task: "mood", version: source.version },
+    });
+    expect((await server.get("/tasks/copy")).body.active).toEqual({ prompt: 2 });
+    const input = { input: "It rained.", scores: "all" };
+    const there = await server.infer("mood", { ...input, prompt: source.version });
+    expect((await server.infer("copy", input)).scores).toEqual(there.scores);
+    expectProblem(
+      await server.post("/tasks/copy/prompts", { from: { task: "mood", version: 99 } }),
+      404,
+      "prompt_not_found",
+    );
+  });
+
+  test("deleting: not while active, or a member of what is active", async () => {
+    await server.task({ id: "many", labels: ["a", "b"] });
+    await server.post("/tasks/many/prompts", { template: "Q: {{ input }}\nA:" });
+    expectProblem(await server.call("DELETE", "/tasks/many/prompts/1"), 409, "prompt_in_use");
+    await server.put("/tasks/many/active", { ensemble: [1, 2], vote: "mean" });
+    expectProblem(await server.call("DELETE", "/tasks/many/prompts/2"), 409, "prompt_in_use");
+    await server.put("/tasks/many/active", { prompt: 2 });
+    expect((await server.call("DELETE", "/tasks/many/prompts/1")).status).toBe(204);
+    expectProblem(await server.get("/tasks/many/prompts/1"), 404, "prompt_not_found");
+    const third = await server.post("/tasks/many/prompts", { template: "{{ input }} is" });
+    expect(third.body.version).toBe(3);
+  });
+
+  test("another backbone's prompt is refused with both names", async () => {
+    const foreign = files.soft({ ...backbone, fingerprint: "0".repeat(64) });
+    expectProblem(await server.upload("mood", foreign), 409, "backbone_mismatch", {
+      backbone: backbone.fingerprint,
+    });
+  });
+
+  const narrow = () =>
+    writePromptFile({
+      ...readPromptFile(files.soft(backbone)),
+      soft: { dims: [3, 64], data: new Float32Array(192) },
+    });
+  test.each<[string, () => Uint8Array, string]>([
+    ["NaN", () => withNumber(files.soft(backbone), Number.NaN), "bad_tensor"],
+    ["infinity", () => withNumber(files.soft(backbone), Infinity), "bad_tensor"],
+    ["another width", narrow, "bad_tensor"],
+    [
+      "fewer rows than the slots",
+      () => withHeader(files.soft(backbone), header => header.replace("soft(3)", "soft(4)")),
+      "bad_tensor",
+    ],
+    ["a truncated file", () => files.soft(backbone).subarray(0, 2000), "bad_tensor"],
+    ["a lying header", () => lying(files.soft(backbone)), "bad_tensor"],
+    ["no file at all", () => new TextEncoder().encode("hello"), "bad_tensor"],
+    ["nothing", () => new Uint8Array(0), "bad_tensor"],
+  ])("refused: %s", async (_, file, code) => {
+    const answer = await server.upload("mood", file());
+    expectProblem(answer, 422, code);
+  });
+
+  test("whatever bytes come, the answer is a problem or a prompt, and the server stays up", async () => {
+    const whole = files.soft(backbone, 1);
+    const before = (await server.get("/tasks/mood")).body.prompts;
+    let taken = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.nat(900), fc.nat(255)), { minLength: 1, maxLength: 6 }),
+        fc.option(fc.nat(whole.length)),
+        async (edits, cut) => {
+          const bytes = whole.slice(0, cut ?? whole.length);
+          for (const [at, value] of edits) if (at < bytes.length) bytes[at] = value;
+          const { status } = await server.upload("mood", bytes);
+          expect([201, 409, 422]).toContain(status);
+          if (status === 201) taken++;
+        },
+      ),
+      { numRuns: 150, seed: 11 },
+    );
+    expect((await server.get("/tasks/mood")).body.prompts).toBe(before + taken);
+    expect((await server.get("/readyz")).status).toBe(200);
+  });
+
+  test("a prompt longer than the context is refused when it is registered", async () => {
+    const template = `${"word ".repeat(9000)}{{ input }}`;
+    expectProblem(await server.post("/tasks/mood/prompts", { template }), 422, "input_too_long", {
+      limit: expect.any(Number),
+      over: expect.any(Number),
+    });
+  });
+});
+
+const headerLength = (file: Uint8Array) =>
+  Number(new DataView(file.buffer, file.byteOffset).getBigUint64(0, true));
+
+/** The first number of the file's data becomes `number`. */
+function withNumber(file: Uint8Array, number: number): Uint8Array {
+  const bytes = file.slice();
+  new DataView(bytes.buffer).setFloat32(8 + headerLength(file), number, true);
+  return bytes;
+}
+
+/** The header, of the same length, after `change`. */
+function withHeader(file: Uint8Array, change: (header: string) => string): Uint8Array {
+  const length = headerLength(file);
+  const header = new TextDecoder().decode(file.subarray(8, 8 + length));
+  const bytes = file.slice();
+  const changed = change(header);
+  expect(changed).not.toBe(header);
+  bytes.set(new TextEncoder().encode(changed.slice(0, length)), 8);
+  return bytes;
+}
+
+/** A header that says that the tensor is longer than the file. */
+const lying = (file: Uint8Array) =>
+  withHeader(file, header =>
+    header.replace(
+      /"data_offsets":\[(\d+),(\d+)\]/,
+      (_, from, to) => `"data_offsets":[${from},${"9".repeat(to.length)}]`,
+    ),
+  );

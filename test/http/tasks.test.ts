@@ -1,0 +1,148 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { describeBackbone } from "../support/backbone.ts";
+import { expectProblem, startServer, type TestServer } from "./server.ts";
+
+describeBackbone("tasks over HTTP", path => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(path);
+  });
+  afterAll(() => server.close());
+
+  test("the bundled library is there, each task with an active hard prompt", async () => {
+    const { body } = await server.get("/tasks");
+    expect(body.items.map((task: { id: string }) => task.id)).toEqual([
+      "banking-intent",
+      "data-to-text",
+      "question-type",
+      "sentiment",
+      "spam",
+    ]);
+    for (const task of body.items) expect(task).toMatchObject({ active: { prompt: 1 }, prompts: 1 });
+  });
+
+  test("register, show, change, delete", async () => {
+    const made = await server.post("/tasks", {
+      id: "mood",
+      labels: ["good", "bad"],
+      description: "How it is",
+    });
+    expect(made.status).toBe(201);
+    expect(made.headers.get("location")).toBe("/tasks/mood");
+    expect(made.body).toMatchObject({
+      id: "mood",
+      type: "classification",
+      labels: ["good", "bad"],
+      active: { prompt: 1 },
+      prompts: 1,
+      revision: 1,
+      reason: expect.stringContaining("labels"),
+    });
+    expect((await server.get("/tasks/mood/prompts/1")).body.template).toBe("Text: {{ input }}\nLabel:");
+    const etag = (await server.get("/tasks/mood")).headers.get("etag")!;
+    const changed = await server.call("PATCH", "/tasks/mood", { description: "Mood" }, { "if-match": etag });
+    expect(changed.body).toMatchObject({ description: "Mood" });
+    const stale = await server.call("PATCH", "/tasks/mood", { description: "x" }, { "if-match": etag });
+    expectProblem(stale, 412, "revision_conflict");
+    expectProblem(
+      await server.call("PATCH", "/tasks/mood", { description: "x" }, { "if-match": "seven" }),
+      422,
+      "validation",
+      { field: "If-Match" },
+    );
+    expect((await server.call("DELETE", "/tasks/mood")).status).toBe(204);
+    expectProblem(await server.get("/tasks/mood"), 404, "task_not_found");
+    expectProblem(await server.post("/tasks/mood/infer", { input: "x" }), 404, "task_not_found");
+  });
+
+  test("type and labels follow from examples, with the reason", async () => {
+    const labelled = await server.post("/tasks", {
+      id: "inferred",
+      examples: [
+        { input: "a", label: "x" },
+        { input: "b", label: "y" },
+        { input: "c", label: "x" },
+      ],
+    });
+    expect(labelled.body).toMatchObject({ type: "classification", labels: ["x", "y"] });
+    expect(labelled.body.reason).toContain("2 labels: x, y");
+    const written = await server.post("/tasks", { id: "written", examples: [{ input: "a", output: "b" }] });
+    expect(written.body).toMatchObject({ type: "generation", labels: null });
+    expect((await server.get("/tasks/written/prompts/1")).body.template).toBe("Input: {{ input }}\nOutput:");
+  });
+
+  test.each([
+    ["an id with capitals", { id: "Mood", labels: ["a", "b"] }, "validation"],
+    ["an id of 65 characters", { id: "a".repeat(65), labels: ["a", "b"] }, "validation"],
+    ["no type, labels or examples", { id: "bare" }, "validation"],
+    ["one label", { id: "one", labels: ["a"] }, "validation"],
+    ["a misspelt member", { id: "odd", lables: ["a", "b"] }, "validation"],
+    ["labels for generation", { id: "gen", type: "generation", labels: ["a", "b"] }, "validation"],
+    ["labels that read the same", { id: "same", labels: ["not_spam", "not-spam"] }, "duplicate_verbalizer"],
+    [
+      "a template without a field",
+      { id: "no", labels: ["a", "b"], prompt: { template: "x" } },
+      "bad_template",
+    ],
+    [
+      "a template with an unclosed tag",
+      { id: "no", labels: ["a", "b"], prompt: { template: "{{ input" } },
+      "bad_template",
+    ],
+    [
+      "soft slots in a hard prompt",
+      { id: "no", labels: ["a", "b"], prompt: { template: "{{ soft(3) }}{{ input }}" } },
+      "bad_template",
+    ],
+    ["examples without inputs", { id: "no", examples: [{ label: "a" }] }, "validation"],
+  ])("refused: %s", async (_, body, code) => {
+    expectProblem(await server.post("/tasks", body), 422, code);
+  });
+
+  test("a name is taken once", async () => {
+    await server.task({ id: "taken", labels: ["a", "b"] });
+    expectProblem(await server.post("/tasks", { id: "taken", labels: ["a", "b"] }), 409, "task_exists");
+  });
+
+  test("an Idempotency-Key replays the first reply and refuses another body", async () => {
+    const headers = { "idempotency-key": "key-1" };
+    const body = { id: "once", labels: ["a", "b"] };
+    const first = await server.post("/tasks", body, headers);
+    const second = await server.post("/tasks", body, headers);
+    expect(second).toMatchObject({ status: 201, body: first.body });
+    expectProblem(
+      await server.post("/tasks", { ...body, id: "twice" }, headers),
+      409,
+      "idempotency_conflict",
+    );
+  });
+
+  test("lists go on from their cursor", async () => {
+    for (let index = 0; index < 5; index++) await server.task({ id: `page-${index}`, labels: ["a", "b"] });
+    const all = (await server.get("/tasks?limit=1000")).body.items.map((task: { id: string }) => task.id);
+    const seen: string[] = [];
+    let query = "?limit=3";
+    for (;;) {
+      const { items, next_cursor } = (await server.get(`/tasks${query}`)).body;
+      expect(items.length).toBeLessThanOrEqual(3);
+      seen.push(...items.map((task: { id: string }) => task.id));
+      if (next_cursor === null) break;
+      query = `?limit=3&cursor=${encodeURIComponent(next_cursor)}`;
+    }
+    expect(seen).toEqual(all);
+    expectProblem(await server.get("/tasks?limit=0"), 422, "validation");
+    expectProblem(await server.get("/tasks?cursor=nonsense"), 422, "validation");
+  });
+
+  test("labels, templates and inputs in Chinese", async () => {
+    await server.task({
+      id: "qinggan",
+      labels: ["正面", "负面"],
+      prompt: { template: "评论：{{ input }}\n情感：" },
+    });
+    const reply = await server.infer("qinggan", { input: "这部电影太好看了！", scores: "all" });
+    expect(["正面", "负面"]).toContain(reply.label);
+    const total = Object.values<number>(reply.scores).reduce((sum, score) => sum + score, 0);
+    expect(total).toBeCloseTo(1, 5);
+  });
+});
