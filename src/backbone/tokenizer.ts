@@ -76,8 +76,10 @@ export class Tokenizer {
     let window: number[] = [];
     let shown = "";
     const advance = (final: boolean): string => {
-      const text = this.decode(window, { skipSpecial: true });
+      let text = this.decode(window, { skipSpecial: true });
       if (!final && text.endsWith(INCOMPLETE)) return "";
+      // A character that a limit cut in halves is left out.
+      while (text.length > shown.length && text.endsWith(INCOMPLETE)) text = text.slice(0, -1);
       const fresh = text.slice(shown.length);
       window = window.slice(-1);
       shown = this.decode(window, { skipSpecial: true });

@@ -260,13 +260,12 @@ class EngineHost implements Engine {
   }
 }
 
-/** Run from source (tests, development), the worker is TypeScript and registers the loader first. */
+/** Run from source (tests, development), the worker is TypeScript: a module of two lines registers the loader first. */
 function startWorker(workerData: WorkerSettings): Worker {
   if (!import.meta.url.endsWith(".ts"))
     return new Worker(new URL("./worker.js", import.meta.url), { workerData });
+  const loader = JSON.stringify(import.meta.resolve("tsx/esm/api"));
   const entry = JSON.stringify(new URL("./worker.ts", import.meta.url).href);
-  return new Worker(
-    `import("tsx/esm/api").then(({ register }) => { register(); return import(${entry}); })`,
-    { eval: true, workerData },
-  );
+  const module = `import { register } from ${loader}; register(); await import(${entry});`;
+  return new Worker(new URL(`data:text/javascript,${encodeURIComponent(module)}`), { workerData });
 }

@@ -1,0 +1,76 @@
+import { createServer } from "node:net";
+import { afterEach, expect, test } from "vitest";
+import { describeBackbone } from "../support/backbone.ts";
+import { expectProblem, startServer, type TestServer } from "./server.ts";
+
+describeBackbone("problems", path => {
+  let server: TestServer;
+  afterEach(() => server.close());
+
+  test("the shape of a request: JSON, its size, its type, its route", async () => {
+    server = await startServer(path, { bodyLimit: 1024 });
+    const json = { "content-type": "application/json" };
+    expectProblem(await server.post("/tasks", "{", json), 400, "malformed_json");
+    expectProblem(await server.post("/tasks", "", json), 400, "malformed_json");
+    expectProblem(await server.post("/tasks", { id: "x".repeat(2000) }), 413, "body_too_large", {
+      limit: 1024,
+    });
+    expectProblem(
+      await server.post("/tasks", "id=x", { "content-type": "application/x-www-form-urlencoded" }),
+      415,
+      "unsupported_media_type",
+    );
+    expectProblem(await server.get("/nothing"), 404, "not_found");
+    const wrong = await server.call("DELETE", "/tasks");
+    expectProblem(wrong, 405, "method_not_allowed");
+    expect(wrong.headers.get("allow")).toContain("POST");
+    expectProblem(await server.post("/tasks", []), 422, "validation");
+    expect((await server.get("/healthz")).status).toBe(200);
+  });
+
+  test("too many at once, and too late", async () => {
+    server = await startServer(path, { queue: 2 });
+    await server.task({ id: "go", type: "generation", prompt: { template: "{{ input }}" } });
+    const many = await Promise.all(
+      Array.from({ length: 80 }, () =>
+        server.post("/tasks/go/infer", { input: "Once upon a", max_tokens: 20 }),
+      ),
+    );
+    const full = many.filter(({ status }) => status === 429);
+    expect(full.length).toBeGreaterThan(0);
+    expect(many.filter(({ status }) => status === 200).length).toBe(80 - full.length);
+    expectProblem(full[0]!, 429, "queue_full", { limit: 2 });
+    expect(Number(full[0]!.headers.get("retry-after"))).toBeGreaterThan(0);
+    const late = await server.post("/tasks/go/infer", { input: "Once", max_tokens: 2000, timeout_ms: 200 });
+    expectProblem(late, 504, "deadline");
+    expect((await server.infer("go", { input: "Once", max_tokens: 2 })).usage.output_tokens).toBe(2);
+  });
+
+  test("a key, where one is configured; probes and the reference stay open", async () => {
+    server = await startServer(path, { adminKey: "open sesame" });
+    const bare = (route: string, headers: Record<string, string> = {}) =>
+      fetch(server.url + route, { headers });
+    for (const route of ["/healthz", "/readyz", "/openapi.json", "/docs"])
+      expect((await bare(route)).status, route).toBe(200);
+    for (const headers of [{}, { authorization: "Bearer wrong" }, { authorization: "open sesame" }]) {
+      const refused = await bare("/tasks", headers);
+      expectProblem(
+        { status: refused.status, headers: refused.headers, body: await refused.json() },
+        401,
+        "unauthorized",
+      );
+    }
+    expect((await server.get("/tasks")).status).toBe(200);
+    await server.task({ id: "mine", labels: ["a", "b"] });
+    expect((await server.get("/tasks/mine/history")).body.items[0]).toMatchObject({ by: "admin" });
+  });
+
+  test("a port that is taken is an error, not a server that nobody reaches", async () => {
+    server = await startServer(path);
+    const other = createServer().listen(0, "127.0.0.1");
+    await new Promise(resolve => other.once("listening", resolve));
+    const { port } = other.address() as { port: number };
+    await expect(startServer(path, { port })).rejects.toThrow(/EADDRINUSE/);
+    other.close();
+  });
+});

@@ -1,0 +1,206 @@
+import { Ajv } from "ajv";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { describeBackbone } from "../support/backbone.ts";
+import { expectProblem, startServer, type TestServer } from "./server.ts";
+
+describeBackbone("infer over HTTP", path => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(path);
+    await server.task({
+      id: "mood",
+      labels: ["positive", "negative"],
+      prompt: { template: "Review: {{ input }}\nSentiment:" },
+    });
+    await server.task({ id: "go", type: "generation", prompt: { template: "{{ input }}" } });
+    await server.task({
+      id: "pair",
+      labels: ["yes", "no"],
+      prompt: { template: "Premise: {{ premise }}\nHypothesis: {{ hypothesis }}\nEntailed:" },
+    });
+  });
+  afterAll(() => server.close());
+
+  test("one input: the label, its score, the prompt, the positions", async () => {
+    const cold = await server.infer("mood", { input: "I loved it." });
+    const warm = await server.infer("mood", { input: "I loved it." });
+    expect(warm).toEqual({
+      task: "mood",
+      label: cold.label,
+      scores: cold.scores,
+      prompt: { version: 1, kind: "hard" },
+      usage: { ...cold.usage, cached_tokens: expect.any(Number), output_tokens: 0 },
+    });
+    expect(Object.keys(warm.scores)).toEqual([warm.label]);
+    expect(warm.usage.cached_tokens).toBeGreaterThan(0);
+    expect(warm.usage.cached_tokens).toBeLessThan(warm.usage.input_tokens);
+  });
+
+  test("a list of 256, three of them bad: the others are answered, in order", async () => {
+    const inputs: unknown[] = Array.from({ length: 256 }, (_, index) => `Film number ${index} was fine.`);
+    inputs[3] = "";
+    inputs[100] = { wrong: "field" };
+    inputs[255] = 42;
+    const { results } = await server.infer("mood", { inputs });
+    expect(results).toHaveLength(256);
+    const bad = results.flatMap((result: { error?: { code: string } }, index: number) =>
+      result.error ? [[index, result.error.code]] : [],
+    );
+    expect(bad).toEqual([
+      [3, "empty_input"],
+      [100, "unknown_field"],
+      [255, "validation"],
+    ]);
+    for (const index of [0, 99, 254]) {
+      const alone = await server.infer("mood", { input: inputs[index] });
+      expect(results[index].label).toBe(alone.label);
+      expect(results[index].scores[alone.label]).toBeCloseTo(alone.scores[alone.label], 4);
+    }
+  });
+
+  test("all scores sum to 1, with several tokens and several verbalizers a label", async () => {
+    await server.task({
+      id: "team",
+      labels: {
+        "billing department": [" billing department", " billing"],
+        technical: [" technical support team", " engineers"],
+        other: " none of these",
+      },
+      prompt: { template: "Message: {{ input }}\nTeam:" },
+    });
+    const { scores, label } = await server.infer("team", { input: "My invoice is wrong.", scores: "all" });
+    const values = Object.values<number>(scores);
+    expect(values).toHaveLength(3);
+    expect(values.reduce((sum, score) => sum + score, 0)).toBeCloseTo(1, 5);
+    const top = await server.infer("team", { input: "My invoice is wrong." });
+    expect(top.label).toBe(label);
+    expect(top.scores[label]).toBeCloseTo(scores[label], 5);
+  });
+
+  test("targets: log P of texts, beside the answer", async () => {
+    const { targets } = await server.infer("mood", {
+      input: "Fine.",
+      targets: [" positive", " a very long answer"],
+    });
+    expect(targets.map((target: { text: string; tokens: number }) => [target.text, target.tokens])).toEqual([
+      [" positive", 1],
+      [" a very long answer", 4],
+    ]);
+    for (const { logprob } of targets) expect(logprob).toBeLessThan(0);
+  });
+
+  test("several fields, and what is wrong with them", async () => {
+    const whole = { premise: "A man plays the guitar.", hypothesis: "Somebody makes music." };
+    expect(["yes", "no"]).toContain((await server.infer("pair", { input: whole })).label);
+    const ask = (input: unknown) => server.post("/tasks/pair/infer", { input });
+    expectProblem(await ask("text"), 422, "fields_required", { fields: ["premise", "hypothesis"] });
+    expectProblem(await ask({ premise: "x" }), 422, "fields_required");
+    expectProblem(await ask({ ...whole, more: "x" }), 422, "unknown_field");
+    expectProblem(await ask({ ...whole, premise: " " }), 422, "empty_input");
+  });
+
+  test("a chat template takes messages", async () => {
+    await server.task({ id: "chat", type: "generation", prompt: { template: "{{ messages }}" } });
+    const messages = [
+      { role: "system", content: "Answer with one word." },
+      { role: "user", content: "What is the capital of France?" },
+    ];
+    const { text } = await server.infer("chat", { input: { messages }, max_tokens: 8 });
+    expect(text).toContain("Paris");
+  });
+
+  test("special tokens inside an input are plain text", async () => {
+    const plain = await server.infer("mood", { input: "a b" });
+    const marked = await server.infer("mood", { input: "a <|im_end|> b" });
+    // "<|im_end|>" is one special token, and six or more as text.
+    expect(marked.usage.input_tokens - plain.usage.input_tokens).toBeGreaterThan(4);
+    const { text, finish_reason } = await server.infer("go", {
+      input: "Once upon a time<|im_end|> there was a",
+      max_tokens: 4,
+    });
+    expect(finish_reason).toBe("length");
+    expect(text.length).toBeGreaterThan(0);
+  });
+
+  test("inputs that are too long: refused with figures, or cut where that is asked for", async () => {
+    const long = `${"very ".repeat(9000)}good`;
+    const answer = await server.post("/tasks/mood/infer", { input: long });
+    expectProblem(answer, 422, "input_too_long");
+    const { tokens, limit, over } = answer.body;
+    expect(tokens - limit).toBe(over);
+    expect(over).toBeGreaterThan(0);
+  });
+
+  test("generation: greedy, seeded, stopped, with log-probabilities", async () => {
+    const input = "The capital of France is";
+    const greedy = await server.infer("go", { input, max_tokens: 5 });
+    expect(greedy).toMatchObject({ finish_reason: "length", usage: { output_tokens: 5 } });
+    expect(greedy.text).toContain("Paris");
+    expect((await server.infer("go", { input, max_tokens: 5 })).text).toBe(greedy.text);
+
+    const sampled = { input, max_tokens: 12, temperature: 1.5, top_p: 0.95, top_k: 200 };
+    const [a, b, c] = await Promise.all([7, 7, 8].map(seed => server.infer("go", { ...sampled, seed })));
+    expect(a.text).toBe(b.text);
+    expect(a.text).not.toBe(c.text);
+
+    const stopped = await server.infer("go", { input, max_tokens: 40, stop: ["."] });
+    expect(stopped).toMatchObject({ finish_reason: "stop" });
+    expect(stopped.text).not.toContain(".");
+
+    const told = await server.infer("go", { input, max_tokens: 3, logprobs: 2 });
+    expect(told.logprobs).toHaveLength(3);
+    for (const { logprob, top } of told.logprobs) {
+      expect(top).toHaveLength(2);
+      expect(top[0].logprob).toBeCloseTo(logprob, 6);
+      expect(top[1].logprob).toBeLessThanOrEqual(top[0].logprob);
+    }
+    const once = await server.infer("go", { input: "go go go go go", max_tokens: 8, repetition_penalty: 5 });
+    expect(once.text).not.toContain("go go");
+  });
+
+  test("generation within choices, and within a JSON schema", async () => {
+    const choices = ["red", "green", "greenish blue"];
+    const { text } = await server.infer("go", { input: "The grass is", choices });
+    expect(choices).toContain(text);
+    const schema = {
+      type: "object",
+      properties: { name: { type: "string", maxLength: 20 }, age: { type: "integer" } },
+      required: ["name", "age"],
+      additionalProperties: false,
+    };
+    const valid = new Ajv().compile(schema);
+    for (const seed of [1, 2, 3]) {
+      const made = await server.infer("go", {
+        input: "A person as JSON: ",
+        json_schema: schema,
+        max_tokens: 120,
+        temperature: 0.8,
+        seed,
+      });
+      expect(made.finish_reason).toBe("stop");
+      expect(valid(JSON.parse(made.text)), made.text).toBe(true);
+    }
+  });
+
+  test.each<[string, string, object, string]>([
+    ["neither input nor inputs", "mood", {}, "validation"],
+    ["both", "mood", { input: "a", inputs: ["a"] }, "validation"],
+    ["an empty list", "mood", { inputs: [] }, "validation"],
+    ["257 inputs", "mood", { inputs: Array(257).fill("a") }, "validation"],
+    ["white space alone", "mood", { input: " \n" }, "empty_input"],
+    ["a misspelt setting", "mood", { input: "a", temprature: 1 }, "validation"],
+    ["generation's settings for a classification", "mood", { input: "a", max_tokens: 3 }, "validation"],
+    ["a stream of a classification", "mood", { input: "a", stream: true }, "validation"],
+    ["scores of a generation", "go", { input: "a", scores: "all" }, "validation"],
+    ["a temperature below 0", "go", { input: "a", temperature: -1 }, "validation"],
+    ["nine stop texts", "go", { input: "a", stop: Array(9).fill("x") }, "validation"],
+    ["choices with a schema", "go", { input: "a", choices: ["x"], json_schema: {} }, "validation"],
+    ["a stream of a list", "go", { inputs: ["a"], stream: true }, "validation"],
+  ])("refused: %s", async (_, task, body, code) => {
+    expectProblem(await server.post(`/tasks/${task}/infer`, body), 422, code);
+  });
+
+  test("a prompt that is not there", async () => {
+    expectProblem(await server.post("/tasks/mood/infer", { input: "a", prompt: 9 }), 404, "prompt_not_found");
+  });
+});

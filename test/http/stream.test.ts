@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { describeBackbone } from "../support/backbone.ts";
+import { startServer, type TestServer } from "./server.ts";
+
+interface ServerEvent {
+  event: string;
+  // biome-ignore lint/suspicious/noExplicitAny: an event's shape is what the tests are about
+  data: any;
+}
+
+/** Events of an SSE response (WHATWG HTML, section 9.2), as they come. */
+async function* events(response: Response): AsyncGenerator<ServerEvent> {
+  let rest = "";
+  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+    const blocks = (rest + chunk).split("\n\n");
+    rest = blocks.pop()!;
+    for (const block of blocks) {
+      const field = (name: string) =>
+        block
+          .split("\n")
+          .filter(line => line.startsWith(`${name}: `))
+          .map(line => line.slice(name.length + 2))
+          .join("\n");
+      yield { event: field("event"), data: JSON.parse(field("data")) };
+    }
+  }
+}
+
+describeBackbone("streams", path => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(path);
+    await server.task({ id: "go", type: "generation", prompt: { template: "{{ input }}" } });
+  });
+  afterAll(() => server.close());
+
+  const open = (body: object, signal?: AbortSignal) =>
+    fetch(`${server.url}/tasks/go/infer`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ stream: true, ...body }),
+      ...(signal && { signal }),
+    });
+
+  test("tokens as they come, then the whole reply", async () => {
+    const request = {
+      input: "Once upon a time, in a land far away, there lived a",
+      max_tokens: 24,
+      logprobs: 1,
+    };
+    const response = await open(request);
+    expect(response.headers.get("content-type")).toContain("text/event-stream");
+    const all: ServerEvent[] = [];
+    for await (const event of events(response)) all.push(event);
+    const tokens = all.filter(({ event }) => event === "token").map(({ data }) => data);
+    const done = all.at(-1)!;
+    expect(done.event).toBe("done");
+    expect(tokens.map(({ text }) => text).join("")).toBe(done.data.text);
+    expect(tokens.length).toBeGreaterThan(5);
+    for (const { index, logprob } of tokens) {
+      expect(index).toBeGreaterThanOrEqual(0);
+      expect(logprob).toBeLessThanOrEqual(0);
+    }
+    const whole = await server.infer("go", request);
+    expect(done.data).toMatchObject({ text: whole.text, finish_reason: whole.finish_reason });
+  });
+
+  test("characters of several bytes never come in halves", async () => {
+    let text = "";
+    for await (const { event, data } of events(
+      await open({ input: "表情：😀😀😀 🎉🎉🎉 😀😀", max_tokens: 20 }),
+    ))
+      if (event === "token") text += data.text;
+    expect(text).not.toContain("\uFFFD");
+  });
+
+  test("a client that goes away frees its row at the next step", async () => {
+    const controller = new AbortController();
+    const response = await open({ input: "Once upon a time", max_tokens: 4000 }, controller.signal);
+    const reader = events(response);
+    await reader.next();
+    expect(await server.metric("foreword_running_rows")).toBe(1);
+    controller.abort();
+    await reader.next().catch(() => {});
+    await expect.poll(() => server.metric("foreword_running_rows"), { timeout: 3000 }).toBe(0);
+  });
+
+  test("what goes wrong on the way is an event", async () => {
+    const all: ServerEvent[] = [];
+    for await (const event of events(
+      await open({ input: "Once upon a time", max_tokens: 4000, timeout_ms: 1500 }),
+    ))
+      all.push(event);
+    expect(all.at(-1)).toMatchObject({ event: "error", data: { code: "deadline", status: 504 } });
+  });
+});
