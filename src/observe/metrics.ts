@@ -4,8 +4,6 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 export type Metrics = ReturnType<typeof createMetrics>;
 
 const requestSeconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
-const stepSeconds = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
-const batchRows = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 /** Durations are in seconds, sizes in bytes, as Prometheus' conventions ask; the process's own metrics come along. */
 export function createMetrics() {
@@ -39,16 +37,10 @@ export function createMetrics() {
       labelNames: ["phase"] as const,
       registers,
     }),
-    batchRows: new Histogram({
-      name: "foreword_batch_rows",
-      help: "Rows in a step of the engine.",
-      buckets: batchRows,
-      registers,
-    }),
-    stepSeconds: new Histogram({
-      name: "foreword_step_seconds",
-      help: "Duration of a step of the engine.",
-      buckets: stepSeconds,
+    steps: new Counter({ name: "foreword_steps_total", help: "Steps of the engine.", registers }),
+    stepSeconds: new Counter({
+      name: "foreword_step_seconds_total",
+      help: "Time that the engine's steps took.",
       registers,
     }),
     queueDepth: new Gauge({ name: "foreword_queue_rows", help: "Rows that wait.", registers }),

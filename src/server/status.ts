@@ -49,7 +49,7 @@ export const status: Resource = (app, { engine, metrics, version, prepared, drai
   );
 
   /** The engine counts for itself; its totals are taken over when somebody looks. */
-  let seen = { prefillTokens: 0, decodeTokens: 0, prefixHits: 0, prefixMisses: 0, steps: 0 };
+  let seen = { prefillTokens: 0, decodeTokens: 0, prefixHits: 0, prefixMisses: 0, steps: 0, stepSeconds: 0 };
   app.get(
     "/metrics",
     { schema: { tags: ["status"], summary: "Prometheus metrics" } },
@@ -60,6 +60,8 @@ export const status: Resource = (app, { engine, metrics, version, prepared, drai
         metrics.inferTokens.inc({ phase: "decode" }, now.decodeTokens - seen.decodeTokens);
         metrics.prefixHits.inc(now.prefixHits - seen.prefixHits);
         metrics.prefixMisses.inc(now.prefixMisses - seen.prefixMisses);
+        metrics.steps.inc(now.steps - seen.steps);
+        metrics.stepSeconds.inc(now.stepSeconds - seen.stepSeconds);
         metrics.queueDepth.set(now.queued);
         metrics.runningRows.set(now.running);
         metrics.prefixBytes.set(now.prefixBytes);

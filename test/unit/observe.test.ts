@@ -25,12 +25,11 @@ describe("metrics", () => {
   it("show what was counted, and share nothing between servers", async () => {
     const [one, other] = [createMetrics(), createMetrics()];
     one.requests.inc({ route: "/tasks/:id", method: "GET", status: "200" });
-    one.batchRows.observe(3);
+    one.stepSeconds.inc(0.5);
     one.runtimeInfo.set({ runtime: "onnx", backend: "cpu", version: "1" }, 1);
     const text = await one.register.metrics();
     expect(text).toContain('foreword_http_requests_total{route="/tasks/:id",method="GET",status="200"} 1');
-    expect(text).toContain('foreword_batch_rows_bucket{le="2"} 0');
-    expect(text).toContain('foreword_batch_rows_bucket{le="4"} 1');
+    expect(text).toContain("foreword_step_seconds_total 0.5");
     expect(text).toContain('foreword_runtime_info{runtime="onnx",backend="cpu",version="1"} 1');
     expect(text).toContain("nodejs_eventloop_lag_seconds");
     expect(await other.register.metrics()).not.toContain('route="/tasks/:id"');

@@ -1,0 +1,20 @@
+import { readFileSync } from "node:fs";
+
+/** Proportional set size of a process in bytes: what is shared is counted in shares (proc(5), smaps_rollup). */
+export function pss(pid: number): number {
+  const line = /^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8"));
+  return Number(line![1]) * 1024;
+}
+
+/** The largest PSS while `work` runs, looked at every 50 ms. */
+export async function peakPss(pid: number, work: Promise<unknown>): Promise<number> {
+  let peak = 0;
+  const look = () => {
+    peak = Math.max(peak, pss(pid));
+  };
+  const timer = setInterval(look, 50);
+  await work;
+  look();
+  clearInterval(timer);
+  return peak;
+}

@@ -1,0 +1,13 @@
+/** `npm run bench -- <name> [options]`: each bench is one command that writes bench/results/<name>.json and .svg. */
+const benches = {
+  serving: () => import("./serving/main.ts"),
+};
+
+const [name, ...options] = process.argv.slice(2);
+if (name === undefined || !(name in benches)) {
+  console.error(`npm run bench -- <${Object.keys(benches).join(" | ")}> [--help]`);
+  process.exitCode = 2;
+} else {
+  const { run } = await benches[name as keyof typeof benches]();
+  await run(options);
+}

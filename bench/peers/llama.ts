@@ -1,0 +1,54 @@
+/** llama.cpp beside Foreword: the same weights as F16, installed on first use. */
+import { type ChildProcess, execFileSync, fork } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const python = join(here, ".venv/bin/python");
+
+export interface Generated {
+  seconds: number;
+  /** Tokens, over all rows. */
+  input: number;
+  output: number;
+}
+
+export class LlamaCpp {
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+  }
+
+  /** Throws where npm, Python or the packages are missing. */
+  static async start(gguf: string, threads: number): Promise<LlamaCpp> {
+    const child = fork(join(here, "llama.mjs"), [asF16(gguf), String(threads)]);
+    await once(child, "message");
+    return new LlamaCpp(child);
+  }
+
+  async generate(texts: readonly string[], tokens: number): Promise<Generated> {
+    this.#child.send({ texts, tokens });
+    const [reply] = await once(this.#child, "message");
+    return reply;
+  }
+
+  stop(): void {
+    this.#child.kill();
+  }
+}
+
+/** The path of the F16 file, made once. */
+function asF16(gguf: string): string {
+  const run = (command: string, ...options: string[]) =>
+    execFileSync(command, options, { cwd: here, stdio: ["ignore", "ignore", "inherit"] });
+  if (!existsSync(join(here, "node_modules"))) run("npm", "ci", "--no-fund", "--no-audit");
+  const file = join(here, ".venv/f16.gguf");
+  if (existsSync(file)) return file;
+  run("python3", "-m", "venv", ".venv");
+  run(python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt");
+  run(python, "f16.py", gguf, file);
+  return file;
+}

@@ -1,0 +1,82 @@
+import { Validator } from "@seriousme/openapi-schema-validator";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { describeBackbone } from "../support/backbone.ts";
+import { startServer, type TestServer } from "./server.ts";
+
+describeBackbone("what the server says of itself", path => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(path);
+  });
+  afterAll(() => server.close());
+
+  test("OpenAPI 3.1: valid, and every call of the contract is in it", async () => {
+    const { body } = await server.get("/openapi.json");
+    const { valid, errors } = await new Validator().validate(structuredClone(body));
+    expect(valid, JSON.stringify(errors)).toBe(true);
+    expect(body.openapi).toMatch(/^3\.1\./);
+    const calls = Object.entries<object>(body.paths).flatMap(([route, methods]) =>
+      Object.keys(methods).map(method => `${method.toUpperCase()} ${route}`),
+    );
+    expect(calls.sort()).toEqual(
+      [
+        "DELETE /tasks/{id}",
+        "DELETE /tasks/{id}/prompts/{version}",
+        "GET /backbone",
+        "GET /healthz",
+        "GET /metrics",
+        "GET /readyz",
+        "GET /tasks",
+        "GET /tasks/{id}",
+        "GET /tasks/{id}/active",
+        "GET /tasks/{id}/history",
+        "GET /tasks/{id}/prompts",
+        "GET /tasks/{id}/prompts/{version}",
+        "PATCH /tasks/{id}",
+        "POST /backups",
+        "POST /tasks",
+        "POST /tasks/{id}/infer",
+        "POST /tasks/{id}/prompts",
+        "PUT /tasks/{id}/active",
+      ].sort(),
+    );
+  });
+
+  test("the reference is a page", async () => {
+    const page = await fetch(`${server.url}/docs/`);
+    expect(page.headers.get("content-type")).toContain("text/html");
+    expect(await page.text()).toContain("swagger-ui");
+  });
+
+  test("the backbone's report agrees with its published sizes", async () => {
+    expect(await server.backbone()).toMatchObject({
+      architecture: "llama",
+      layers: 30,
+      hidden: 576,
+      heads: 9,
+      kv_heads: 3,
+      head_dim: 64,
+      vocabulary: 49152,
+      parameters: 134_515_008,
+      fingerprint: expect.stringMatching(/^[0-9a-f]{64}$/),
+      runtime: { name: "onnx", backend: "cpu" },
+    });
+  });
+
+  test("metrics count rows, tokens, steps and requests, and name no input", async () => {
+    const before = {
+      rows: await server.metric("foreword_infer_rows_total"),
+      prefill: await server.metric('foreword_infer_tokens_total{phase="prefill"}'),
+      steps: await server.metric("foreword_steps_total"),
+    };
+    const { usage } = await server.infer("spam", { input: "zebra umbrella" });
+    expect(await server.metric("foreword_infer_rows_total")).toBe(before.rows + 1);
+    const prefill = await server.metric('foreword_infer_tokens_total{phase="prefill"}');
+    expect(prefill).toBeGreaterThanOrEqual((before.prefill || 0) + usage.input_tokens - usage.cached_tokens);
+    expect(await server.metric("foreword_steps_total")).toBeGreaterThan(before.steps);
+    const { body } = await server.get("/metrics");
+    expect(body).not.toContain("zebra");
+    expect(body).toContain('route="/tasks/:id/infer"');
+    expect(body).toContain('foreword_runtime_info{runtime="onnx"');
+  });
+});
