@@ -1,0 +1,100 @@
+import { execFile } from "node:child_process";
+import { access } from "node:fs/promises";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startServer, type TestServer } from "../http/server.ts";
+import { describeBackbone } from "../support/backbone.ts";
+
+const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+
+function foreword(args: string[], env: Record<string, string> = {}) {
+  return new Promise<{ code: number; out: string; err: string }>(resolve => {
+    execFile(
+      process.execPath,
+      ["--import", "tsx", main, ...args],
+      { env: { ...process.env, ...env }, timeout: 60_000 },
+      (error, out, err) => resolve({ code: error ? Number(error.code ?? 1) : 0, out, err }),
+    );
+  });
+}
+
+describe("foreword", () => {
+  test("help: of the whole, and of each command, with what it is for", async () => {
+    const { code, out } = await foreword(["--help"]);
+    expect(code).toBe(0);
+    const commands = ["serve", "pull", "infer", "tasks", "prompts", "backup", "graph", "doctor"];
+    for (const command of commands) expect(out).toMatch(new RegExp(`^  ${command}\\b.* \\w+`, "m"));
+    const helps = await Promise.all(commands.map(command => foreword([command, "--help"])));
+    for (const help of helps) {
+      expect(help.code).toBe(0);
+      expect(help.out).toMatch(/^Usage: foreword \w+/);
+    }
+  });
+
+  test.each([
+    ["a command that is not there", ["sing"], /unknown command 'sing'/],
+    ["a flag that is not there", ["serve", "--prot", "1"], /unknown option '--prot'.*--port/s],
+    ["a port that is none", ["serve", "--port", "http"], /Setting port \(flag --port\)/],
+    ["an argument too few", ["infer", "sentiment"], /missing required argument 'input'/],
+    ["no server", ["tasks", "--server", "http://127.0.0.1:9"], /No server answers at .*npm start/s],
+  ])("%s: one message that helps, no stack", async (_, args, message) => {
+    const { code, err } = await foreword(args);
+    expect(code).not.toBe(0);
+    expect(err).toMatch(message);
+    expect(err).not.toMatch(/^\s+at /m);
+  });
+});
+
+describeBackbone("foreword with a server and a backbone", path => {
+  let server: TestServer;
+  let to: string[];
+  beforeAll(async () => {
+    server = await startServer(path);
+    to = ["--server", server.url];
+  });
+  afterAll(() => server.close());
+
+  const json = async (...args: string[]) => {
+    const { code, out, err } = await foreword([...args, ...to, "--json"]);
+    expect(code, err).toBe(0);
+    return JSON.parse(out);
+  };
+
+  test("tasks, prompts and infer: tables for people, JSON for programs", async () => {
+    const { out } = await foreword(["tasks", ...to]);
+    expect(out).toMatch(/^sentiment +classification/m);
+    expect((await json("tasks")).items).toHaveLength(5);
+    expect((await json("prompts", "list", "sentiment")).items[0]).toMatchObject({ version: 1, kind: "hard" });
+    const reply = await json("infer", "sentiment", "A warm and funny film.", "--scores", "all");
+    expect(reply).toMatchObject({ task: "sentiment", label: "positive" });
+    const said = await foreword(["infer", "sentiment", "A warm and funny film.", ...to]);
+    expect(said.out).toBe("positive\n");
+  });
+
+  test("a problem is its detail on one line", async () => {
+    const { code, err } = await foreword(["infer", "nothing", "x", ...to]);
+    expect(code).toBe(1);
+    expect(err.trim().split("\n")).toHaveLength(1);
+    expect(err).toContain("nothing");
+  });
+
+  test("backup while the server runs", async () => {
+    const { folder } = await json("backup", "nightly");
+    await access(folder);
+    expect((await server.get("/tasks")).body.items).toHaveLength(5);
+  });
+
+  test("graph prints the model as a person reads it", async () => {
+    const { out } = await foreword(["graph", "--backbone", path]);
+    expect(out).toMatch(/RMSNormalization/);
+    expect(out).toMatch(/layers\.29\.mlp\.down_proj\.weight/);
+  });
+
+  test("doctor finds the runtimes and the backbone", async () => {
+    const { code, out } = await foreword(["doctor", "--json"], { FOREWORD_MIRROR: dirname(path) });
+    const findings = JSON.parse(out) as { check: string; ok: boolean }[];
+    expect(findings.map(({ check }) => check)).toContain("runtime tfjs");
+    expect(code).toBe(findings.every(({ ok }) => ok) ? 0 : 1);
+  });
+});
