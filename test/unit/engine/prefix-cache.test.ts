@@ -1,0 +1,85 @@
+import { expect, test } from "vitest";
+import { PrefixCache } from "../../../src/engine/prefix-cache.ts";
+
+const sized = (bytes: number) => async () => ({ bytes });
+async function use(cache: PrefixCache<{ bytes: number }>, key: string, bytes: number): Promise<boolean> {
+  const { hit, release } = await cache.acquire(key, sized(bytes));
+  release();
+  return hit;
+}
+
+test("the least recently used goes first, by bytes", async () => {
+  const cache = new PrefixCache<{ bytes: number }>(100);
+  await use(cache, "a", 40);
+  await use(cache, "b", 40);
+  expect(await use(cache, "a", 40)).toBe(true);
+  await use(cache, "c", 40);
+  expect(cache.bytes).toBe(80);
+  expect(await use(cache, "a", 40)).toBe(true);
+  expect(await use(cache, "b", 40)).toBe(false);
+});
+
+test("what is in use stays, even above the limit", async () => {
+  const cache = new PrefixCache<{ bytes: number }>(50);
+  const pinned = await cache.acquire("a", sized(40));
+  await use(cache, "b", 40);
+  expect(await use(cache, "a", 40)).toBe(true);
+  pinned.release();
+  pinned.release();
+  await use(cache, "c", 40);
+  expect(cache.bytes).toBeLessThanOrEqual(50);
+  expect(await use(cache, "a", 40)).toBe(false);
+});
+
+test("concurrent misses fill once", async () => {
+  const cache = new PrefixCache<{ bytes: number }>(100);
+  let fills = 0;
+  const fill = async () => {
+    fills++;
+    await new Promise(resolve => setTimeout(resolve, 5));
+    return { bytes: 10 };
+  };
+  const all = await Promise.all(Array.from({ length: 8 }, () => cache.acquire("a", fill)));
+  expect(fills).toBe(1);
+  expect(new Set(all.map(({ value }) => value)).size).toBe(1);
+  expect([cache.hits, cache.misses]).toEqual([7, 1]);
+});
+
+test("a failure reaches everyone who waits, and is not kept", async () => {
+  const cache = new PrefixCache<{ bytes: number }>(100);
+  const fail = () => Promise.reject(new Error("no"));
+  const both = await Promise.allSettled([cache.acquire("a", fail), cache.acquire("a", fail)]);
+  expect(both.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+  expect(cache.size).toBe(0);
+  expect(await use(cache, "a", 10)).toBe(false);
+});
+
+test("what is forgotten in use goes when the last one releases it: a key names a content, so it stays right", async () => {
+  const cache = new PrefixCache<{ bytes: number }>(100);
+  const first = await cache.acquire("a", sized(10));
+  cache.forget("a");
+  const second = await cache.acquire("a", sized(10));
+  expect(second.hit).toBe(true);
+  first.release();
+  expect(cache.bytes).toBe(10);
+  second.release();
+  expect(cache.bytes).toBe(0);
+  expect(await use(cache, "a", 10)).toBe(false);
+});
+
+test("what is forgotten while it is filled is not kept", async () => {
+  const cache = new PrefixCache<{ bytes: number }>(100);
+  let finish = (_: { bytes: number }) => {};
+  const acquiring = cache.acquire(
+    "a",
+    () =>
+      new Promise(resolve => {
+        finish = resolve;
+      }),
+  );
+  cache.forget("a");
+  finish({ bytes: 10 });
+  (await acquiring).release();
+  expect(cache.bytes).toBe(0);
+  expect(await use(cache, "a", 10)).toBe(false);
+});

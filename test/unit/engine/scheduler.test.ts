@@ -1,0 +1,200 @@
+/** The scheduler over a real batch on a tiny checkpoint: what is shared, bounded, cancelled and survived. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { type BackboneConfig, openBackbone } from "../../../src/backbone/source.ts";
+import { compileBackbone } from "../../../src/compile/backbone.ts";
+import { Batch } from "../../../src/engine/batch.ts";
+import { fill } from "../../../src/engine/feed.ts";
+import { type Program, Scheduler, type SchedulerLimits } from "../../../src/engine/scheduler.ts";
+import { createRuntime } from "../../../src/runtime/create.ts";
+import type { Session } from "../../../src/runtime/runtime.ts";
+
+const checkpoint = fileURLToPath(new URL("../../fixtures/reference/tiny/llama", import.meta.url));
+const roomy: SchedulerLimits = {
+  batchTokens: 64,
+  batchTokensWhileDecoding: 16,
+  runBytes: 2 ** 30,
+  seats: 4,
+  seatBytes: 2 ** 30,
+  queue: 100,
+};
+
+let cache: string;
+let config: BackboneConfig;
+let session: Session;
+/** Tokens of every run, and what a run may be made to do. */
+let runs: { tokens: number; rows: number }[];
+let failing: Error | null;
+
+beforeAll(async () => {
+  cache = await mkdtemp(join(tmpdir(), "foreword-scheduler-"));
+  const source = await openBackbone(checkpoint);
+  config = source.config;
+  const { graph, weights } = await compileBackbone(source, cache, () => {});
+  session = await (await createRuntime("onnx", 1)).load(graph, weights);
+  await source.close();
+});
+afterAll(async () => {
+  await session.close();
+  await rm(cache, { recursive: true, force: true });
+});
+beforeEach(() => {
+  runs = [];
+  failing = null;
+});
+
+function scheduler(limits: Partial<SchedulerLimits> = {}): Scheduler {
+  const watched: Session = {
+    run: (feeds, fetches) => {
+      runs.push({ tokens: feeds.ids!.dims[0]!, rows: feeds.pad!.dims[0]! });
+      return failing ? Promise.reject(failing) : session.run(feeds, fetches);
+    },
+    close: async () => {},
+  };
+  return new Scheduler(new Batch(watched, config), config, { ...roomy, ...limits });
+}
+
+const far = { deadline: Date.now() + 600_000, cancelled: () => false };
+const prefill = (length: number) =>
+  fill([], [{ ids: Array.from({ length }, (_, i) => i % config.vocabSize) }]);
+
+/** Prefills, takes a seat and decodes `count` tokens, greedily. */
+function* story(to: Scheduler, length: number, count: number, onToken = () => {}): Program<number[]> {
+  const past = yield* prefill(length);
+  const seat = to.take(past);
+  const tokens = [1];
+  try {
+    while (tokens.length < count) {
+      const { next } = yield { kind: "decode", seat, token: tokens.at(-1)!, logits: false };
+      tokens.push(next!.best);
+      onToken();
+    }
+  } finally {
+    to.leave(seat);
+  }
+  return tokens;
+}
+
+test("rows that come together share a run, up to its tokens", async () => {
+  const one = scheduler();
+  await Promise.all(Array.from({ length: 10 }, () => one.submit(prefill(10), { seat: 0, ...far })));
+  expect(runs).toEqual([
+    { tokens: 60, rows: 6 },
+    { tokens: 40, rows: 4 },
+  ]);
+});
+
+test("keys, values and scores of a run are bounded too", async () => {
+  const past = await scheduler().submit(prefill(40), { seat: 0, ...far });
+  const own = await scheduler().submit(prefill(40), { seat: 0, ...far });
+  const bytes = config.layers * config.kvHeads * config.headDim * 2 * 4 * 40;
+  const bounded = scheduler({ runBytes: 3 * bytes });
+  runs = [];
+  const after = (blocks: typeof past) => bounded.submit(fill(blocks, [{ ids: [1, 2] }]), { seat: 0, ...far });
+  await Promise.all([past, own, past, own, past, own, past].map(after));
+  expect(runs.map(({ rows }) => rows)).toEqual([3, 3, 1]);
+  // One past that all rows share is not copied, so nothing bounds them.
+  runs = [];
+  await Promise.all(Array.from({ length: 7 }, () => after(past)));
+  expect(runs.map(({ rows }) => rows)).toEqual([7]);
+});
+
+test("a row's tokens do not depend on who decodes beside it, comes or leaves", async () => {
+  const alone = await scheduler().submit(story(scheduler(), 5, 1), { seat: 8, ...far });
+  expect(alone).toEqual([1]);
+  const lone = scheduler();
+  const expected = await lone.submit(story(lone, 7, 12), { seat: 20, ...far });
+  const busy = scheduler();
+  const others = [3, 9, 2, 6, 4].map((count, at) =>
+    busy.submit(story(busy, 4 + at, count), { seat: 20, ...far }),
+  );
+  const among = busy.submit(story(busy, 7, 12), { seat: 20, ...far });
+  await Promise.all(others);
+  expect(await among).toEqual(expected);
+});
+
+test("seats bound how many decode at once, in number and in bytes", async () => {
+  const decoded = async (limits: Partial<SchedulerLimits>) => {
+    const one = scheduler({ batchTokensWhileDecoding: 64, ...limits });
+    runs = [];
+    await Promise.all(Array.from({ length: 6 }, () => one.submit(story(one, 4, 4), { seat: 8, ...far })));
+    return Math.max(...runs.filter(run => run.tokens === run.rows).map(run => run.rows));
+  };
+  expect(await decoded({})).toBe(4);
+  const position = config.layers * config.kvHeads * config.headDim * 2 * 4;
+  expect(await decoded({ seatBytes: 2 * 8 * position })).toBe(2);
+  // A row that alone needs more than there is may still run.
+  expect(await decoded({ seatBytes: 1 })).toBe(1);
+});
+
+test("a long prefill does not hold up rows that decode", async () => {
+  const one = scheduler();
+  let tokens = 0;
+  const telling = one.submit(
+    story(one, 4, 30, () => tokens++),
+    { seat: 40, ...far },
+  );
+  while (tokens < 2) await new Promise(setImmediate);
+  const before = tokens;
+  await Promise.all(Array.from({ length: 8 }, () => one.submit(prefill(16), { seat: 0, ...far })));
+  expect(tokens - before).toBeGreaterThanOrEqual(7);
+  await telling;
+});
+
+test("who went away, or is too late, leaves at the next step, whether waiting or running", async () => {
+  const one = scheduler({ seats: 1 });
+  let gone = false;
+  let tokens = 0;
+  const running = one.submit(
+    story(one, 4, 1000, () => tokens++),
+    {
+      seat: 1004,
+      deadline: far.deadline,
+      cancelled: () => gone,
+    },
+  );
+  const waiting = one.submit(story(one, 4, 10), {
+    seat: 14,
+    deadline: Date.now() + 30,
+    cancelled: () => false,
+  });
+  const patient = one.submit(story(one, 4, 10), { seat: 14, ...far });
+  await expect(waiting).rejects.toMatchObject({ code: "deadline" });
+  const seen = tokens;
+  gone = true;
+  await expect(running).rejects.toMatchObject({ code: "deadline" });
+  expect(tokens).toBeLessThanOrEqual(seen + 2);
+  expect(await patient).toHaveLength(10);
+  expect([one.queued, one.running]).toEqual([0, 0]);
+});
+
+test("a full queue refuses at once", async () => {
+  const one = scheduler({ queue: 3 });
+  const all = await Promise.allSettled(
+    Array.from({ length: 5 }, () => one.submit(prefill(4), { seat: 0, ...far })),
+  );
+  expect(all.map(({ status }) => status)).toEqual([
+    "fulfilled",
+    "fulfilled",
+    "fulfilled",
+    "rejected",
+    "rejected",
+  ]);
+});
+
+test("a run that fails fails its rows alone, and frees their seats", async () => {
+  const one = scheduler();
+  const doomed = one.submit(
+    story(one, 4, 50, () => {
+      failing = new Error("out of memory");
+    }),
+    { seat: 54, ...far },
+  );
+  await expect(doomed).rejects.toThrow("out of memory");
+  failing = null;
+  expect(one.running).toBe(0);
+  expect(await one.submit(story(one, 4, 5), { seat: 9, ...far })).toHaveLength(5);
+});
