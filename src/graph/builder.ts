@@ -1,4 +1,4 @@
-import type { Shape } from "./dims.ts";
+import { normal, type Shape } from "./dims.ts";
 import type { Constant, Data, DataOf, DType, Graph, Node, NodeOf, Value, Weight } from "./graph.ts";
 import { type Attributes, type OperatorName, operators } from "./operators.ts";
 
@@ -30,7 +30,7 @@ export class GraphBuilder {
   }
 
   input(name: string, type: DType, shape: Shape): Value {
-    const value = Object.freeze({ name: this.#claim(name), type, shape: Object.freeze([...shape]) });
+    const value = Object.freeze({ name: this.#claim(name), type, shape: Object.freeze(shape.map(normal)) });
     this.#inputs.push(value);
     return value;
   }

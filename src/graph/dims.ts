@@ -1,67 +1,58 @@
 /**
- * Symbolic dimensions: a size is a number, or a name (`rows`), a product (`3*new`) or a sum (`past+new`) of such.
- * Two dimensions are equal when their normal forms are the same string.
+ * Symbolic dimensions: a size is a number or a polynomial of names with whole coefficients, written `2*new*rows+past`.
+ * Every function here gives its normal form (names and terms sorted), so equal sizes are equal strings.
  */
 export type Dim = number | string;
 export type Shape = readonly Dim[];
 
-const factors = (dim: Dim): { scale: number; names: string[] } => {
-  if (typeof dim === "number") return { scale: dim, names: [] };
-  let scale = 1;
-  const names: string[] = [];
-  for (const part of dim.split(/\*(?![^(]*\))/)) {
-    if (/^\d+$/.test(part)) scale *= Number(part);
-    else names.push(part);
-  }
-  return { scale, names };
-};
+/** Coefficients by monomial: `new*rows` → 2; the constant term's monomial is empty. */
+type Polynomial = ReadonlyMap<string, number>;
 
-const normal = (scale: number, names: string[]): Dim => {
-  if (scale === 0 || names.length === 0) return scale;
-  const sorted = [...names].sort();
-  return (scale === 1 ? sorted : [String(scale), ...sorted]).join("*");
-};
-
-export function multiply(...dims: Dim[]): Dim {
-  let scale = 1;
-  const names: string[] = [];
-  for (const dim of dims) {
-    const part = factors(typeof dim === "string" && /^[^(]*\+/.test(dim) ? `(${dim})` : dim);
-    scale *= part.scale;
-    names.push(...part.names);
+function read(dim: Dim): Polynomial {
+  if (typeof dim === "number") return new Map([["", dim]]);
+  const terms = new Map<string, number>();
+  for (const term of dim.split("+")) {
+    const factors = term.split("*");
+    const names = factors.filter(factor => !/^\d+$/.test(factor)).sort();
+    const scale = factors
+      .filter(factor => /^\d+$/.test(factor))
+      .reduce((product, one) => product * Number(one), 1);
+    const monomial = names.join("*");
+    terms.set(monomial, (terms.get(monomial) ?? 0) + scale);
   }
-  return normal(scale, names);
+  return terms;
 }
+
+function write(polynomial: Polynomial): Dim {
+  const terms = [...polynomial].filter(([, scale]) => scale !== 0).sort(([a], [b]) => (a < b ? -1 : 1));
+  if (terms.every(([monomial]) => monomial === "")) return terms[0]?.[1] ?? 0;
+  return terms
+    .map(([monomial, scale]) => (monomial === "" ? scale : scale === 1 ? monomial : `${scale}*${monomial}`))
+    .join("+");
+}
+
+export const normal = (dim: Dim): Dim => write(read(dim));
 
 export function add(a: Dim, b: Dim): Dim {
-  if (typeof a === "number" && typeof b === "number") return a + b;
-  // Terms alike but for their factor become one: 2*new + new = 3*new.
-  const terms = new Map<string, number>();
-  for (const term of [...termsOf(a), ...termsOf(b)]) {
-    const { scale, names } = factors(term);
-    const key = names.join("*");
-    terms.set(key, (terms.get(key) ?? 0) + scale);
-  }
-  const parts = [...terms]
-    .filter(([, scale]) => scale !== 0)
-    .map(([key, scale]) => normal(scale, key ? key.split("*") : []));
-  return parts.length === 1 ? parts[0]! : parts.join("+");
+  const sum = new Map(read(a));
+  for (const [monomial, scale] of read(b)) sum.set(monomial, (sum.get(monomial) ?? 0) + scale);
+  return write(sum);
 }
 
-const termsOf = (dim: Dim): Dim[] => (typeof dim === "number" ? [dim] : dim.split(/\+(?![^(]*\))/));
-
-/** `a / b` where it is exact, else null: the size that stands for -1 in a reshape. */
-export function divide(a: Dim, b: Dim): Dim | null {
-  const over = factors(a);
-  const under = factors(b);
-  if (under.scale === 0 || over.scale % under.scale !== 0) return null;
-  const names = [...over.names];
-  for (const name of under.names) {
-    const at = names.indexOf(name);
-    if (at < 0) return null;
-    names.splice(at, 1);
+export function multiply(...dims: Dim[]): Dim {
+  let product: Polynomial = new Map([["", 1]]);
+  for (const dim of dims) {
+    const next = new Map<string, number>();
+    for (const [a, scaleA] of product) {
+      for (const [b, scaleB] of read(dim)) {
+        const names = [a, b].filter(names => names !== "").flatMap(names => names.split("*"));
+        const monomial = names.sort().join("*");
+        next.set(monomial, (next.get(monomial) ?? 0) + scaleA * scaleB);
+      }
+    }
+    product = next;
   }
-  return normal(over.scale / under.scale, names);
+  return write(product);
 }
 
 /** The size `a?` is `a` or 1, whichever the caller feeds: one row shared by all, or a row each. */
@@ -91,14 +82,15 @@ export type Sizes = ReadonlyMap<string, number>;
 
 /** The number that a dimension is in one run; throws where a name has no size. */
 export function evaluate(dim: Dim, sizes: Sizes): number {
-  if (typeof dim === "number") return dim;
-  const known = sizes.get(dim);
-  if (known !== undefined) return known;
-  if (/^\d+$/.test(dim)) return Number(dim);
-  const terms = dim.split(/\+(?![^(]*\))/);
-  if (terms.length > 1) return terms.reduce((sum, term) => sum + evaluate(term, sizes), 0);
-  const parts = dim.split(/\*(?![^(]*\))/);
-  if (parts.length > 1) return parts.reduce((product, part) => product * evaluate(part, sizes), 1);
-  if (dim.startsWith("(")) return evaluate(dim.slice(1, -1), sizes);
-  throw new Error(`the size ${dim} is not known`);
+  const size = (name: string): number => {
+    const known = sizes.get(name);
+    if (known === undefined) throw new Error(`the size ${name} is not known`);
+    return known;
+  };
+  let total = 0;
+  for (const [monomial, scale] of read(dim)) {
+    const names = monomial === "" ? [] : monomial.split("*");
+    total += names.reduce((product, name) => product * size(name), scale);
+  }
+  return total;
 }

@@ -3,7 +3,7 @@
  * shapes or says why its inputs do not fit. Semantics: https://onnx.ai/onnx/operators/ (opset 23) and, for the domain
  * com.microsoft, onnxruntime's ContribOperators.md.
  */
-import { add, broadcast, type Dim, multiply, type Shape, showShape } from "./dims.ts";
+import { add, broadcast, type Dim, multiply, normal, type Shape, showShape } from "./dims.ts";
 import type { DType, Value } from "./graph.ts";
 
 export interface Attributes {
@@ -222,7 +222,7 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
     arity: [1, 1],
     infer: (inputs, { shape }) => {
       reshapeTarget(at(inputs, 0).shape, shape);
-      return [{ type: at(inputs, 0).type, shape }];
+      return [{ type: at(inputs, 0).type, shape: shape.map(normal) }];
     },
   },
   RMSNormalization: { domain: "", arity: [2, 2], infer: norm },
@@ -255,7 +255,9 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
 export function reshapeTarget(from: Shape, to: Shape): number[] {
   const same = elements(from) === elements(to);
   needs(same, () => `${showShape(from)} has not as many elements as ${showShape(to)}`);
-  const target = to.map((dim, axis) => (typeof dim === "number" ? dim : dim === from[axis] ? 0 : -1));
+  const target = to
+    .map(normal)
+    .map((dim, axis) => (typeof dim === "number" ? dim : dim === from[axis] ? 0 : -1));
   needs(
     target.filter(dim => dim === -1).length <= 1,
     () => `${showShape(from)} to ${showShape(to)} has more than one unknown size`,

@@ -1,9 +1,10 @@
 import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { GraphBuilder } from "../../src/graph/builder.ts";
-import { add, broadcast, divide, evaluate, multiply } from "../../src/graph/dims.ts";
+import { add, broadcast, type Dim, evaluate, multiply } from "../../src/graph/dims.ts";
 import { reshapeTarget } from "../../src/graph/operators.ts";
 import { printGraph } from "../../src/graph/print.ts";
 import { createOnnxRuntime } from "../../src/runtime/onnx.ts";
@@ -13,15 +14,39 @@ describe("sizes", () => {
   test("products and sums of names have one normal form", () => {
     expect(multiply("new", "rows")).toBe(multiply("rows", "new"));
     expect(multiply(2, "new", 3)).toBe("6*new");
-    expect(multiply("past+new", "rows")).toBe("(past+new)*rows");
+    expect(multiply("past+new", "rows")).toBe("new*rows+past*rows");
     expect(multiply(0, "rows")).toBe(0);
-    expect(add("past", "new")).toBe("past+new");
+    expect(add("past", "new")).toBe("new+past");
     expect(add("2*new", "new")).toBe("3*new");
     expect(add(2, 3)).toBe(5);
-    expect(divide("6*new", 3)).toBe("2*new");
-    expect(divide("6*new", "new")).toBe(6);
-    expect(divide("new", "rows")).toBe(null);
-    expect(divide(7, 2)).toBe(null);
+  });
+
+  test("whatever is added and multiplied, its number in a run is the same", () => {
+    const sizes = new Map([
+      ["rows", 3],
+      ["new", 5],
+      ["past", 7],
+    ]);
+    const leaf = fc.oneof(fc.nat(4), fc.constantFrom("rows", "new", "past", "past+new", "2*new*rows"));
+    const tree = fc.letrec<{ node: { dim: Dim; value: number } }>(tie => ({
+      node: fc.oneof(
+        { maxDepth: 4 },
+        leaf.map(dim => ({ dim, value: evaluate(dim, sizes) })),
+        fc
+          .tuple(tie("node"), tie("node"))
+          .map(([a, b]) => ({ dim: add(a.dim, b.dim), value: a.value + b.value })),
+        fc
+          .tuple(tie("node"), tie("node"))
+          .map(([a, b]) => ({ dim: multiply(a.dim, b.dim), value: a.value * b.value })),
+      ),
+    })).node;
+    fc.assert(
+      fc.property(tree, tree, tree, (a, b, c) => {
+        expect(evaluate(a.dim, sizes)).toBe(a.value);
+        expect(add(add(a.dim, b.dim), c.dim)).toBe(add(c.dim, add(b.dim, a.dim)));
+        expect(multiply(a.dim, add(b.dim, c.dim))).toBe(add(multiply(b.dim, a.dim), multiply(c.dim, a.dim)));
+      }),
+    );
   });
 
   test("broadcasting follows NumPy; a name? may be one or as many as the name", () => {
@@ -110,7 +135,7 @@ function sample() {
 
 test("a graph prints a line a node; what leads to no output is gone", () => {
   expect(printGraph(sample())).toMatchInlineSnapshot(`
-    "graph sample  (3 nodes, 1 weights; sizes: tokens, slots, tokens+slots)
+    "graph sample  (3 nodes, 1 weights; sizes: tokens, slots, slots+tokens)
     inputs
       x  float32[tokens, 4]
       extra  float32[slots, 4]
@@ -119,11 +144,11 @@ test("a graph prints a line a node; what leads to no output is gone", () => {
     constants
       layer.0/bias  float32[3]  = 1, 2, 3
     nodes
-      layer.0/joined  float32[tokens+slots, 4]  = Concat(x, extra) {axis: 0}
-      layer.0/FusedMatMul  float32[tokens+slots, 3]  = FusedMatMul(layer.0/joined, @w) {alpha: 0.5, transA: 0, transB: 1}
-      y  float32[tokens+slots, 3]  = Add(layer.0/FusedMatMul, layer.0/bias)
+      layer.0/joined  float32[slots+tokens, 4]  = Concat(x, extra) {axis: 0}
+      layer.0/FusedMatMul  float32[slots+tokens, 3]  = FusedMatMul(layer.0/joined, @w) {alpha: 0.5, transA: 0, transB: 1}
+      y  float32[slots+tokens, 3]  = Add(layer.0/FusedMatMul, layer.0/bias)
     outputs
-      y  float32[tokens+slots, 3]
+      y  float32[slots+tokens, 3]
     "
   `);
 });
