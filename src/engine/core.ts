@@ -3,7 +3,7 @@ import type { BackboneConfig } from "../backbone/source.ts";
 import type { Tokenizer } from "../backbone/tokenizer.ts";
 import { ForewordError } from "../errors.ts";
 import { promptDigest } from "../prompt/file.ts";
-import { type Segment as LaidOut, layoutRow, positions } from "../prompt/layout.ts";
+import { layoutRow } from "../prompt/layout.ts";
 import { promptKind } from "../prompt/pieces.ts";
 import { buildTrie } from "../prompt/trie.ts";
 import type { Session } from "../runtime/runtime.ts";
@@ -25,11 +25,13 @@ import type {
 } from "./engine.ts";
 import { fitRow } from "./fit.ts";
 import { generate } from "./generate.ts";
-import { emptyBlock } from "./kv.ts";
+import { emptyBlock, type KvBlock } from "./kv.ts";
+import { type Beginning, LeadingText } from "./leading.ts";
 import { compilePrefix, prefixLength, preparePrompt, type ReadyPrefix, toSegments } from "./prefix.ts";
 import { PrefixCache } from "./prefix-cache.ts";
 import { randomFrom } from "./sampler.ts";
-import { Scheduler, type SchedulerLimits } from "./scheduler.ts";
+import { Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
+import { type Segment, segmentsLength } from "./work.ts";
 
 export interface CoreOptions {
   session: Session;
@@ -48,16 +50,21 @@ export interface CoreInferOptions {
 }
 
 interface Prepared {
-  prefix: ReadyPrefix;
-  hit: boolean;
-  row: LaidOut[];
+  /** What the row attends to before its own tokens. */
+  past: readonly KvBlock[];
+  /** What is fed. */
+  segments: readonly Segment[];
+  /** All token ids before the answer. */
+  context: readonly number[];
   inputTokens: number;
+  cachedTokens: number;
 }
 
 export class Core {
   readonly #options: CoreOptions;
   readonly #scheduler: Scheduler;
-  readonly #prefixes: PrefixCache<ReadyPrefix>;
+  readonly #prefixes: PrefixCache;
+  readonly #leading: LeadingText;
   readonly #grammars: Grammars;
 
   constructor(options: CoreOptions) {
@@ -68,6 +75,7 @@ export class Core {
       options.limits,
     );
     this.#prefixes = new PrefixCache(options.cacheBytes);
+    this.#leading = new LeadingText(this.#prefixes);
     this.#grammars = new Grammars(options.tokenizer, options.config.vocabSize);
   }
 
@@ -99,19 +107,30 @@ export class Core {
     options: CoreInferOptions,
   ): Promise<AnswerTo<Request>> {
     const acquired = await this.#prefixes.acquire(request.prompt, () => this.#fill(request.prompt, options));
+    let beginning: Beginning | null = null;
     try {
-      const { template, softLengths } = acquired.value.prompt;
-      const laidOut = layoutRow(template, this.#options.tokenizer, request.fields, softLengths);
-      const prefix = acquired.value;
-      const room = this.#options.config.maxPositions - prefix.block.length - this.#reserve(request);
-      const row = fitRow(laidOut, room, request.truncate);
-      const prepared = { prefix, hit: acquired.hit, row, inputTokens: prefix.block.length + positions(row) };
+      const { tokenizer, config } = this.#options;
+      const { block, prompt } = acquired.value;
+      const laidOut = layoutRow(prompt.template, tokenizer, request.fields, prompt.softLengths);
+      const room = config.maxPositions - block.length - this.#reserve(request);
+      const row = toSegments(fitRow(laidOut, room, request.truncate), prompt.soft, config.hiddenSize);
+      beginning = await this.#leading.take(request.prompt, block, row, program =>
+        this.#scheduler.submit(program, forOthersToo(options)),
+      );
+      const prepared: Prepared = {
+        past: [block, ...beginning.blocks],
+        segments: beginning.rest,
+        context: [...prompt.segments, ...row].flatMap(segment => ("ids" in segment ? segment.ids : [])),
+        inputTokens: block.length + segmentsLength(row),
+        cachedTokens: (acquired.hit ? block.length : 0) + beginning.cached,
+      };
       const answer =
         request.kind === "classify"
           ? await this.#classify(request, prepared, options)
           : await this.#generate(request, prepared, options);
       return answer as AnswerTo<Request>;
     } finally {
+      beginning?.release();
       acquired.release();
     }
   }
@@ -145,8 +164,8 @@ export class Core {
   ): Promise<ClassifyAnswer> {
     const { tokenizer } = this.#options;
     const program = classify({
-      past: [prepared.prefix.block],
-      segments: this.#segments(prepared),
+      past: prepared.past,
+      segments: prepared.segments,
       trie: buildTrie(this.#sequences(request.labels)),
       eos: tokenizer.eosIds[0]!,
       mode: request.scores,
@@ -166,14 +185,12 @@ export class Core {
     const maxTokens = Math.min(request.maxTokens, config.maxPositions - prepared.inputTokens);
     const program = generate(
       {
-        past: [prepared.prefix.block],
-        segments: this.#segments(prepared),
+        past: prepared.past,
+        segments: prepared.segments,
         targets: this.#targets(request.targets),
         sampling: request,
         random: randomFrom(request.seed ?? Math.floor(Math.random() * 2 ** 32)),
-        context: [...prepared.prefix.prompt.segments, ...this.#segments(prepared)].flatMap(segment =>
-          "ids" in segment ? segment.ids : [],
-        ),
+        context: prepared.context,
         maxTokens,
         stop: request.stop,
         eos: new Set(tokenizer.eosIds),
@@ -210,15 +227,10 @@ export class Core {
       : null;
   }
 
-  async #fill(digest: string, { deadline }: CoreInferOptions): Promise<ReadyPrefix> {
+  async #fill(digest: string, options: CoreInferOptions): Promise<ReadyPrefix> {
     const { config, prompts } = this.#options;
     const prompt = this.#prepare(await prompts.load(digest));
-    // Others may wait for the same prefix: the caller that happened to come first does not cancel it by leaving.
-    return this.#scheduler.submit(compilePrefix(prompt, config, emptyBlock(config)), {
-      seat: 0,
-      deadline: Math.max(deadline, Date.now() + 60_000),
-      cancelled: () => false,
-    });
+    return this.#scheduler.submit(compilePrefix(prompt, config, emptyBlock(config)), forOthersToo(options));
   }
 
   #prepare(content: PromptContent) {
@@ -231,10 +243,6 @@ export class Core {
       label,
       sequences: verbalizers.map(text => this.#options.tokenizer.encode(text)),
     }));
-  }
-
-  #segments({ row, prefix }: Prepared) {
-    return toSegments(row, prefix.prompt.soft, this.#options.config.hiddenSize);
   }
 
   #targets(texts: readonly string[] = []) {
@@ -252,8 +260,15 @@ export class Core {
   }
 }
 
-const usage = ({ prefix, hit, inputTokens }: Prepared, outputTokens: number) => ({
+/** Others may wait for the same keys and values: the caller that happened to come first does not cancel them by leaving. */
+const forOthersToo = ({ deadline }: CoreInferOptions): SubmitOptions => ({
+  seat: 0,
+  deadline: Math.max(deadline, Date.now() + 60_000),
+  cancelled: () => false,
+});
+
+const usage = ({ inputTokens, cachedTokens }: Prepared, outputTokens: number) => ({
   input_tokens: inputTokens,
-  cached_tokens: hit ? prefix.block.length : 0,
+  cached_tokens: cachedTokens,
   output_tokens: outputTokens,
 });

@@ -49,6 +49,22 @@ export function* fill(past: readonly KvBlock[], segments: readonly Segment[]): P
   return [...seen, result.kept!];
 }
 
+/** The keys and values of each text, behind `past` and one another. */
+export function* feedBlocks(
+  past: readonly KvBlock[],
+  texts: readonly (readonly number[])[],
+): Program<KvBlock[]> {
+  const blocks: KvBlock[] = [];
+  for (const ids of texts) {
+    const seen = [...past, ...blocks];
+    const { prefilled } = yield [
+      { past: seen, segments: [{ ids }], branches: [], scored: [], sampled: [], keep: true },
+    ];
+    blocks.push(prefilled![0]!.kept!);
+  }
+  return blocks;
+}
+
 function chunked(segments: readonly Segment[]): Segment[][] {
   const chunks: Segment[][] = [[]];
   let room = CHUNK;

@@ -6,18 +6,18 @@ export interface Sized {
   readonly bytes: number;
 }
 
-interface Entry<Value> {
-  readonly value: Promise<Value>;
+interface Entry {
+  readonly value: Promise<Sized>;
   bytes: number;
   pins: number;
   /** Forgotten while pinned: goes when the last pin does. */
   stale: boolean;
 }
 
-export class PrefixCache<Value extends Sized> {
+export class PrefixCache {
   readonly limit: number;
   /** In order of use, the oldest first. */
-  readonly #entries = new Map<string, Entry<Value>>();
+  readonly #entries = new Map<string, Entry>();
   #bytes = 0;
   hits = 0;
   misses = 0;
@@ -34,8 +34,11 @@ export class PrefixCache<Value extends Sized> {
     return this.#entries.size;
   }
 
-  /** The value for `key`, made by `fill` where it is absent; pinned until `release` is called. */
-  async acquire(
+  /**
+   * The value for `key`, made by `fill` where it is absent; pinned until `release` is called. Values of several kinds
+   * share the limit: a key says which kind its value is.
+   */
+  async acquire<Value extends Sized>(
     key: string,
     fill: () => Promise<Value>,
   ): Promise<{ value: Value; hit: boolean; release: () => void }> {
@@ -55,7 +58,7 @@ export class PrefixCache<Value extends Sized> {
       this.#evict();
     };
     try {
-      return { value: await entry.value, hit: known !== undefined, release };
+      return { value: (await entry.value) as Value, hit: known !== undefined, release };
     } catch (error) {
       release();
       throw error;
@@ -69,8 +72,8 @@ export class PrefixCache<Value extends Sized> {
     else this.#remove(key, entry);
   }
 
-  #insert(key: string, fill: () => Promise<Value>): Entry<Value> {
-    const entry: Entry<Value> = { value: fill(), bytes: 0, pins: 0, stale: false };
+  #insert(key: string, fill: () => Promise<Sized>): Entry {
+    const entry: Entry = { value: fill(), bytes: 0, pins: 0, stale: false };
     this.#entries.set(key, entry);
     entry.value.then(
       value => {
@@ -85,7 +88,7 @@ export class PrefixCache<Value extends Sized> {
     return entry;
   }
 
-  #remove(key: string, entry: Entry<Value>): void {
+  #remove(key: string, entry: Entry): void {
     if (this.#entries.get(key) !== entry) return;
     this.#entries.delete(key);
     this.#bytes -= entry.bytes;

@@ -2,14 +2,14 @@ import { expect, test } from "vitest";
 import { PrefixCache } from "../../../src/engine/prefix-cache.ts";
 
 const sized = (bytes: number) => async () => ({ bytes });
-async function use(cache: PrefixCache<{ bytes: number }>, key: string, bytes: number): Promise<boolean> {
+async function use(cache: PrefixCache, key: string, bytes: number): Promise<boolean> {
   const { hit, release } = await cache.acquire(key, sized(bytes));
   release();
   return hit;
 }
 
 test("the least recently used goes first, by bytes", async () => {
-  const cache = new PrefixCache<{ bytes: number }>(100);
+  const cache = new PrefixCache(100);
   await use(cache, "a", 40);
   await use(cache, "b", 40);
   expect(await use(cache, "a", 40)).toBe(true);
@@ -20,7 +20,7 @@ test("the least recently used goes first, by bytes", async () => {
 });
 
 test("what is in use stays, even above the limit", async () => {
-  const cache = new PrefixCache<{ bytes: number }>(50);
+  const cache = new PrefixCache(50);
   const pinned = await cache.acquire("a", sized(40));
   await use(cache, "b", 40);
   expect(await use(cache, "a", 40)).toBe(true);
@@ -32,7 +32,7 @@ test("what is in use stays, even above the limit", async () => {
 });
 
 test("concurrent misses fill once", async () => {
-  const cache = new PrefixCache<{ bytes: number }>(100);
+  const cache = new PrefixCache(100);
   let fills = 0;
   const fill = async () => {
     fills++;
@@ -46,7 +46,7 @@ test("concurrent misses fill once", async () => {
 });
 
 test("a failure reaches everyone who waits, and is not kept", async () => {
-  const cache = new PrefixCache<{ bytes: number }>(100);
+  const cache = new PrefixCache(100);
   const fail = () => Promise.reject(new Error("no"));
   const both = await Promise.allSettled([cache.acquire("a", fail), cache.acquire("a", fail)]);
   expect(both.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
@@ -55,7 +55,7 @@ test("a failure reaches everyone who waits, and is not kept", async () => {
 });
 
 test("what is forgotten in use goes when the last one releases it: a key names a content, so it stays right", async () => {
-  const cache = new PrefixCache<{ bytes: number }>(100);
+  const cache = new PrefixCache(100);
   const first = await cache.acquire("a", sized(10));
   cache.forget("a");
   const second = await cache.acquire("a", sized(10));
@@ -68,12 +68,12 @@ test("what is forgotten in use goes when the last one releases it: a key names a
 });
 
 test("what is forgotten while it is filled is not kept", async () => {
-  const cache = new PrefixCache<{ bytes: number }>(100);
+  const cache = new PrefixCache(100);
   let finish = (_: { bytes: number }) => {};
   const acquiring = cache.acquire(
     "a",
     () =>
-      new Promise(resolve => {
+      new Promise<{ bytes: number }>(resolve => {
         finish = resolve;
       }),
   );
