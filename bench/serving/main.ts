@@ -1,7 +1,7 @@
 /**
  * What serving costs: a prompt, batching, mixing tasks; beside llama.cpp; memory, start, the event loop.
  *
- *     npm run bench -- serving [--rounds 5]
+ *     npm run bench -- serving [--rounds 9]
  */
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
@@ -16,7 +16,7 @@ import { picture } from "./picture.ts";
 import { data, Product } from "./product.ts";
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "5" } } });
+  const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "9" } } });
   const rounds = Number(values.rounds);
   const starts = await startTimes(rounds);
   const llama = await LlamaCpp.start(await gguf(), availableParallelism());

@@ -42,21 +42,24 @@ export function encodeGraph(graph: Graph, locate: LocateWeight): Uint8Array {
 function encodeNode(node: Node, shapes: Constant[]) {
   const inputs = node.inputs.map(value => value?.name ?? "");
   const attributes: Record<string, unknown> = { ...node.attributes };
+  /** Numbers that ONNX wants as a tensor; returns its name. */
+  const inlined = (what: string, numbers: readonly number[]): string => {
+    const name = `${node.outputs[0]!.name}:${what}`;
+    shapes.push({ name, type: "int64", shape: [numbers.length], data: BigInt64Array.from(numbers, BigInt) });
+    return name;
+  };
   if (node.op === "Reshape") {
     // ONNX takes the target as a tensor: 0 keeps the input's size, -1 is found out at run time.
-    const target = reshapeTarget(node.inputs[0]!.shape, node.attributes.shape);
-    const name = `${node.outputs[0]!.name}:shape`;
-    shapes.push({ name, type: "int64", shape: [target.length], data: BigInt64Array.from(target, BigInt) });
-    inputs.push(name);
+    if (inputs.length === 1)
+      inputs.push(inlined("shape", reshapeTarget(node.inputs[0]!.shape, node.attributes.shape)));
     delete attributes.shape;
   }
+  if (node.op === "ReduceSum" || node.op === "ReduceSumSquare") {
+    inputs.push(inlined("axes", node.attributes.axes));
+    delete attributes.axes;
+  }
   if (node.op === "Split") {
-    if (inputs.length === 1) {
-      const name = `${node.outputs[0]!.name}:sizes`;
-      const data = BigInt64Array.from(node.attributes.sizes, BigInt);
-      shapes.push({ name, type: "int64", shape: [data.length], data });
-      inputs.push(name);
-    }
+    if (inputs.length === 1) inputs.push(inlined("sizes", node.attributes.sizes as readonly number[]));
     delete attributes.sizes;
   }
   return {

@@ -10,11 +10,20 @@ export interface Attributes {
   Add: object;
   Sub: object;
   Mul: object;
+  Div: object;
   Where: object;
+  Exp: object;
+  Sqrt: object;
+  Tanh: object;
+  Erf: object;
   /** Tanh approximation, as GPT-2 has it. */
   Gelu: { approximate: "tanh" | "none" };
   Sigmoid: object;
   Softmax: { axis: number };
+  LogSoftmax: { axis: number };
+  /** The axes become 1; the encoder writes them as the tensor that ONNX wants. */
+  ReduceSum: { axes: readonly number[]; keepdims: 1 };
+  ReduceSumSquare: { axes: readonly number[]; keepdims: 1 };
   /** Index of the largest, the first of equals, along an axis that becomes 1. */
   ArgMax: { axis: number; keepdims: 1 };
   MatMul: object;
@@ -22,11 +31,20 @@ export interface Attributes {
   FusedMatMul: { alpha: number; transA: 0 | 1; transB: 0 | 1 };
   Gemm: { transB: 0 | 1 };
   Gather: { axis: number };
+  /** Picks along one axis, an index an element. */
+  GatherElements: { axis: number };
+  /** Adds each update to the row of data that its index names: data [n, …], indices [k, 1], updates [k, …]. */
+  ScatterND: { reduction: "add" };
+  /** The sizes of axes `start` to `end`, int64. */
+  Shape: { start: number; end: number };
   Concat: { axis: number };
   /** Symbolic sizes come at run time as a second input, int64 [parts]. */
   Split: { axis: number; sizes: readonly Dim[] };
   Transpose: { perm: readonly number[] };
-  /** The target is the attribute here; the encoder writes it as the shape tensor that ONNX wants. */
+  /**
+   * The target is the attribute here; the encoder writes it as the shape tensor that ONNX wants. Where more than one
+   * size is known to the run alone, that tensor is a second input.
+   */
   Reshape: { shape: Shape };
   RMSNormalization: { axis: number; epsilon: number };
   LayerNormalization: { axis: number; epsilon: number };
@@ -102,10 +120,28 @@ const norm = (inputs: (Value | null)[], { axis }: { axis: number }): Output[] =>
   return like(x);
 };
 
+const alongAxis = (inputs: (Value | null)[], { axis }: { axis: number }): Output[] => {
+  axisOf(axis, at(inputs, 0).shape.length);
+  return unary(inputs);
+};
+
+const reduced = (inputs: (Value | null)[], { axes }: { axes: readonly number[] }): Output[] => {
+  const x = at(inputs, 0);
+  float(x);
+  const gone = axes.map(axis => axisOf(axis, x.shape.length));
+  needs(gone.length > 0, () => "no axis is named");
+  return [{ type: x.type, shape: x.shape.map((dim, axis) => (gone.includes(axis) ? 1 : dim)) }];
+};
+
 export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
   Add: { domain: "", arity: [2, 2], infer: elementwise },
   Sub: { domain: "", arity: [2, 2], infer: elementwise },
   Mul: { domain: "", arity: [2, 2], infer: elementwise },
+  Div: { domain: "", arity: [2, 2], infer: elementwise },
+  Exp: { domain: "", arity: [1, 1], infer: unary },
+  Sqrt: { domain: "", arity: [1, 1], infer: unary },
+  Tanh: { domain: "", arity: [1, 1], infer: unary },
+  Erf: { domain: "", arity: [1, 1], infer: unary },
   Where: {
     domain: "",
     arity: [3, 3],
@@ -118,14 +154,10 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
   },
   Gelu: { domain: "", arity: [1, 1], infer: unary },
   Sigmoid: { domain: "", arity: [1, 1], infer: unary },
-  Softmax: {
-    domain: "",
-    arity: [1, 1],
-    infer: (inputs, { axis }) => {
-      axisOf(axis, at(inputs, 0).shape.length);
-      return unary(inputs);
-    },
-  },
+  Softmax: { domain: "", arity: [1, 1], infer: alongAxis },
+  LogSoftmax: { domain: "", arity: [1, 1], infer: alongAxis },
+  ReduceSum: { domain: "", arity: [1, 1], infer: reduced },
+  ReduceSumSquare: { domain: "", arity: [1, 1], infer: reduced },
   ArgMax: {
     domain: "",
     arity: [1, 1],
@@ -170,6 +202,51 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
           shape: [...data.shape.slice(0, where), ...indices.shape, ...data.shape.slice(where + 1)],
         },
       ];
+    },
+  },
+  GatherElements: {
+    domain: "",
+    arity: [2, 2],
+    infer: (inputs, { axis }) => {
+      const [data, indices] = [at(inputs, 0), at(inputs, 1)];
+      const where = axisOf(axis, data.shape.length);
+      needs(indices.type === "int64", () => "indices must be int64");
+      needs(
+        indices.shape.length === data.shape.length &&
+          indices.shape.every((dim, i) => i === where || dim === data.shape[i]),
+        () => `indices ${showShape(indices.shape)} do not go with ${showShape(data.shape)}`,
+      );
+      return [{ type: data.type, shape: indices.shape }];
+    },
+  },
+  ScatterND: {
+    domain: "",
+    arity: [3, 3],
+    infer: inputs => {
+      const [data, indices, updates] = [at(inputs, 0), at(inputs, 1), at(inputs, 2)];
+      float(data);
+      float(updates);
+      needs(
+        indices.type === "int64" && indices.shape.length === 2 && indices.shape[1] === 1,
+        () => `indices must be int64 [k, 1], not ${indices.type}${showShape(indices.shape)}`,
+      );
+      needs(
+        showShape(updates.shape) === showShape([indices.shape[0]!, ...data.shape.slice(1)]),
+        () => `updates ${showShape(updates.shape)} are no rows of ${showShape(data.shape)}`,
+      );
+      return like(data);
+    },
+  },
+  Shape: {
+    domain: "",
+    arity: [1, 1],
+    infer: (inputs, { start, end }) => {
+      const rank = at(inputs, 0).shape.length;
+      needs(
+        start >= 0 && start < end && end <= rank,
+        () => `axes ${start} to ${end} are not in rank ${rank}`,
+      );
+      return [{ type: "int64", shape: [end - start] }];
     },
   },
   Concat: {
@@ -219,9 +296,10 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
   },
   Reshape: {
     domain: "",
-    arity: [1, 1],
+    arity: [1, 2],
     infer: (inputs, { shape }) => {
-      reshapeTarget(at(inputs, 0).shape, shape);
+      if (inputs[1]) sameCount(at(inputs, 0).shape, shape);
+      else reshapeTarget(at(inputs, 0).shape, shape);
       return [{ type: at(inputs, 0).type, shape: shape.map(normal) }];
     },
   },
@@ -253,8 +331,7 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
  * Throws when the element counts differ or more than one size would have to be found out at run time.
  */
 export function reshapeTarget(from: Shape, to: Shape): number[] {
-  const same = elements(from) === elements(to);
-  needs(same, () => `${showShape(from)} has not as many elements as ${showShape(to)}`);
+  sameCount(from, to);
   const target = to
     .map(normal)
     .map((dim, axis) => (typeof dim === "number" ? dim : dim === from[axis] ? 0 : -1));
@@ -265,4 +342,8 @@ export function reshapeTarget(from: Shape, to: Shape): number[] {
   return target;
 }
 
-const elements = (shape: Shape): Dim => multiply(...shape);
+const sameCount = (from: Shape, to: Shape) =>
+  needs(
+    multiply(...from) === multiply(...to),
+    () => `${showShape(from)} has not as many elements as ${showShape(to)}`,
+  );

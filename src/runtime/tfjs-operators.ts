@@ -70,10 +70,30 @@ function unitMeanSquare(tf: TensorFlow, x: Tensor, axes: number[], epsilon: numb
   return tf.mul(x, tf.rsqrt(tf.add(tf.mean(tf.square(x), axes, true), epsilon)));
 }
 
+/** The axes become 1; nothing sums to 0, which not every backend knows. */
+function sumOver(tf: TensorFlow, x: Tensor, axes: readonly number[]): Tensor {
+  const gone = axes.map(axis => positive(axis, x.rank));
+  if (x.size > 0) return tf.sum(x, gone, true);
+  return tf.zeros(x.shape.map((size, axis) => (gone.includes(axis) ? 1 : size)));
+}
+
+/** For what TensorFlow.js has over the last axis alone. */
+function alongLast(tf: TensorFlow, x: Tensor, axis: number, f: (x: Tensor) => Tensor): Tensor {
+  const [where, last] = [positive(axis, x.rank), x.rank - 1];
+  if (where === last) return f(x);
+  const swap = x.shape.map((_, i) => (i === where ? last : i === last ? where : i));
+  return tf.transpose(f(tf.transpose(x, swap)), swap);
+}
+
 export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
   Add: (tf, [a, b]) => tf.add(a!, b!),
   Sub: (tf, [a, b]) => tf.sub(a!, b!),
   Mul: (tf, [a, b]) => tf.mul(a!, b!),
+  Div: (tf, [a, b]) => tf.div(a!, b!),
+  Exp: (tf, [x]) => tf.exp(x!),
+  Sqrt: (tf, [x]) => tf.sqrt(x!),
+  Tanh: (tf, [x]) => tf.tanh(x!),
+  Erf: (tf, [x]) => tf.erf(x!),
   Where: (tf, [condition, a, b]) => tf.where(condition!, a!, b!),
   Gelu: (tf, [x], { approximate }) => {
     const inner =
@@ -83,13 +103,10 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
     return tf.mul(tf.mul(x!, 0.5), tf.add(inner, 1));
   },
   Sigmoid: (tf, [x]) => tf.sigmoid(x!),
-  Softmax: (tf, [x], { axis }) => {
-    // TensorFlow.js has it over the last axis alone.
-    const [where, last] = [positive(axis, x!.rank), x!.rank - 1];
-    if (where === last) return tf.softmax(x!);
-    const swap = x!.shape.map((_, i) => (i === where ? last : i === last ? where : i));
-    return tf.transpose(tf.softmax(tf.transpose(x!, swap)), swap);
-  },
+  Softmax: (tf, [x], { axis }) => alongLast(tf, x!, axis, tf.softmax),
+  LogSoftmax: (tf, [x], { axis }) => alongLast(tf, x!, axis, tf.logSoftmax),
+  ReduceSum: (tf, [x], { axes }) => sumOver(tf, x!, axes),
+  ReduceSumSquare: (tf, [x], { axes }) => sumOver(tf, tf.square(x!), axes),
   ArgMax: (tf, [x], { axis }) =>
     tf.expandDims(tf.argMax(x!, positive(axis, x!.rank)), positive(axis, x!.rank)),
   MatMul: (tf, [a, b]) => product(tf, a!, b!, false, false),
@@ -100,6 +117,22 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
     return bias ? tf.add(out, bias) : out;
   },
   Gather: (tf, [data, indices], { axis }) => gather(tf, data!, indices!, axis),
+  GatherElements: (tf, [data, indices], { axis }) => {
+    const where = positive(axis, data!.rank);
+    const chosen = readIndices(indices!, data!.shape[where]!);
+    // Where each element lies in the flat data: the strides of both shapes differ along one axis alone.
+    const inner = count(data!.shape.slice(where + 1));
+    const outer = indices!.shape[where]! * inner;
+    const flat = chosen.map((index, at) => {
+      const before = Math.floor(at / outer) * data!.shape[where]!;
+      return (before + index) * inner + (at % inner);
+    });
+    const picked = tf.gather(tf.reshape(data!, [-1]), tf.tensor1d(flat, "int32"));
+    return tf.reshape(picked, indices!.shape);
+  },
+  ScatterND: (tf, [data, indices, updates]) =>
+    tf.add(data!, tf.scatterND(tf.cast(indices!, "int32"), updates!, data!.shape as number[])),
+  Shape: (tf, [x], { start, end }) => tf.tensor1d(x!.shape.slice(start, end), "int32"),
   Concat: (tf, inputs, { axis }) => {
     const full = inputs.filter(part => part.size > 0);
     return full.length === 1 ? tf.clone(full[0]!) : tf.concat(full, positive(axis, full[0]!.rank));

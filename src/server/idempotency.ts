@@ -1,8 +1,12 @@
 import { createHash } from "node:crypto";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { ForewordError } from "../errors.ts";
 import type { Registry, StoredReply } from "../registry/registry.ts";
 
-/** Answers a repeated `Idempotency-Key` with the first answer; `answer` runs once. */
+/** Requests under way, by key: a repetition that overtakes the first answer waits for it. */
+const underWay = new WeakMap<Registry, Map<string, { hash: string; made: Promise<StoredReply> }>>();
+
+/** Answers a repeated `Idempotency-Key` with the first answer; `answer` runs once. A failure is not kept. */
 export async function idempotent(
   registry: Registry,
   request: FastifyRequest,
@@ -15,9 +19,25 @@ export async function idempotent(
   const hash = createHash("sha256").update(`${request.method} ${request.url}\n`).update(body).digest("hex");
   const known = await registry.recall(key, hash);
   if (known) return send(reply, known);
-  const made = await answer();
-  await registry.remember(key, hash, made);
-  return send(reply, made);
+  const running = underWay.get(registry) ?? new Map();
+  underWay.set(registry, running);
+  const other = running.get(key);
+  if (other && other.hash !== hash)
+    throw new ForewordError(
+      "idempotency_conflict",
+      "Idempotency-Key: another request with this key is being answered. Use a key of its own for each request.",
+    );
+  if (other) return send(reply, await other.made);
+  const made = answer().then(async stored => {
+    await registry.remember(key, hash, stored);
+    return stored;
+  });
+  running.set(key, { hash, made });
+  try {
+    return send(reply, await made);
+  } finally {
+    running.delete(key);
+  }
 }
 
 /** Fastify takes the reply itself as "sent"; `never` fits every route's declared answer. */

@@ -107,7 +107,11 @@ describeBackbone("tasks over HTTP", path => {
   test("an Idempotency-Key replays the first reply and refuses another body", async () => {
     const headers = { "idempotency-key": "key-1" };
     const body = { id: "once", labels: ["a", "b"] };
-    const first = await server.post("/tasks", body, headers);
+    const [first, atOnce] = await Promise.all([
+      server.post("/tasks", body, headers),
+      server.post("/tasks", body, headers),
+    ]);
+    expect(atOnce).toMatchObject({ status: 201, body: first.body });
     const second = await server.post("/tasks", body, headers);
     expect(second).toMatchObject({ status: 201, body: first.body });
     expectProblem(

@@ -55,6 +55,11 @@ export class Draw {
     if (type === "int64") return { type, dims, data: BigInt64Array.from(numbers, BigInt) };
     return { type, dims, data: Float32Array.from(numbers, number => number / 1000) };
   }
+  /** Numbers above `least`. */
+  above(dims: readonly number[], least: number): RuntimeTensor {
+    const { data } = this.tensor(dims);
+    return { type: "float32", dims, data: (data as Float32Array).map(number => least + Math.abs(number)) };
+  }
   indices(dims: readonly number[], below: number, from = 0): RuntimeTensor {
     const length = dims.reduce((product, size) => product * size, 1);
     const data = BigInt64Array.from({ length }, () => BigInt(this.int(from, below - 1)));
@@ -88,10 +93,34 @@ const norm = (draw: Draw, vectors: number) => {
   return { inputs: [draw.tensor([...lead, ...tail]), ...rest], attributes: { axis, epsilon: 1e-5 } };
 };
 
+const unary = (draw: Draw) => ({ inputs: [draw.tensor(draw.dims(0, 4))], attributes: {} });
+
+const alongAxis = (draw: Draw) => {
+  const dims = draw.dims(1, 4);
+  return { inputs: [draw.tensor(dims)], attributes: { axis: draw.axis(dims.length) } };
+};
+
+const reduction = (draw: Draw) => {
+  const dims = draw.dims(1, 4);
+  const axes = dims.map((_, axis) => axis).filter(() => draw.bit() === 1);
+  return {
+    inputs: [draw.tensor(dims)],
+    attributes: { axes: axes.length > 0 ? axes : [dims.length - 1], keepdims: 1 as const },
+  };
+};
+
 export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } = {
   Add: binary,
   Sub: binary,
   Mul: binary,
+  Div: draw => {
+    const [a, b] = draw.pair(draw.dims(0, 5));
+    return { inputs: [draw.tensor(a), draw.above(b, 0.25)], attributes: {} };
+  },
+  Exp: unary,
+  Sqrt: draw => ({ inputs: [draw.above(draw.dims(0, 4), 0)], attributes: {} }),
+  Tanh: unary,
+  Erf: unary,
   Where: draw => {
     const type = draw.pick(numbers);
     const dims = draw.dims(0, 4);
@@ -105,11 +134,11 @@ export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } 
     inputs: [draw.tensor(draw.dims(0, 4))],
     attributes: { approximate: draw.pick(["tanh", "none"] as const) },
   }),
-  Sigmoid: draw => ({ inputs: [draw.tensor(draw.dims(0, 4))], attributes: {} }),
-  Softmax: draw => {
-    const dims = draw.dims(1, 4);
-    return { inputs: [draw.tensor(dims)], attributes: { axis: draw.axis(dims.length) } };
-  },
+  Sigmoid: unary,
+  Softmax: alongAxis,
+  LogSoftmax: alongAxis,
+  ReduceSum: reduction,
+  ReduceSumSquare: reduction,
   ArgMax: draw => {
     // Nothing has no largest, and onnxruntime gives the empty answer another (empty) shape.
     const dims = Array.from({ length: draw.int(1, 4) }, () => draw.int(1, 4));
@@ -139,6 +168,35 @@ export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } 
     return {
       inputs: [draw.tensor(dims, draw.pick(anything)), draw.indices(where, Math.max(size, 1), -size)],
       attributes: { axis },
+    };
+  },
+  GatherElements: draw => {
+    const dims = Array.from({ length: draw.int(1, 3) }, () => draw.int(1, 4));
+    const axis = draw.axis(dims.length);
+    const size = dims.at(axis)!;
+    return {
+      inputs: [draw.tensor(dims), draw.indices(dims.with(axis, draw.int(1, 3)), size, -size)],
+      attributes: { axis },
+    };
+  },
+  ScatterND: draw => {
+    const [rows, updates] = [draw.int(1, 4), draw.int(1, 5)];
+    const rest = Array.from({ length: draw.int(0, 2) }, () => draw.int(1, 4));
+    return {
+      inputs: [
+        draw.tensor([rows, ...rest]),
+        draw.indices([updates, 1], rows),
+        draw.tensor([updates, ...rest]),
+      ],
+      attributes: { reduction: "add" },
+    };
+  },
+  Shape: draw => {
+    const dims = draw.dims(1, 4);
+    const start = draw.int(0, dims.length - 1);
+    return {
+      inputs: [draw.tensor(dims, draw.pick(anything))],
+      attributes: { start, end: draw.int(start + 1, dims.length) },
     };
   },
   Concat: draw => {

@@ -88,12 +88,31 @@ const erf = (x: number) => {
   return (2 / Math.sqrt(Math.PI)) * total;
 };
 
+/** Sums `f` over the axes, which become 1. */
+const reduce = (x: Plain, axes: readonly number[], f: (value: number) => number): Plain => {
+  const gone = axes.map(axis => positive(axis, x));
+  const dims = x.dims.map((size, axis) => (gone.includes(axis) ? 1 : size));
+  return make(dims, at => {
+    let total = 0;
+    make(x.dims, from => {
+      if (from.every((index, axis) => gone.includes(axis) || index === at[axis])) total += f(read(x, from));
+      return 0;
+    });
+    return total;
+  });
+};
+
 type Reference<Op extends OperatorName> = (inputs: Plain[], attributes: Attributes[Op]) => Plain[];
 
 export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
   Add: binary((a, b) => a + b),
   Sub: binary((a, b) => a - b),
   Mul: binary((a, b) => a * b),
+  Div: binary((a, b) => a / b),
+  Exp: unary(Math.exp),
+  Sqrt: unary(Math.sqrt),
+  Tanh: unary(Math.tanh),
+  Erf: unary(erf),
   Where: ([c, a, b]) => [
     make(together(c!.dims, a!.dims, b!.dims), at => (read(c!, at) ? read(a!, at) : read(b!, at))),
   ],
@@ -113,6 +132,29 @@ export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
       ),
     ];
   },
+  LogSoftmax: ([x], { axis }) => {
+    const where = positive(axis, x!);
+    const total = (at: number[]) => sum(x!.dims[where]!, i => Math.exp(read(x!, at.with(where, i))));
+    return [make(x!.dims, at => read(x!, at) - Math.log(total(at)))];
+  },
+  ReduceSum: ([x], { axes }) => [reduce(x!, axes, value => value)],
+  ReduceSumSquare: ([x], { axes }) => [reduce(x!, axes, value => value ** 2)],
+  GatherElements: ([data, indices], { axis }) => {
+    const where = positive(axis, data!);
+    return [
+      make(indices!.dims, at => {
+        const index = read(indices!, at);
+        return read(data!, at.with(where, index < 0 ? index + data!.dims[where]! : index));
+      }),
+    ];
+  },
+  ScatterND: ([data, indices, updates]) => [
+    make(data!.dims, ([row, ...rest]) => {
+      const hits = indices!.data.flatMap((index, update) => (index === row ? [update] : []));
+      return read(data!, [row!, ...rest]) + sum(hits.length, i => read(updates!, [hits[i]!, ...rest]));
+    }),
+  ],
+  Shape: ([x], { start, end }) => [{ dims: [end - start], data: x!.dims.slice(start, end) }],
   ArgMax: ([x], { axis }) => {
     const where = positive(axis, x!);
     const along = (at: number[]) =>
