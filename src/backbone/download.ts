@@ -47,9 +47,10 @@ export async function fetchFile(
 export async function download(
   url: string | URL,
   partial: string,
-  { signal, onBytes }: Wanted,
+  { sha256, signal, onBytes }: Wanted,
 ): Promise<void> {
-  const have = (await stat(partial).catch(() => null))?.size ?? 0;
+  // Without a checksum nothing would tell that the two halves belong together.
+  const have = sha256 === null ? 0 : ((await stat(partial).catch(() => null))?.size ?? 0);
   const silence = new AbortController();
   let timer = setTimeout(() => silence.abort(new Error(`no answer in ${SILENCE_MS / 1000} s`)), SILENCE_MS);
   const alive = () => {

