@@ -11,11 +11,29 @@ export class GraphBuilder {
   readonly #constants: Constant[] = [];
   readonly #weights = new Map<string, Weight>();
   readonly #nodes: Node[] = [];
+  readonly #numbers = new Map<number, Constant>();
   readonly #names = new Set<string>();
   #scope = "";
 
   constructor(name: string) {
     this.name = name;
+  }
+
+  /** A builder that goes on where `graph` ends: its values can be read by new nodes, and finished as outputs again. */
+  static from(graph: Graph): GraphBuilder {
+    const builder = new GraphBuilder(graph.name);
+    builder.#inputs.push(...graph.inputs);
+    builder.#constants.push(...graph.constants);
+    for (const weight of graph.weights) builder.#weights.set(weight.name, weight);
+    builder.#nodes.push(...graph.nodes);
+    const values = [
+      ...graph.inputs,
+      ...graph.constants,
+      ...graph.weights,
+      ...graph.nodes.flatMap(node => node.outputs),
+    ];
+    for (const { name } of values) builder.#names.add(name);
+    return builder;
   }
 
   /** Names of values made inside `body` start with `scope/`. */
@@ -67,8 +85,15 @@ export class GraphBuilder {
     return value;
   }
 
-  scalar(name: string, number: number): Constant {
-    return this.constant(name, "float32", [], Float32Array.of(number));
+  /** A scalar, float32; the same number is the same value. */
+  number(number: number): Constant {
+    const known = this.#numbers.get(number);
+    if (known) return known;
+    const name = this.#fresh(`number.${number}`);
+    const value = Object.freeze({ name, type: "float32" as const, shape: [], data: Float32Array.of(number) });
+    this.#constants.push(value);
+    this.#numbers.set(number, value);
+    return value;
   }
 
   /** One output. `label` names it; by default the operator does. */
@@ -119,7 +144,7 @@ export class GraphBuilder {
     const renamed = new Map<Value, Value>();
     for (const [name, value] of Object.entries(outputs)) {
       if (renamed.has(value)) throw new Error(`${name}: the value is an output already`);
-      renamed.set(value, Object.freeze({ ...value, name: this.#claim(name) }));
+      renamed.set(value, value.name === name ? value : Object.freeze({ ...value, name: this.#claim(name) }));
     }
     const needed = new Set<Value>(Object.values(outputs));
     const nodes: Node[] = [];

@@ -55,6 +55,16 @@ export function multiply(...dims: Dim[]): Dim {
   return write(product);
 }
 
+/** The size with other sizes in place of some of its names. */
+export function substitute(dim: Dim, sizes: Readonly<Record<string, Dim>>): Dim {
+  let total: Dim = 0;
+  for (const [monomial, scale] of read(dim)) {
+    const names = monomial === "" ? [] : monomial.split("*");
+    total = add(total, multiply(scale, ...names.map(name => sizes[name] ?? name)));
+  }
+  return total;
+}
+
 /** The size `a?` is `a` or 1, whichever the caller feeds: one row shared by all, or a row each. */
 const joined = (x: Dim, y: Dim): Dim | null => {
   if (x === y || y === 1 || y === `${x}?`) return x;

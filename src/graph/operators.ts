@@ -33,6 +33,8 @@ export interface Attributes {
   Gather: { axis: number };
   /** Picks along one axis, an index an element. */
   GatherElements: { axis: number };
+  /** Adds each update to the element of data that its index names along one axis. */
+  ScatterElements: { axis: number; reduction: "add" };
   /** Adds each update to the row of data that its index names: data [n, …], indices [k, 1], updates [k, …]. */
   ScatterND: { reduction: "add" };
   /** The sizes of axes `start` to `end`, int64. */
@@ -133,6 +135,17 @@ const reduced = (inputs: (Value | null)[], { axes }: { axes: readonly number[] }
   return [{ type: x.type, shape: x.shape.map((dim, axis) => (gone.includes(axis) ? 1 : dim)) }];
 };
 
+/** Indices that name elements of `data` along one axis, as many along every other as it has. */
+function alongOneAxis(data: Value, indices: Value, axis: number): void {
+  const where = axisOf(axis, data.shape.length);
+  needs(indices.type === "int64", () => "indices must be int64");
+  needs(
+    indices.shape.length === data.shape.length &&
+      indices.shape.every((dim, i) => i === where || dim === data.shape[i]),
+    () => `indices ${showShape(indices.shape)} do not go with ${showShape(data.shape)}`,
+  );
+}
+
 export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
   Add: { domain: "", arity: [2, 2], infer: elementwise },
   Sub: { domain: "", arity: [2, 2], infer: elementwise },
@@ -209,14 +222,23 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
     arity: [2, 2],
     infer: (inputs, { axis }) => {
       const [data, indices] = [at(inputs, 0), at(inputs, 1)];
-      const where = axisOf(axis, data.shape.length);
-      needs(indices.type === "int64", () => "indices must be int64");
-      needs(
-        indices.shape.length === data.shape.length &&
-          indices.shape.every((dim, i) => i === where || dim === data.shape[i]),
-        () => `indices ${showShape(indices.shape)} do not go with ${showShape(data.shape)}`,
-      );
+      alongOneAxis(data, indices, axis);
       return [{ type: data.type, shape: indices.shape }];
+    },
+  },
+  ScatterElements: {
+    domain: "",
+    arity: [3, 3],
+    infer: (inputs, { axis }) => {
+      const [data, indices, updates] = [at(inputs, 0), at(inputs, 1), at(inputs, 2)];
+      float(data);
+      float(updates);
+      alongOneAxis(data, indices, axis);
+      needs(
+        showShape(updates.shape) === showShape(indices.shape),
+        () => `updates ${showShape(updates.shape)} are not as many as indices ${showShape(indices.shape)}`,
+      );
+      return like(data);
     },
   },
   ScatterND: {

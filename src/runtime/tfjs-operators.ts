@@ -70,6 +70,17 @@ function unitMeanSquare(tf: TensorFlow, x: Tensor, axes: number[], epsilon: numb
   return tf.mul(x, tf.rsqrt(tf.add(tf.mean(tf.square(x), axes, true), epsilon)));
 }
 
+/** Where in the flat data each index points: the strides of both shapes differ along one axis alone. */
+function placesAlong(data: Tensor, indices: Tensor, axis: number): Int32Array {
+  const where = positive(axis, data.rank);
+  const inner = count(data.shape.slice(where + 1));
+  const outer = indices.shape[where]! * inner;
+  return readIndices(indices, data.shape[where]!).map((index, at) => {
+    const before = Math.floor(at / outer) * data.shape[where]!;
+    return (before + index) * inner + (at % inner);
+  });
+}
+
 /** The axes become 1; nothing sums to 0, which not every backend knows. */
 function sumOver(tf: TensorFlow, x: Tensor, axes: readonly number[]): Tensor {
   const gone = axes.map(axis => positive(axis, x.rank));
@@ -118,17 +129,15 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
   },
   Gather: (tf, [data, indices], { axis }) => gather(tf, data!, indices!, axis),
   GatherElements: (tf, [data, indices], { axis }) => {
-    const where = positive(axis, data!.rank);
-    const chosen = readIndices(indices!, data!.shape[where]!);
-    // Where each element lies in the flat data: the strides of both shapes differ along one axis alone.
-    const inner = count(data!.shape.slice(where + 1));
-    const outer = indices!.shape[where]! * inner;
-    const flat = chosen.map((index, at) => {
-      const before = Math.floor(at / outer) * data!.shape[where]!;
-      return (before + index) * inner + (at % inner);
-    });
-    const picked = tf.gather(tf.reshape(data!, [-1]), tf.tensor1d(flat, "int32"));
-    return tf.reshape(picked, indices!.shape);
+    const places = tf.tensor1d(placesAlong(data!, indices!, axis), "int32");
+    return tf.reshape(tf.gather(tf.reshape(data!, [-1]), places), indices!.shape);
+  },
+  ScatterElements: (tf, [data, indices, updates], { axis }) => {
+    const places = placesAlong(data!, indices!, axis);
+    const sums = tf.scatterND(tf.tensor2d(places, [places.length, 1], "int32"), tf.reshape(updates!, [-1]), [
+      data!.size,
+    ]);
+    return tf.add(data!, tf.reshape(sums, data!.shape));
   },
   ScatterND: (tf, [data, indices, updates]) =>
     tf.add(data!, tf.scatterND(tf.cast(indices!, "int32"), updates!, data!.shape as number[])),

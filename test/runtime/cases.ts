@@ -109,6 +109,15 @@ const reduction = (draw: Draw) => {
   };
 };
 
+/** Indices of elements along one axis. */
+const elements = (draw: Draw) => {
+  const dims = Array.from({ length: draw.int(1, 3) }, () => draw.int(1, 4));
+  const axis = draw.axis(dims.length);
+  const size = dims.at(axis)!;
+  const indices = draw.indices(dims.with(axis < 0 ? axis + dims.length : axis, draw.int(1, 3)), size, -size);
+  return { data: draw.tensor(dims), indices, axis };
+};
+
 export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } = {
   Add: binary,
   Sub: binary,
@@ -171,12 +180,14 @@ export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } 
     };
   },
   GatherElements: draw => {
-    const dims = Array.from({ length: draw.int(1, 3) }, () => draw.int(1, 4));
-    const axis = draw.axis(dims.length);
-    const size = dims.at(axis)!;
+    const { data, indices, axis } = elements(draw);
+    return { inputs: [data, indices], attributes: { axis } };
+  },
+  ScatterElements: draw => {
+    const { data, indices, axis } = elements(draw);
     return {
-      inputs: [draw.tensor(dims), draw.indices(dims.with(axis, draw.int(1, 3)), size, -size)],
-      attributes: { axis },
+      inputs: [data, indices, draw.tensor(indices.dims)],
+      attributes: { axis, reduction: "add" },
     };
   },
   ScatterND: draw => {

@@ -148,6 +148,20 @@ export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
       }),
     ];
   },
+  ScatterElements: ([data, indices, updates], { axis }) => {
+    const where = positive(axis, data!);
+    const size = data!.dims[where]!;
+    return [
+      make(data!.dims, at => {
+        let total = read(data!, at);
+        for (let i = 0; i < indices!.dims[where]!; i++) {
+          const index = read(indices!, at.with(where, i));
+          if ((index < 0 ? index + size : index) === at[where]) total += read(updates!, at.with(where, i));
+        }
+        return total;
+      }),
+    ];
+  },
   ScatterND: ([data, indices, updates]) => [
     make(data!.dims, ([row, ...rest]) => {
       const hits = indices!.data.flatMap((index, update) => (index === row ? [update] : []));

@@ -31,7 +31,7 @@ function twoOutputs(): Graph {
   const g = new GraphBuilder("two");
   const x = g.input("x", "float32", ["n", 2]);
   const w = g.weight("w", [2, 2]);
-  const one = g.scalar("one", 1);
+  const one = g.number(1);
   const once = g.op("Add", [g.op("MatMul", [x, w], {}), one], {});
   const twice = g.op("Add", [g.op("MatMul", [once, w], {}), one], {});
   return g.finish({ y: twice, z: g.op("Sigmoid", [x], {}) });

@@ -1,0 +1,138 @@
+/**
+ * Every operator's derivative on random calls, against central differences of the naive reference in doubles, and
+ * against TensorFlow.js's own tape.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as tf from "@tensorflow/tfjs-core";
+import "@tensorflow/tfjs-backend-cpu";
+import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { gradient } from "../../../src/autodiff/gradient.ts";
+import { rules } from "../../../src/autodiff/rules.ts";
+import { GraphBuilder } from "../../../src/graph/builder.ts";
+import type { Attributes, OperatorName } from "../../../src/graph/operators.ts";
+import { createOnnxRuntime } from "../../../src/runtime/onnx.ts";
+import type { RuntimeTensor, Tensors, WeightFile } from "../../../src/runtime/runtime.ts";
+import { type Case, cases, Draw } from "../../runtime/cases.ts";
+import { type Plain, reference } from "../../runtime/reference.ts";
+import { noWeights } from "../../runtime/runtimes.ts";
+import { execute } from "../../support/tape.ts";
+
+let folder: string;
+let weights: WeightFile;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "foreword-gradient-"));
+  weights = noWeights(folder);
+  await tf.setBackend("cpu");
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const smooth = (Object.keys(rules) as OperatorName[]).filter(op => typeof rules[op] !== "string");
+const runtime = createOnnxRuntime({ threads: 1 });
+const plain = ({ dims, data }: RuntimeTensor): Plain => ({
+  dims,
+  data: Array.from(data as Float32Array, Number),
+});
+
+function graphOf(op: OperatorName, { inputs, attributes }: Case) {
+  const g = new GraphBuilder(op);
+  const values = inputs.map((tensor, i) => g.input(`x${i}`, tensor.type, tensor.dims));
+  const outputs = g.ops(op, values, attributes as Attributes[OperatorName]);
+  return g.finish(Object.fromEntries(outputs.map((output, i) => [`y${i}`, output])));
+}
+
+async function check(op: OperatorName, one: Case, draw: Draw): Promise<void> {
+  const graph = graphOf(op, one);
+  const wrt = one.inputs.flatMap(({ type }, i) =>
+    type === "float32" && !(op === "RotaryEmbedding" && i > 0) ? [i] : [],
+  );
+  fc.pre(wrt.length > 0 && one.inputs.every(({ dims }) => !dims.includes(0)));
+  fc.pre(graph.outputs.every(({ type, shape }) => type === "float32" && !shape.includes(0)));
+  const cotangents = graph.outputs.map(({ shape }) => draw.tensor(shape as number[]));
+
+  const backward = gradient(graph, {
+    of: Object.fromEntries(graph.outputs.map(({ name }) => [name, `d${name}`])),
+    wrt: wrt.map(i => `x${i}`),
+  });
+  const given: Tensors = {
+    ...Object.fromEntries(one.inputs.map((tensor, i) => [`x${i}`, tensor])),
+    ...Object.fromEntries(cotangents.map((tensor, i) => [`dy${i}`, tensor])),
+  };
+  const session = await runtime.load(backward, weights);
+  const found = await session.run(
+    given,
+    wrt.map(i => `d.x${i}`),
+  );
+  await session.close();
+
+  const inputs = one.inputs.map(plain);
+  const inner = (xs: Plain[]) =>
+    (reference[op] as (inputs: Plain[], attributes: object) => Plain[])(xs, one.attributes)
+      .map((y, i) => y.data.reduce((sum, value, at) => sum + value * Number(cotangents[i]!.data[at]!), 0))
+      .reduce((sum, part) => sum + part, 0);
+  const tape = tf.grads((...xs: tf.Tensor[]) => {
+    const tensors = new Map(
+      one.inputs.map((tensor, i) => [`x${i}`, wrt.includes(i) ? xs[wrt.indexOf(i)]! : asTensor(tensor)]),
+    );
+    const outputs = [...execute(tf, graph, tensors).values()];
+    return tf.addN(outputs.map((y, i) => tf.sum(tf.mul(y, asTensor(cotangents[i]!)))));
+  })(wrt.map(i => asTensor(one.inputs[i]!)));
+
+  for (const [place, i] of wrt.entries()) {
+    const mine = plain(found[`d.x${i}`]!);
+    expect(mine.dims).toEqual(one.inputs[i]!.dims);
+    const theirs = tape[place]!.dataSync();
+    for (const [at, value] of inputs[i]!.data.entries()) {
+      const moved = (by: number) =>
+        inner(inputs.map((x, j) => (j === i ? { dims: x.dims, data: x.data.with(at, value + by) } : x)));
+      const step = 1e-5;
+      const expected = (moved(step) - moved(-step)) / (2 * step);
+      const tolerance = 2e-4 * Math.max(1, Math.abs(expected));
+      expect(Math.abs(mine.data[at]! - expected), `d.x${i}[${at}]`).toBeLessThan(tolerance);
+      expect(Math.abs(mine.data[at]! - theirs[at]!), `d.x${i}[${at}], by tape`).toBeLessThan(tolerance);
+    }
+  }
+}
+
+const asTensor = ({ type, dims, data }: RuntimeTensor): tf.Tensor =>
+  tf.tensor(
+    type === "int64" ? Int32Array.from(data as BigInt64Array, Number) : (data as Float32Array),
+    [...dims],
+    type === "float32" ? "float32" : type === "int64" ? "int32" : "bool",
+  );
+
+/** Calls whose derivative is defined: smooth at the point, and along the axis that the graphs use. */
+const narrowed: Partial<Record<OperatorName, (draw: Draw) => Case>> = {
+  Sqrt: draw => ({ inputs: [draw.above(draw.dims(0, 3), 0.5)], attributes: {} }),
+  Gather: draw => {
+    const dims = Array.from({ length: draw.int(1, 3) }, () => draw.int(1, 4));
+    const indices = draw.indices(draw.dims(1, 2), dims[0]!);
+    return { inputs: [draw.tensor(dims), indices], attributes: { axis: 0 } };
+  },
+  Split: draw => {
+    const one = cases.Split(draw);
+    return { ...one, inputs: one.inputs.slice(0, 1) };
+  },
+};
+
+describe("gradients agree with central differences and with TensorFlow.js", () => {
+  test.each(smooth)("%s", async op => {
+    await fc.assert(
+      fc.asyncProperty(fc.gen(), gen => {
+        const draw = new Draw(gen);
+        return check(op, (narrowed[op] ?? cases[op])(draw), draw);
+      }),
+      { numRuns: 12, seed: 5 },
+    );
+  });
+});
+
+test("an operator without a derivative on the way is named", () => {
+  const g = new GraphBuilder("g");
+  const best = g.op("ArgMax", [g.input("x", "float32", [3])], { axis: 0, keepdims: 1 });
+  const graph = g.finish({ best });
+  expect(() => gradient(graph, { of: { best: "d" }, wrt: ["x"] })).toThrow(/ArgMax cannot be differentiated/);
+});
