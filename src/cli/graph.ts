@@ -1,16 +1,23 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { architectures } from "../backbone/architectures/index.ts";
 import { resolveBackbone } from "../backbone/pull.ts";
 import { openBackbone } from "../backbone/source.ts";
 import { ForewordError } from "../errors.ts";
 import { printGraph } from "../graph/print.ts";
+import { trainingGraph } from "../training/graph.ts";
+import { classificationLoss } from "../training/objective.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
 
 export const graph = (): Command =>
   backboneOptions(new Command("graph"))
     .description("print the backbone's graph of one step, as a person reads it")
+    .addOption(
+      new Option("--gradient [method]", "with its gradient, as training a prefix or a soft prompt runs it")
+        .choices(["prefix", "soft"])
+        .preset("prefix"),
+    )
     .option("--json", "print inputs, outputs, weights and nodes as JSON")
-    .action(async ({ json, ...flags }) => {
+    .action(async ({ json, gradient: method, ...flags }) => {
       const { backbone, data, mirror } = settingsOf(flags);
       const path = await resolveBackbone(backbone, { data, ...(mirror !== undefined && { mirror }) });
       if (!path)
@@ -19,7 +26,8 @@ export const graph = (): Command =>
           `${backbone} is not here yet. Run foreword pull ${backbone} first.`,
         );
       const source = await openBackbone(path);
-      const { constants, ...printed } = architectures[source.config.architecture](source.config);
+      const step = architectures[source.config.architecture](source.config);
+      const { constants, ...printed } = method ? trainingGraph(classificationLoss(step), method) : step;
       await source.close();
       process.stdout.write(json ? `${JSON.stringify(printed)}\n` : printGraph({ ...printed, constants }));
     });

@@ -89,6 +89,8 @@ describeBackbone("foreword with a server and a backbone", path => {
     const { out } = await foreword(["graph", "--backbone", path]);
     expect(out).toMatch(/RMSNormalization/);
     expect(out).toMatch(/layers\.29\.mlp\.down_proj\.weight/);
+    const whole = await foreword(["graph", "--backbone", path, "--gradient"]);
+    expect(whole.out).toMatch(/^ {2}d\.past_key\.0 {2}float32\[1, 3, past, 64\]/m);
   });
 
   test("doctor finds the runtimes and the backbone", async () => {
