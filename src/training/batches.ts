@@ -1,0 +1,157 @@
+/** Which rows make a step, in which micro-batches, and what the training graph is fed for one. */
+import type { BackboneConfig } from "../backbone/source.ts";
+import { type Feeds, float32, int64, layout, startsOf } from "../engine/feeds.ts";
+import { randomFrom } from "../engine/sampler.ts";
+import { EXCLUDED } from "./objective.ts";
+import type { TrainingRow } from "./rows.ts";
+
+/**
+ * The examples of one step: every pass over the data has an order of its own, which follows from the seed and the pass
+ * alone, so that a run can go on from any step.
+ */
+export function batchAt(
+  step: number,
+  { count, size, seed }: { count: number; size: number; seed: number },
+): number[] {
+  const orders = new Map<number, number[]>();
+  return Array.from({ length: Math.min(size, count) }, (_, i) => {
+    const at = step * Math.min(size, count) + i;
+    const pass = Math.floor(at / count);
+    const order = orders.get(pass) ?? shuffled(count, randomFrom(seed * 1_000_003 + pass));
+    orders.set(pass, order);
+    return order[at % count]!;
+  });
+}
+
+/** Fisher and Yates. */
+export function shuffled(count: number, random: () => number): number[] {
+  const order = Array.from({ length: count }, (_, index) => index);
+  for (let i = count - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}
+
+/** Rows of like lengths together, each part within `tokens`; a row that is longer stands alone. */
+export function microBatches(rows: readonly TrainingRow[], tokens: number): TrainingRow[][] {
+  const parts: TrainingRow[][] = [];
+  let room = 0;
+  for (const row of [...rows].sort((a, b) => a.length - b.length)) {
+    if (parts.length === 0 || row.length > room) {
+      parts.push([]);
+      room = tokens;
+    }
+    parts.at(-1)!.push(row);
+    room -= row.length;
+  }
+  return parts;
+}
+
+/** A trained tensor: an input of the step graph and its numbers. */
+export interface Parameter {
+  /** `virtual`, or `past_key.3`. */
+  input: string;
+  dims: readonly number[];
+  data: Float32Array;
+}
+
+/** Inputs of the training graph for some rows; `scale` multiplies every weight (one over the step's examples). */
+export function trainingFeeds(
+  rows: readonly TrainingRow[],
+  parameters: readonly Parameter[],
+  config: BackboneConfig,
+  scale: number,
+): Feeds {
+  const past = parameters.find(({ input }) => input.startsWith("past_key"))?.dims[2] ?? 0;
+  const shapes = rows.map(({ length }) => ({ past, trunk: length, branches: [], length }));
+  const starts = startsOf(shapes);
+  return {
+    ...tokens(rows, config.hiddenSize),
+    ...layout(shapes, past),
+    ...emptyPast(config),
+    ...Object.fromEntries(parameters.map(({ input, dims, data }) => [input, float32(dims, data)])),
+    ...decisionFeeds(rows, starts, scale),
+    ...nextFeeds(rows, starts, scale),
+  };
+}
+
+function tokens(rows: readonly TrainingRow[], hidden: number): Feeds {
+  const ids: number[] = [];
+  const slots: number[] = [];
+  const virtual: number[] = [];
+  for (const segment of rows.flatMap(({ segments }) => segments)) {
+    if ("ids" in segment) {
+      for (const id of segment.ids) {
+        ids.push(id);
+        slots.push(0);
+        virtual.push(0);
+      }
+    } else {
+      for (let i = 0; i < segment.soft.length; i++) {
+        ids.push(0);
+        slots.push(segment.soft.from + i);
+        virtual.push(1);
+      }
+    }
+  }
+  return {
+    ids: int64([ids.length], ids),
+    slot: int64([ids.length], slots),
+    is_virtual: { type: "bool", dims: [ids.length, 1], data: Uint8Array.from(virtual) },
+    virtual: float32([1, hidden], new Float32Array(hidden)),
+  };
+}
+
+function emptyPast({ layers, kvHeads, headDim }: BackboneConfig): Feeds {
+  const none = float32([1, kvHeads, 0, headDim], new Float32Array(0));
+  const names = Array.from({ length: layers }, (_, layer) => [`past_key.${layer}`, `past_value.${layer}`]);
+  return Object.fromEntries(names.flat().map(name => [name, none]));
+}
+
+function decisionFeeds(rows: readonly TrainingRow[], starts: readonly number[], scale: number): Feeds {
+  const scored: number[] = [];
+  const columns = new Map<number, number>();
+  const all = rows.flatMap(({ decisions }, index) =>
+    decisions.map(decision => {
+      scored.push(starts[index]! + decision.at);
+      for (const token of decision.candidates) if (!columns.has(token)) columns.set(token, columns.size);
+      return decision;
+    }),
+  );
+  const width = columns.size;
+  const excluded = new Float32Array(all.length * width).fill(EXCLUDED);
+  const gold = new Float32Array(all.length * width);
+  for (const [line, { candidates, weights }] of all.entries()) {
+    for (const [i, token] of candidates.entries()) {
+      excluded[line * width + columns.get(token)!] = 0;
+      gold[line * width + columns.get(token)!] = weights[i]! * scale;
+    }
+  }
+  return {
+    scored: int64([scored.length], scored),
+    candidates: int64([width], [...columns.keys()]),
+    excluded: float32([all.length, width], excluded),
+    ...(all.length > 0 && { gold: float32([all.length, width], gold) }),
+  };
+}
+
+function nextFeeds(rows: readonly TrainingRow[], starts: readonly number[], scale: number): Feeds {
+  const all = rows.flatMap(({ next }, index) =>
+    next.map(each => ({ ...each, at: starts[index]! + each.at })),
+  );
+  const column = (values: number[]) => Float32Array.from(values);
+  return {
+    sampled: int64(
+      [all.length],
+      all.map(({ at }) => at),
+    ),
+    next: int64(
+      [all.length, 1],
+      all.map(({ token }) => token),
+    ),
+    ...(all.length > 0 && {
+      gold: float32([all.length, 1], column(all.map(({ weight }) => weight * scale))),
+    }),
+  };
+}

@@ -1,0 +1,123 @@
+/** Examples become rows: what is fed behind the trained prefix, and what the objective asks at which token. */
+import type { Example } from "../contract/dataset.ts";
+import { ForewordError } from "../errors.ts";
+import type { TextCodec } from "../prompt/codec.ts";
+import { layoutPrefix, layoutRow, positions, type Segment } from "../prompt/layout.ts";
+import type { CompiledTemplate } from "../prompt/template.ts";
+import { branches, endBranch, goldPath, type LabelTrie } from "../prompt/trie.ts";
+
+/** A decision of the label trie, taken after the row's token `at`. */
+export interface Decision {
+  at: number;
+  /** Vocabulary rows that compete; the end branch's is EOS. */
+  candidates: readonly number[];
+  /** How much each of them counts in -Σ weight · log P. */
+  weights: readonly number[];
+}
+
+/** A token of the output, predicted after the row's token `at`. */
+export interface NextToken {
+  at: number;
+  token: number;
+  weight: number;
+}
+
+export interface TrainingRow {
+  /** Words, and references to rows of the prompt's `soft` matrix. */
+  segments: readonly Segment[];
+  length: number;
+  decisions: readonly Decision[];
+  next: readonly NextToken[];
+}
+
+export interface RowContext {
+  template: CompiledTemplate;
+  codec: TextCodec;
+  eos: number;
+  /** Positions of every soft slot. */
+  softLengths: readonly number[];
+  /** Whether a trained prefix stands before everything: it has BOS inside. */
+  prefix: boolean;
+  /** Positions that a row may take, the prefix not counted. */
+  maxTokens: number;
+}
+
+export interface ClassificationContext extends RowContext {
+  trie: LabelTrie;
+  /** Token ids of every label's verbalizers. */
+  sequences: ReadonlyMap<string, readonly (readonly number[])[]>;
+  /** Weight of an example, by label. */
+  weights: ReadonlyMap<string, number>;
+  /** Share of the weight that is spread evenly over all candidates (Szegedy et al. 2016). */
+  labelSmoothing: number;
+}
+
+/**
+ * A row for each verbalizer of the example's label, sharing its weight: the mean of -log P(verbalizer), a bound from
+ * above on -log of their sum. Throws `bad_dataset` on a label that the task has not, or a row that is too long.
+ */
+export function classificationRows(example: Example, context: ClassificationContext): TrainingRow[] {
+  const label = "label" in example ? example.label : null;
+  const verbalizers = label === null ? undefined : context.sequences.get(label);
+  if (!verbalizers) {
+    const known = [...context.sequences.keys()].join(", ");
+    throw new ForewordError(
+      "bad_dataset",
+      `The label ${JSON.stringify(label)} is none of the task's. Use one of: ${known}.`,
+    );
+  }
+  const weight = (context.weights.get(label!) ?? 1) / verbalizers.length;
+  return verbalizers.map(sequence => {
+    const input = inputSegments(example, context);
+    const end = positions(input) - 1;
+    const decisions = goldPath(context.trie, sequence).map(({ node, branch }) => {
+      const candidates = branches(node).map(token => (token === endBranch ? context.eos : token));
+      const spread = context.labelSmoothing / candidates.length;
+      const weights = candidates.map(
+        (_, i) => weight * ((i === branch ? 1 - context.labelSmoothing : 0) + spread),
+      );
+      return { at: end + node.path.length, candidates, weights };
+    });
+    // Tokens after the last decision decide nothing.
+    const fed = sequence.slice(0, Math.max(...decisions.map(({ at }) => at - end)));
+    return row([...input, { ids: fed }], decisions, [], context);
+  });
+}
+
+/** The output's tokens and EOS, each predicted from what stands before it; their mean is the example's loss. */
+export function generationRow(example: Example, context: RowContext): TrainingRow {
+  if (!("output" in example))
+    throw new ForewordError(
+      "bad_dataset",
+      "The example has no output. Give every example the text that answers it.",
+    );
+  const input = inputSegments(example, context);
+  const output = [...context.codec.encode(example.output), context.eos];
+  const end = positions(input) - 1;
+  const next = output.map((token, index) => ({ at: end + index, token, weight: 1 / output.length }));
+  return row([...input, { ids: output.slice(0, -1) }], [], next, context);
+}
+
+function inputSegments(example: Example, { template, codec, softLengths, prefix }: RowContext): Segment[] {
+  const lead = layoutPrefix(template, codec, softLengths);
+  const behind = prefix && codec.bosId !== null ? lead.slice(1) : lead;
+  return [...behind, ...layoutRow(template, codec, example.input as never, softLengths)];
+}
+
+function row(
+  segments: readonly Segment[],
+  decisions: readonly Decision[],
+  next: readonly NextToken[],
+  { maxTokens }: RowContext,
+): TrainingRow {
+  const length = positions(segments);
+  if (length > maxTokens) {
+    throw new ForewordError(
+      "bad_dataset",
+      `The example has ${length} tokens; max_tokens allows ${maxTokens}. Shorten it, or raise max_tokens.`,
+      { tokens: length, limit: maxTokens, over: length - maxTokens },
+    );
+  }
+  const full = segments.filter(segment => !("ids" in segment) || segment.ids.length > 0);
+  return { segments: full, length, decisions, next };
+}

@@ -1,0 +1,153 @@
+/**
+ * One training run, a step at a time: gradients of micro-batches are added up, clipped and handed to the optimiser, and
+ * an average of the parameters is kept, which is what is validated and saved (Polyak & Juditsky 1992). The same seed,
+ * data and machine give the same bits; so does going on from a saved state.
+ */
+import type { BackboneConfig } from "../backbone/source.ts";
+import { ForewordError } from "../errors.ts";
+import type { Session } from "../runtime/runtime.ts";
+import { batchAt, microBatches, type Parameter, trainingFeeds } from "./batches.ts";
+import { clip, type Optimiser, type OptimiserName, optimisers, rateAt } from "./optimiser.ts";
+import type { TrainingRow } from "./rows.ts";
+
+export interface TrainSettings {
+  steps: number;
+  batchSize: number;
+  learningRate: number;
+  warmup: number;
+  optimizer: OptimiserName;
+  weightDecay: number;
+  /** Largest norm of a step's gradient. */
+  clip: number;
+  seed: number;
+  /** Tokens of one run of the graph: memory grows with them. */
+  microTokens: number;
+  /** How much of the average a step keeps; 0 is no average. */
+  average: number;
+}
+
+export interface StepReport {
+  step: number;
+  /** Mean over the step's examples. */
+  loss: number;
+  /** Of the gradient before it was clipped. */
+  norm: number;
+  rate: number;
+}
+
+/** What a checkpoint holds. */
+export interface TrainerState {
+  step: number;
+  parameters: Float32Array[];
+  average: Float64Array[];
+  optimiser: Float64Array[];
+}
+
+export interface TrainerOptions {
+  /** Of a `trainingGraph`. */
+  session: Session;
+  config: BackboneConfig;
+  /** Rows of each example. */
+  examples: readonly (readonly TrainingRow[])[];
+  /** Changed in place. */
+  parameters: Parameter[];
+  settings: TrainSettings;
+}
+
+export class Trainer {
+  readonly #options: TrainerOptions;
+  readonly #optimiser: Optimiser;
+  readonly #average: Float64Array[];
+  #step = 0;
+
+  constructor(options: TrainerOptions) {
+    this.#options = options;
+    const { optimizer, weightDecay } = options.settings;
+    this.#optimiser = optimisers[optimizer](
+      options.parameters.map(({ dims }) => dims),
+      { weightDecay },
+    );
+    this.#average = options.parameters.map(({ data }) => Float64Array.from(data));
+  }
+
+  get steps(): number {
+    return this.#step;
+  }
+
+  /** Throws `bad_tensor` where the loss is no number; the parameters are then those of the step before. */
+  async step(): Promise<StepReport> {
+    const { settings, parameters, examples } = this.#options;
+    const { batchSize, seed, steps, warmup, learningRate } = settings;
+    const chosen = batchAt(this.#step, { count: examples.length, size: batchSize, seed });
+    const rows = chosen.flatMap(index => examples[index]!);
+    const { loss, gradients } = await this.#gradient(rows, 1 / chosen.length);
+    const norm = clip(gradients, settings.clip);
+    const rate = rateAt(this.#step, { peak: learningRate, warmup, steps });
+    if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
+      throw new ForewordError(
+        "bad_tensor",
+        `The loss is ${loss} at step ${this.#step + 1}, at a learning rate of ${rate.toPrecision(2)}. Train with a lower learning_rate; ${(learningRate / 3).toPrecision(1)} is worth a try.`,
+        { step: this.#step + 1, learning_rate: rate },
+      );
+    }
+    this.#optimiser.step(
+      parameters.map(({ data }) => data),
+      gradients,
+      rate,
+    );
+    this.#step++;
+    this.#follow();
+    return { step: this.#step, loss, norm, rate };
+  }
+
+  /** The averaged parameters. */
+  averaged(): Parameter[] {
+    return this.#options.parameters.map((parameter, index) => ({
+      ...parameter,
+      data: Float32Array.from(this.#average[index]!),
+    }));
+  }
+
+  state(): TrainerState {
+    return {
+      step: this.#step,
+      parameters: this.#options.parameters.map(({ data }) => data.slice()),
+      average: this.#average.map(array => array.slice()),
+      optimiser: this.#optimiser.state().map(array => array.slice()),
+    };
+  }
+
+  restore({ step, parameters, average, optimiser }: TrainerState): void {
+    this.#step = step;
+    for (const [index, data] of parameters.entries()) this.#options.parameters[index]!.data.set(data);
+    for (const [index, data] of average.entries()) this.#average[index]!.set(data);
+    this.#optimiser.restore(optimiser);
+  }
+
+  async #gradient(rows: readonly TrainingRow[], scale: number) {
+    const { session, config, parameters, settings } = this.#options;
+    const gradients = parameters.map(({ data }) => new Float32Array(data.length));
+    let loss = 0;
+    for (const part of microBatches(rows, settings.microTokens)) {
+      const found = await session.run(trainingFeeds(part, parameters, config, scale), [
+        "loss",
+        ...parameters.map(({ input }) => `d.${input}`),
+      ]);
+      loss += Number(found.loss!.data[0]);
+      for (const [index, { input }] of parameters.entries()) {
+        const [sum, more] = [gradients[index]!, found[`d.${input}`]!.data as Float32Array];
+        for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + more[i]!;
+      }
+    }
+    return { loss, gradients };
+  }
+
+  /** The average follows the parameters; early steps count less than they would in a plain running mean. */
+  #follow(): void {
+    const keep = Math.min(this.#options.settings.average, this.#step / (this.#step + 10));
+    for (const [index, { data }] of this.#options.parameters.entries()) {
+      const average = this.#average[index]!;
+      for (let i = 0; i < average.length; i++) average[i] = keep * average[i]! + (1 - keep) * data[i]!;
+    }
+  }
+}
