@@ -35,8 +35,6 @@ export interface Attributes {
   GatherElements: { axis: number };
   /** Adds each update to the element of data that its index names along one axis. */
   ScatterElements: { axis: number; reduction: "add" };
-  /** Adds each update to the row of data that its index names: data [n, …], indices [k, 1], updates [k, …]. */
-  ScatterND: { reduction: "add" };
   /** The sizes of axes `start` to `end`, int64. */
   Shape: { start: number; end: number };
   Concat: { axis: number };
@@ -237,24 +235,6 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
       needs(
         showShape(updates.shape) === showShape(indices.shape),
         () => `updates ${showShape(updates.shape)} are not as many as indices ${showShape(indices.shape)}`,
-      );
-      return like(data);
-    },
-  },
-  ScatterND: {
-    domain: "",
-    arity: [3, 3],
-    infer: inputs => {
-      const [data, indices, updates] = [at(inputs, 0), at(inputs, 1), at(inputs, 2)];
-      float(data);
-      float(updates);
-      needs(
-        indices.type === "int64" && indices.shape.length === 2 && indices.shape[1] === 1,
-        () => `indices must be int64 [k, 1], not ${indices.type}${showShape(indices.shape)}`,
-      );
-      needs(
-        showShape(updates.shape) === showShape([indices.shape[0]!, ...data.shape.slice(1)]),
-        () => `updates ${showShape(updates.shape)} are no rows of ${showShape(data.shape)}`,
       );
       return like(data);
     },

@@ -139,8 +139,6 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
     ]);
     return tf.add(data!, tf.reshape(sums, data!.shape));
   },
-  ScatterND: (tf, [data, indices, updates]) =>
-    tf.add(data!, tf.scatterND(tf.cast(indices!, "int32"), updates!, data!.shape as number[])),
   Shape: (tf, [x], { start, end }) => tf.tensor1d(x!.shape.slice(start, end), "int32"),
   Concat: (tf, inputs, { axis }) => {
     const full = inputs.filter(part => part.size > 0);

@@ -190,18 +190,6 @@ export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } 
       attributes: { axis, reduction: "add" },
     };
   },
-  ScatterND: draw => {
-    const [rows, updates] = [draw.int(1, 4), draw.int(1, 5)];
-    const rest = Array.from({ length: draw.int(0, 2) }, () => draw.int(1, 4));
-    return {
-      inputs: [
-        draw.tensor([rows, ...rest]),
-        draw.indices([updates, 1], rows),
-        draw.tensor([updates, ...rest]),
-      ],
-      attributes: { reduction: "add" },
-    };
-  },
   Shape: draw => {
     const dims = draw.dims(1, 4);
     const start = draw.int(0, dims.length - 1);

@@ -162,12 +162,6 @@ export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
       }),
     ];
   },
-  ScatterND: ([data, indices, updates]) => [
-    make(data!.dims, ([row, ...rest]) => {
-      const hits = indices!.data.flatMap((index, update) => (index === row ? [update] : []));
-      return read(data!, [row!, ...rest]) + sum(hits.length, i => read(updates!, [hits[i]!, ...rest]));
-    }),
-  ],
   Shape: ([x], { start, end }) => [{ dims: [end - start], data: x!.dims.slice(start, end) }],
   ArgMax: ([x], { axis }) => {
     const where = positive(axis, x!);

@@ -130,6 +130,37 @@ describe("gradients agree with central differences and with TensorFlow.js", () =
   });
 });
 
+test("rows that are taken many times are added up right, and alike every time, on several threads", async () => {
+  const [rows, taken, width] = [6, 4000, 257];
+  const g = new GraphBuilder("g");
+  const data = g.input("data", "float32", [rows, width]);
+  const indices = g.input("indices", "int64", [taken]);
+  const graph = g.finish({ y: g.op("Gather", [data, indices], { axis: 0 }) });
+  const session = await createOnnxRuntime({ threads: 4 }).load(
+    gradient(graph, { of: { y: "dy" }, wrt: ["data"] }),
+    weights,
+  );
+  // Whole numbers, so that no order of adding them can round.
+  const cotangent = Float32Array.from({ length: taken * width }, (_, i) => (i * 7919) % 13);
+  const given: Tensors = {
+    data: { type: "float32", dims: [rows, width], data: new Float32Array(rows * width) },
+    indices: {
+      type: "int64",
+      dims: [taken],
+      data: BigInt64Array.from({ length: taken }, (_, i) => BigInt((i * 31) % rows)),
+    },
+    dy: { type: "float32", dims: [taken, width], data: cotangent },
+  };
+  const expected = new Float32Array(rows * width);
+  for (let i = 0; i < taken; i++)
+    for (let j = 0; j < width; j++) expected[((i * 31) % rows) * width + j]! += cotangent[i * width + j]!;
+  for (let run = 0; run < 20; run++) {
+    const found = await session.run(given, ["d.data"]);
+    expect(found["d.data"]!.data).toEqual(expected);
+  }
+  await session.close();
+});
+
 test("an operator without a derivative on the way is named", () => {
   const g = new GraphBuilder("g");
   const best = g.op("ArgMax", [g.input("x", "float32", [3])], { axis: 0, keepdims: 1 });
