@@ -3,6 +3,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { createEngine } from "./engine/host.ts";
+import { openEmbeddedJobs } from "./jobs/embedded.ts";
+import { trainRunner } from "./jobs/train.ts";
 import { createLogger } from "./observe/log.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { openLmdbRegistry } from "./registry/lmdb.ts";
@@ -44,11 +46,29 @@ export async function start(config: Config): Promise<Running> {
     prompts: serving,
     log,
   });
+  const jobs = await openEmbeddedJobs({
+    registry,
+    log,
+    runner: trainRunner({
+      registry,
+      engine,
+      place: {
+        backbone,
+        data,
+        ...(mirror !== undefined && { mirror }),
+        runtime,
+        threads: config.trainThreads,
+      },
+      watchBusy: listener => engine.watchBusy(listener),
+      log,
+    }),
+  });
   let prepared = false;
   const { app, drain } = await createApp({
     config,
     engine,
     registry,
+    jobs,
     serving,
     metrics,
     version,
@@ -72,6 +92,7 @@ export async function start(config: Config): Promise<Running> {
   const close = async () => {
     drain();
     clearInterval(sweeping);
+    await jobs.close();
     await app.close();
     serving.close();
     await engine.close();

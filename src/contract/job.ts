@@ -24,10 +24,15 @@ export const JobResult = Type.Object(
   {
     versions: Type.Optional(Type.Array(Version)),
     validation: Type.Optional(Type.Object({ new: Measure, active: Measure, p_value: Measure })),
+    activated: Type.Optional(Type.Boolean()),
   },
   { additionalProperties: true },
 );
 export type JobResult = Static<typeof JobResult>;
+
+/** A line, with the record's revision that brought it. */
+export const JobLine = Type.Object({ revision: Type.Integer(), at: Timestamp, text: Type.String() });
+export type JobLine = Static<typeof JobLine>;
 
 export const Job = Type.Object({
   id: Id,
@@ -37,6 +42,7 @@ export const Job = Type.Object({
   progress: Type.Union([JobProgress, Type.Null()]),
   result: Type.Union([JobResult, Type.Null()]),
   error: Type.Union([ProblemDocument, Type.Null()]),
+  log: Type.Array(JobLine, { description: "The last lines for people." }),
   created_at: Timestamp,
   started_at: Type.Union([Timestamp, Type.Null()]),
   ended_at: Type.Union([Timestamp, Type.Null()]),

@@ -23,9 +23,10 @@ import type {
   PromptInspection,
   PromptSource,
 } from "./engine.ts";
+import { fill } from "./feed.ts";
 import { fitRow } from "./fit.ts";
 import { generate } from "./generate.ts";
-import { emptyBlock, type KvBlock } from "./kv.ts";
+import { emptyBlock, joinBlocks, type KvBlock } from "./kv.ts";
 import { type Beginning, LeadingText } from "./leading.ts";
 import { compilePrefix, prefixLength, preparePrompt, type ReadyPrefix, toSegments } from "./prefix.ts";
 import { PrefixCache } from "./prefix-cache.ts";
@@ -133,6 +134,22 @@ export class Core {
       beginning?.release();
       acquired.release();
     }
+  }
+
+  /** Keys and values of a text's own forward pass, BOS first where the tokenizer adds one. */
+  async read(ids: readonly number[]): Promise<KvBlock> {
+    const { config, tokenizer } = this.#options;
+    const bos = tokenizer.bosId === null ? [] : [tokenizer.bosId];
+    const program = fill([], [{ ids: [...bos, ...ids] }]);
+    const blocks = await this.#scheduler.submit(program, patient);
+    return joinBlocks(blocks, config);
+  }
+
+  /** The KV prefix of a prompt, compiled. */
+  async prefix(content: PromptContent): Promise<KvBlock> {
+    const { config } = this.#options;
+    const program = compilePrefix(this.#prepare(content), config, emptyBlock(config));
+    return (await this.#scheduler.submit(program, patient)).block;
   }
 
   forget(digest: string): void {
@@ -259,6 +276,8 @@ export class Core {
     );
   }
 }
+
+const patient: SubmitOptions = { seat: 0, deadline: Number.POSITIVE_INFINITY, cancelled: () => false };
 
 /** Others may wait for the same keys and values: the caller that happened to come first does not cancel them by leaving. */
 const forOthersToo = ({ deadline }: CoreInferOptions): SubmitOptions => ({

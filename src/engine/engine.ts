@@ -124,6 +124,8 @@ export interface Engine {
   /** Throws `duplicate_verbalizer` where two labels share a verbalizer's tokens; returns the verbalizers' token ids. */
   checkLabels(labels: readonly LabelVerbalizers[]): Promise<number[][][]>;
   infer<Request extends EngineRequest>(request: Request, options: InferOptions): Promise<AnswerTo<Request>>;
+  /** Calls the listener at once, and whenever it changes whether a request waits for an answer; returns how to stop. */
+  watchBusy(listener: (busy: boolean) => void): () => void;
   /** Forgets a prompt's KV prefix. */
   forget(digest: PromptDigest): void;
   /** Counters and gauges since start, for `/metrics` and benches. */

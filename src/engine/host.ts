@@ -54,6 +54,8 @@ class EngineHost implements Engine {
   #report: BackboneReport | null = null;
   readonly #pending = new Map<number, Pending>();
   #nextId = 0;
+  #inferring = 0;
+  readonly #watchers = new Set<(busy: boolean) => void>();
   #closing = false;
   readonly #abort = new AbortController();
   readonly #loaded: Promise<void>;
@@ -90,6 +92,14 @@ class EngineHost implements Engine {
     return this.#call({ call: "statistics" });
   }
 
+  watchBusy(listener: (busy: boolean) => void): () => void {
+    // A listener of its own for each call, so that one function may watch twice.
+    const watcher = (busy: boolean) => listener(busy);
+    this.#watchers.add(watcher);
+    watcher(this.#inferring > 0);
+    return () => this.#watchers.delete(watcher);
+  }
+
   forget(digest: PromptDigest): void {
     this.#post({ type: "forget", digest });
   }
@@ -106,7 +116,18 @@ class EngineHost implements Engine {
       { call: "infer", request, deadline, stream: onToken !== undefined },
       onToken,
     );
-    return answer.finally(() => signal?.removeEventListener("abort", cancel));
+    this.#count(1);
+    return answer.finally(() => {
+      this.#count(-1);
+      signal?.removeEventListener("abort", cancel);
+    });
+  }
+
+  #count(by: 1 | -1): void {
+    const before = this.#inferring > 0;
+    this.#inferring += by;
+    const busy = this.#inferring > 0;
+    if (busy !== before) for (const watcher of this.#watchers) watcher(busy);
   }
 
   async close(): Promise<void> {

@@ -8,18 +8,10 @@ import type {
   PromptContent,
   PromptDigest,
 } from "./engine.ts";
+import type { CoreSettings } from "./open.ts";
 
-export interface WorkerSettings {
-  /** A GGUF file or a Hugging Face directory. */
-  backbone: string;
+export interface WorkerSettings extends CoreSettings {
   name: string;
-  /** Where compiled weights are kept. */
-  cache: string;
-  runtime: "onnx" | "tfjs";
-  threads: number;
-  cacheBytes: number;
-  batchTokens: number;
-  queue: number;
 }
 
 /** Calls that have one answer; `id` pairs them. */

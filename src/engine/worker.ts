@@ -1,23 +1,10 @@
 /** The engine's thread: all tensor work happens here, since `run()` blocks the thread that calls it. */
 import { parentPort, workerData } from "node:worker_threads";
-import { type BackboneSource, openBackbone } from "../backbone/source.ts";
-import { Tokenizer } from "../backbone/tokenizer.ts";
-import { type CompiledBackbone, compileBackbone } from "../compile/backbone.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError } from "../errors.ts";
-import { createRuntime } from "../runtime/create.ts";
-import type { Runtime, Session } from "../runtime/runtime.ts";
-import { Core } from "./core.ts";
 import type { PromptContent } from "./engine.ts";
+import { type OpenedCore, openCore } from "./open.ts";
 import type { FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
-
-/** While rows decode, a prefill run takes at most this many tokens: about half a second on two cores. */
-const TOKENS_WHILE_DECODING = 512;
-/** Rows that decode at once, as long as their keys and values take no more than this. */
-const SEATS = 32;
-const SEAT_BYTES = 2 ** 30;
-/** Keys and values that a prefill run copies together at most, and as much again of attention scores. */
-const RUN_BYTES = 2 ** 28;
 
 const settings = workerData as WorkerSettings;
 const port = parentPort!;
@@ -40,48 +27,12 @@ const prompts = {
 };
 
 async function start() {
-  const progress = (phase: string, done: number | null) => post({ type: "phase", phase, done });
-  progress("reading the backbone", null);
-  const source = await openBackbone(settings.backbone);
-  const files = await source.tokenizerFiles();
-  if (!files)
-    throw new ForewordError(
-      "bad_backbone",
-      `${settings.backbone} has no tokenizer.json. Add the tokenizer's files to the directory.`,
-    );
-  const tokenizer = Tokenizer.from(files);
-  const compiled = await compileBackbone(source, settings.cache, progress);
-  progress("loading the backbone", null);
-  const runtime = await createRuntime(settings.runtime, settings.threads);
-  const session = await runtime.load(compiled.graph, compiled.weights);
-  await source.close();
-  // The rotary table bounds a run's tokens (an onnxruntime check), and no run needs more than a context's length.
-  const batchTokens = Math.min(settings.batchTokens, source.config.maxPositions);
-  const core = new Core({
-    session,
-    config: source.config,
-    tokenizer,
-    fingerprint: compiled.fingerprint,
-    prompts,
-    limits: {
-      batchTokens,
-      batchTokensWhileDecoding: Math.min(TOKENS_WHILE_DECODING, batchTokens),
-      runBytes: RUN_BYTES,
-      seats: SEATS,
-      seatBytes: SEAT_BYTES,
-      queue: settings.queue,
-    },
-    cacheBytes: settings.cacheBytes,
-  });
-  return { core, session, report: () => describe(source, compiled, runtime, core) };
+  const opened = await openCore(settings, prompts, (phase, done) => post({ type: "phase", phase, done }));
+  return { ...opened, report: () => describe(opened) };
 }
 
-function describe(
-  { config }: BackboneSource,
-  { fingerprint, graph, weights }: CompiledBackbone,
-  runtime: Runtime,
-  core: Core,
-): BackboneReport {
+function describe({ source: { config }, compiled, runtime, core }: OpenedCore): BackboneReport {
+  const { fingerprint, graph, weights } = compiled;
   const bytes = [...weights.entries.values()].reduce((sum, entry) => sum + entry.bytes, 0);
   return {
     name: settings.name,
@@ -144,9 +95,8 @@ async function serveCall(started: Started, message: Extract<ToWorker, { type: "c
 }
 
 /** Ends without `process.exit`, which would abort a run in progress. */
-async function close({ core, session }: { core: Core; session: Session }): Promise<void> {
-  await core.idle();
-  await session.close();
+async function close(started: Started): Promise<void> {
+  await started.close();
   port.close();
 }
 

@@ -20,18 +20,20 @@ export type NewPrompt = Omit<PromptRecord, "task" | "version" | "created_at">;
 export type NewDataset = Omit<Dataset, "created_at">;
 
 /**
- * A job with what only the server needs. `request` is the validated body; `blobs` are those that the job still needs
- * (its examples, its last checkpoint), safe from the sweep until it ends; `revision` is counted by the registry and is
- * what a compare-and-set names.
+ * A job with what only the server needs. `request` is the validated body; `checkpoint` is where a run that stopped goes
+ * on; `blobs` are those that the job still needs (its examples, its checkpoint), safe from the sweep until it ends;
+ * `attempts` counts the starts since the last checkpoint; `revision` is counted by the registry and is what a compare-and-set names.
  */
 export interface JobRecord extends Job {
   request: unknown;
   blobs: string[];
+  checkpoint: string | null;
+  attempts: number;
   revision: number;
 }
 export type NewJob = Omit<JobRecord, "revision" | "created_at">;
 export type JobPatch = Partial<
-  Pick<JobRecord, "state" | "progress" | "result" | "error" | "blobs" | "started_at" | "ended_at">
+  Omit<JobRecord, "id" | "task" | "kind" | "request" | "revision" | "created_at">
 >;
 
 export interface Page<Item> {

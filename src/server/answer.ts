@@ -3,10 +3,10 @@ import type { InferReply, InferRequest, Input, Usage } from "../contract/infer.t
 import type { Task } from "../contract/task.ts";
 import type { ClassifyAnswer, Engine, GenerateRequest, InferOptions } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
+import { agreement, best, calibrate, ranked, type Scores, vote } from "../prompt/votes.ts";
 import { type Route, route } from "./routing.ts";
 import type { ServedPrompt, Serving } from "./serving.ts";
 import { compatible } from "./views.ts";
-import { agreement, best, calibrate, ranked, type Scores, vote } from "./votes.ts";
 
 /** Labels that `scores: "all"` lists at most. */
 const LISTED = 32;

@@ -9,15 +9,18 @@ import { ForewordError } from "../errors.ts";
 import type { Logger } from "../observe/log.ts";
 import { active } from "./active.ts";
 import { backup } from "./backup.ts";
+import { datasets } from "./datasets.ts";
 import type { App, Dependencies, Resource } from "./dependencies.ts";
 import { infer } from "./infer.ts";
+import { jobs } from "./jobs.ts";
 import { installProblems } from "./problems.ts";
 import { prompts } from "./prompts.ts";
 import { status } from "./status.ts";
 import { tasks } from "./tasks.ts";
+import { train } from "./train.ts";
 import { validatorCompiler } from "./validation.ts";
 
-const resources: Resource[] = [status, tasks, prompts, active, infer, backup];
+const resources: Resource[] = [status, tasks, prompts, active, infer, train, jobs, datasets, backup];
 const open = [/^\/healthz$/, /^\/readyz$/, /^\/docs(\/|$)/, /^\/openapi\.json$/];
 
 export interface AppOptions extends Omit<Dependencies, "draining"> {

@@ -3,6 +3,7 @@ import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from "fastify";
 import type { Config } from "../config.ts";
 import type { Engine } from "../engine/engine.ts";
+import type { Jobs } from "../jobs/jobs.ts";
 import type { Metrics } from "../observe/metrics.ts";
 import type { Registry } from "../registry/registry.ts";
 import type { Serving } from "./serving.ts";
@@ -12,6 +13,7 @@ export interface Dependencies {
   config: Config;
   engine: Engine;
   registry: Registry;
+  jobs: Jobs;
   serving: Serving;
   metrics: Metrics;
   version: string;

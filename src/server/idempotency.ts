@@ -6,16 +6,18 @@ import type { Registry, StoredReply } from "../registry/registry.ts";
 /** Requests under way, by key: a repetition that overtakes the first answer waits for it. */
 const underWay = new WeakMap<Registry, Map<string, { hash: string; made: Promise<StoredReply> }>>();
 
-/** Answers a repeated `Idempotency-Key` with the first answer; `answer` runs once. A failure is not kept. */
+/** Answers a repeated `Idempotency-Key` with the first answer; `answer` runs once. A failure is not kept.
+ * `content` is what makes two requests the same, where that is not the body. */
 export async function idempotent(
   registry: Registry,
   request: FastifyRequest,
   reply: FastifyReply,
   answer: () => Promise<StoredReply>,
+  content: unknown = request.body,
 ): Promise<never> {
   const key = request.headers["idempotency-key"];
   if (typeof key !== "string") return send(reply, await answer());
-  const body = Buffer.isBuffer(request.body) ? request.body : JSON.stringify(request.body ?? null);
+  const body = Buffer.isBuffer(content) ? content : JSON.stringify(content ?? null);
   const hash = createHash("sha256").update(`${request.method} ${request.url}\n`).update(body).digest("hex");
   const known = await registry.recall(key, hash);
   if (known) return send(reply, known);

@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import type { Active, Labels, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Logger } from "../observe/log.ts";
+import { hardPrompt } from "../registry/new-prompt.ts";
 import type { Registry } from "../registry/registry.ts";
-import { hardPrompt } from "./new-prompt.ts";
 
 /** prompts/<task>/task.json. */
 interface LibraryTask {

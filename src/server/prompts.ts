@@ -3,11 +3,11 @@ import { Id, Page, PageQuery, Version } from "../contract/common.ts";
 import { ForewordError } from "../errors.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
+import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
-import { hardPrompt, trainedPrompt } from "./new-prompt.ts";
 import { PromptView, promptView } from "./views.ts";
 
 /** The media type of the project's own prompt file (contract, section 3). */

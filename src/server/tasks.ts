@@ -5,10 +5,10 @@ import { Labels, Task, TaskPatch, TaskType } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
+import { hardPrompt } from "../registry/new-prompt.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, etag, expectedRevision } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
-import { hardPrompt } from "./new-prompt.ts";
 
 /** Version 1 of a task that was given no prompt. */
 export const plainPattern = {
@@ -46,7 +46,7 @@ const Created = Type.Object({
 });
 const Params = Type.Object({ id: Id });
 
-export const tasks: Resource = (app, { registry, engine }) => {
+export const tasks: Resource = (app, { registry, engine, jobs }) => {
   app.post(
     "/tasks",
     {
@@ -135,6 +135,7 @@ export const tasks: Resource = (app, { registry, engine }) => {
     },
     async (request, reply) => {
       await registry.deleteTask(request.params.id, expectedRevision(request));
+      await jobs.cancelTask(request.params.id);
       return reply.code(204).send(null);
     },
   );

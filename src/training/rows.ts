@@ -1,10 +1,14 @@
 /** Examples become rows: what is fed behind the trained prefix, and what the objective asks at which token. */
 import type { Example } from "../contract/dataset.ts";
+import type { Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { layoutPrefix, layoutRow, positions, type Segment } from "../prompt/layout.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
-import { branches, endBranch, goldPath, type LabelTrie } from "../prompt/trie.ts";
+import { branches, buildTrie, endBranch, goldPath, type LabelTrie } from "../prompt/trie.ts";
+import { verbalize } from "../prompt/verbalizer.ts";
+import { type LineProblem, refused } from "./examples.ts";
+import type { Plan } from "./plan.ts";
 
 /** A decision of the label trie, taken after the row's token `at`. */
 export interface Decision {
@@ -50,6 +54,62 @@ export interface ClassificationContext extends RowContext {
   weights: ReadonlyMap<string, number>;
   /** Share of the weight that is spread evenly over all candidates (Szegedy et al. 2016). */
   labelSmoothing: number;
+}
+
+export interface AnyContext extends RowContext {
+  /** Null for generation. */
+  labels: Omit<ClassificationContext, keyof RowContext> | null;
+}
+
+/** What laying out a plan's examples needs. Throws `duplicate_verbalizer`. */
+export function contextOf(
+  { method, template, softLengths, maxTokens, labelSmoothing, classWeights }: Plan,
+  { labels }: Pick<Task, "labels">,
+  codec: TextCodec & { eosIds: readonly number[] },
+  positions: number,
+): AnyContext {
+  const sequences = labels
+    ? verbalize(labels, template).map(({ label, verbalizers }) => ({
+        label,
+        sequences: verbalizers.map(text => codec.encode(text)),
+      }))
+    : null;
+  return {
+    template,
+    codec,
+    eos: codec.eosIds[0]!,
+    softLengths,
+    prefix: method === "prefix",
+    maxTokens: Math.min(maxTokens, positions),
+    labels: sequences && {
+      trie: buildTrie(sequences),
+      sequences: new Map(sequences.map(each => [each.label, each.sequences])),
+      weights: classWeights,
+      labelSmoothing,
+    },
+  };
+}
+
+/** Rows of every example. Throws `bad_dataset` that counts those that do not fit and names the first lines. */
+export function layOut(
+  examples: readonly Example[],
+  { labels, ...context }: AnyContext,
+  lineOf: (example: Example) => number,
+): TrainingRow[][] {
+  const problems: LineProblem[] = [];
+  const rows = examples.map(example => {
+    try {
+      return labels
+        ? classificationRows(example, { ...context, ...labels })
+        : [generationRow(example, context)];
+    } catch (error) {
+      if (!(error instanceof ForewordError)) throw error;
+      problems.push({ line: lineOf(example), detail: error.message });
+      return [];
+    }
+  });
+  if (problems.length > 0) throw refused(problems);
+  return rows;
 }
 
 /**

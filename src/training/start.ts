@@ -1,9 +1,100 @@
 /** Where training starts, and the prompt file that it ends as. */
 import type { BackboneConfig } from "../backbone/source.ts";
+import type { Example } from "../contract/dataset.ts";
+import type { Task } from "../contract/task.ts";
+import type { Init } from "../contract/train.ts";
 import type { KvBlock } from "../engine/kv.ts";
+import { randomFrom } from "../engine/sampler.ts";
+import type { TextCodec } from "../prompt/codec.ts";
 import { writePromptFile } from "../prompt/file.ts";
-import type { Parameter } from "./batches.ts";
+import { layoutPrefix, layoutRow } from "../prompt/layout.ts";
+import type { CompiledTemplate } from "../prompt/template.ts";
+import { verbalize } from "../prompt/verbalizer.ts";
+import { type Parameter, shuffled } from "./batches.ts";
+import { answerOf } from "./examples.ts";
 import type { Method } from "./graph.ts";
+
+/** Byte-pair vocabularies number frequent tokens first; Lester et al. 2021 sample from the 5,000 most frequent. */
+const FREQUENT = 5000;
+/** Examples that a start shows. */
+const SHOWN = 8;
+/** Positions of a start by chance. */
+const BY_CHANCE = 20;
+
+export interface StartContext {
+  init: Init;
+  template: CompiledTemplate;
+  task: Pick<Task, "labels" | "description">;
+  examples: readonly Example[];
+  codec: TextCodec;
+  seed: number;
+}
+
+/** Token ids that trained positions begin as, BOS left out; the words that they take the place of come last. */
+export function startIds({ init, template, task, examples, codec, seed }: StartContext): number[] {
+  const slots = template.pieces.some(piece => piece.kind === "soft");
+  const words = slots ? [] : idsOf(layoutPrefix(template, codec), codec);
+  if (typeof init === "object") return "text" in init ? codec.encodeWithSpecials(init.text) : words;
+  switch (init) {
+    case "examples":
+      return [...shownExamples(template, task, examples, codec, seed), ...words];
+    case "labels":
+      return [...labelIds(template, task, codec), ...words];
+    case "vocabulary":
+    case "random": {
+      const random = randomFrom(seed);
+      return Array.from({ length: BY_CHANCE }, () => Math.floor(random() * FREQUENT));
+    }
+  }
+}
+
+function labelIds(template: CompiledTemplate, { labels }: StartContext["task"], codec: TextCodec): number[] {
+  const all = labels ? verbalize(labels, template) : [];
+  return all.flatMap(({ verbalizers }) => verbalizers.flatMap(text => codec.encode(text)));
+}
+
+/** Worked examples in the template's own form, one of each label first, as a few-shot prompt has them. */
+function shownExamples(
+  template: CompiledTemplate,
+  task: StartContext["task"],
+  examples: readonly Example[],
+  codec: TextCodec,
+  seed: number,
+): number[] {
+  const plain = withoutSlots(template);
+  const verbalizers = new Map(
+    (task.labels ? verbalize(task.labels, template) : []).map(each => [each.label, each.verbalizers[0]!]),
+  );
+  const order = shuffled(examples.length, randomFrom(seed)).map(index => examples[index]!);
+  const seen = new Set<string>();
+  const first = order.filter(each => "label" in each && !seen.has(each.label) && seen.add(each.label));
+  const chosen = [...first, ...order.filter(each => !first.includes(each))].slice(0, SHOWN);
+  return chosen.flatMap(example => {
+    const answer = "label" in example ? verbalizers.get(example.label)! : answerOf(example);
+    const ids = [
+      ...idsOf(layoutPrefix(plain, codec), codec),
+      ...idsOf(layoutRow(plain, codec, example.input)),
+    ];
+    return [...ids, ...codec.encode(answer), ...codec.encode("\n\n")];
+  });
+}
+
+const withoutSlots = (template: CompiledTemplate): CompiledTemplate => ({
+  ...template,
+  pieces: template.pieces.filter(piece => piece.kind !== "soft"),
+});
+
+/** The words of a template without slots; given a codec, without the BOS that it put first. */
+function idsOf(segments: ReturnType<typeof layoutPrefix>, codec?: TextCodec): number[] {
+  const words = codec && codec.bosId !== null ? segments.slice(1) : segments;
+  return words.flatMap(segment => ("ids" in segment ? segment.ids : []));
+}
+
+/** The end of too many, what stands nearest to the input; too few are repeated before themselves. */
+export function fitIds(ids: readonly number[], length: number): number[] {
+  const from = ids.length > 0 ? ids : [0];
+  return Array.from({ length }, (_, i) => from.at(-1 - ((length - 1 - i) % from.length))!);
+}
 
 /**
  * A prefix that begins as the keys and values of a text's forward pass (Eyuboglu et al. 2025 found random starts to
@@ -17,19 +108,27 @@ export function prefixFrom(block: KvBlock, { kvHeads, headDim }: BackboneConfig)
   ]);
 }
 
-/** Virtual tokens that begin as rows of the embedding table, repeated or cut to `length`: `[length, hidden]`. */
-export function softFrom(
-  ids: readonly number[],
-  length: number,
-  table: Float32Array,
-  hidden: number,
-): Parameter[] {
-  const data = new Float32Array(length * hidden);
-  for (let position = 0; position < length; position++) {
-    const id = ids[position % ids.length]!;
+/** Virtual tokens that begin as rows of the embedding table: `[ids, hidden]`. */
+export function softFrom(ids: readonly number[], table: Float32Array, hidden: number): Parameter[] {
+  const data = new Float32Array(ids.length * hidden);
+  for (const [position, id] of ids.entries())
     data.set(table.subarray(id * hidden, (id + 1) * hidden), position * hidden);
-  }
-  return [{ input: "virtual", dims: [length, hidden], data }];
+  return [{ input: "virtual", dims: [ids.length, hidden], data }];
+}
+
+/** Box and Muller. */
+const normal = (random: () => number): number =>
+  Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+
+/** The same tensors with numbers by chance, normal, as spread out as what they replace. */
+export function randomLike(parameters: readonly Parameter[], seed: number): Parameter[] {
+  const random = randomFrom(seed);
+  return parameters.map(parameter => {
+    const spread = Math.sqrt(
+      parameter.data.reduce((sum, value) => sum + value * value, 0) / parameter.data.length,
+    );
+    return { ...parameter, data: parameter.data.map(() => spread * normal(random)) };
+  });
 }
 
 export interface Trained {

@@ -52,6 +52,8 @@ export interface TrainerOptions {
   /** Changed in place. */
   parameters: Parameter[];
   settings: TrainSettings;
+  /** Awaited before every run of the graph. */
+  pause?: () => Promise<void>;
 }
 
 export class Trainer {
@@ -129,6 +131,7 @@ export class Trainer {
     const gradients = parameters.map(({ data }) => new Float32Array(data.length));
     let loss = 0;
     for (const part of microBatches(rows, settings.microTokens)) {
+      await this.#options.pause?.();
       const found = await session.run(trainingFeeds(part, parameters, config, scale), [
         "loss",
         ...parameters.map(({ input }) => `d.${input}`),

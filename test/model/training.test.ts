@@ -16,7 +16,7 @@ import type { Parameter } from "../../src/training/batches.ts";
 import { type Method, trainingGraph } from "../../src/training/graph.ts";
 import { classificationLoss, generationLoss } from "../../src/training/objective.ts";
 import { type ClassificationContext, classificationRows, generationRow } from "../../src/training/rows.ts";
-import { prefixFrom, promptFileOf, softFrom } from "../../src/training/start.ts";
+import { fitIds, prefixFrom, promptFileOf, softFrom } from "../../src/training/start.ts";
 import { Trainer, type TrainSettings } from "../../src/training/trainer.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
@@ -90,8 +90,7 @@ describeBackbone("training", path => {
   const empty = () => Array.from({ length: core.config.layers }, () => new Float32Array(0));
   const softOf = async (text: string, length: number) =>
     softFrom(
-      core.tokenizer.encode(text),
-      length,
+      fitIds(core.tokenizer.encode(text), length),
       await source.read("embed_tokens.weight"),
       core.config.hiddenSize,
     );

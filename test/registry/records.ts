@@ -33,4 +33,7 @@ export const newJob = (id: string, task = "t"): NewJob => ({
   ended_at: null,
   request: { steps: 3 },
   blobs: [],
+  checkpoint: null,
+  attempts: 0,
+  log: [],
 });

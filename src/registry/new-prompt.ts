@@ -1,7 +1,7 @@
 /** Checks what is to become a prompt version, against the backbone. */
 import type { Engine } from "../engine/engine.ts";
 import { readPromptFile } from "../prompt/file.ts";
-import type { NewPrompt, Registry } from "../registry/registry.ts";
+import type { NewPrompt, Registry } from "./registry.ts";
 
 const identity = (engine: Engine) => {
   const { name, fingerprint } = engine.backbone();

@@ -1,0 +1,93 @@
+import { type Static, Type } from "typebox";
+import { Id, Version } from "./common.ts";
+import { Example } from "./dataset.ts";
+
+export const TrainMethod = Type.Enum(["prefix", "soft"]);
+export type TrainMethod = Static<typeof TrainMethod>;
+
+const Examples = Type.Array(Example, { minItems: 1, maxItems: 1_000_000 });
+
+/** Where the trained positions begin. */
+export const Init = Type.Union([
+  Type.Object({ text: Type.String({ minLength: 1, maxLength: 100_000 }) }, { additionalProperties: false }),
+  Type.Object(
+    { prompt: Type.Object({ task: Id, version: Version }, { additionalProperties: false }) },
+    { additionalProperties: false },
+  ),
+  Type.Enum(["examples", "labels", "vocabulary", "random"]),
+]);
+export type Init = Static<typeof Init>;
+
+export const Metric = Type.Enum(["accuracy", "macro_f1", "loss"]);
+export type Metric = Static<typeof Metric>;
+
+/** What decides a run, besides its data; every member has a default (src/training/plan.ts). */
+const knobs = {
+  template: Type.Optional(
+    Type.String({
+      minLength: 1,
+      description:
+        "Where the task's active prompt is not the one to start from. A prefix takes the place of the words before the first field; soft slots stand where the template has them, or take that place too.",
+    }),
+  ),
+  init: Type.Optional(Init),
+  length: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: 1024, description: "Trained positions; by default the start's." }),
+  ),
+  steps: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+  batch_size: Type.Optional(Type.Integer({ minimum: 1, maximum: 1024 })),
+  learning_rate: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 100 })),
+  optimizer: Type.Optional(Type.Enum(["adamw", "adafactor"])),
+  warmup: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000, description: "Steps." })),
+  weight_decay: Type.Optional(Type.Number({ minimum: 0, maximum: 10 })),
+  clip: Type.Optional(
+    Type.Number({ exclusiveMinimum: 0, maximum: 1e6, description: "Largest norm of a gradient." }),
+  ),
+  label_smoothing: Type.Optional(Type.Number({ minimum: 0, exclusiveMaximum: 1 })),
+  class_weights: Type.Optional(
+    Type.Union([
+      Type.Enum(["balanced"]),
+      Type.Record(Type.String(), Type.Number({ exclusiveMinimum: 0, maximum: 1e6 })),
+    ]),
+  ),
+  max_tokens: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: 100_000, description: "Of one example; longer ones are refused." }),
+  ),
+  metric: Type.Optional(Metric),
+  patience: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: 1000,
+      description: "Validations without a gain after which training stops.",
+    }),
+  ),
+  seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1 })),
+  precision: Type.Optional(Type.Enum(["auto", "fp32"])),
+  checkpoint_seconds: Type.Optional(Type.Number({ minimum: 1, maximum: 3600 })),
+};
+
+export const Activate = Type.Union([Type.Boolean(), Type.Enum(["if_better"])]);
+export type Activate = Static<typeof Activate>;
+
+export const TrainRequest = Type.Object(
+  {
+    method: Type.Optional(TrainMethod),
+    examples: Type.Optional(Examples),
+    dataset: Type.Optional(Id),
+    validation: Type.Optional(
+      Type.Union([
+        Type.Number({ exclusiveMinimum: 0, maximum: 0.5, description: "A share of the examples, by label." }),
+        Id,
+        Examples,
+      ]),
+    ),
+    ...knobs,
+    activate: Type.Optional(Activate),
+  },
+  { additionalProperties: false },
+);
+export type TrainRequest = Static<typeof TrainRequest>;
+
+/** A request without its data, as a job keeps it. */
+export const TrainSettingsRequest = Type.Object({ method: Type.Optional(TrainMethod), ...knobs });
+export type TrainSettingsRequest = Static<typeof TrainSettingsRequest>;

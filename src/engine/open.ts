@@ -1,0 +1,85 @@
+/** The engine over a backbone on disk: compiled, loaded, ready to answer in the thread that called. */
+import { type BackboneSource, openBackbone } from "../backbone/source.ts";
+import { Tokenizer } from "../backbone/tokenizer.ts";
+import { type CompiledBackbone, compileBackbone, type Progress } from "../compile/backbone.ts";
+import { ForewordError } from "../errors.ts";
+import { createRuntime } from "../runtime/create.ts";
+import type { Runtime, Session } from "../runtime/runtime.ts";
+import { Core } from "./core.ts";
+import type { PromptSource } from "./engine.ts";
+
+/** While rows decode, a prefill run takes at most this many tokens: about half a second on two cores. */
+const TOKENS_WHILE_DECODING = 512;
+/** Rows that decode at once, as long as their keys and values take no more than this. */
+const SEATS = 32;
+const SEAT_BYTES = 2 ** 30;
+/** Keys and values that a prefill run copies together at most, and as much again of attention scores. */
+const RUN_BYTES = 2 ** 28;
+
+export interface CoreSettings {
+  /** A GGUF file or a Hugging Face directory. */
+  backbone: string;
+  /** Where compiled weights are kept. */
+  cache: string;
+  runtime: "onnx" | "tfjs";
+  threads: number;
+  cacheBytes: number;
+  batchTokens: number;
+  queue: number;
+}
+
+export interface OpenedCore {
+  core: Core;
+  session: Session;
+  source: BackboneSource;
+  tokenizer: Tokenizer;
+  compiled: CompiledBackbone;
+  runtime: Runtime;
+  /** Waits for what is running, and gives everything back. */
+  close(): Promise<void>;
+}
+
+/** Throws `bad_backbone` where the backbone is not whole. */
+export async function openCore(
+  settings: CoreSettings,
+  prompts: PromptSource,
+  progress: Progress,
+): Promise<OpenedCore> {
+  progress("reading the backbone", null);
+  const source = await openBackbone(settings.backbone);
+  const files = await source.tokenizerFiles();
+  if (!files)
+    throw new ForewordError(
+      "bad_backbone",
+      `${settings.backbone} has no tokenizer.json. Add the tokenizer's files to the directory.`,
+    );
+  const tokenizer = Tokenizer.from(files);
+  const compiled = await compileBackbone(source, settings.cache, progress);
+  progress("loading the backbone", null);
+  const runtime = await createRuntime(settings.runtime, settings.threads);
+  const session = await runtime.load(compiled.graph, compiled.weights);
+  // The rotary table bounds a run's tokens (an onnxruntime check), and no run needs more than a context's length.
+  const batchTokens = Math.min(settings.batchTokens, source.config.maxPositions);
+  const core = new Core({
+    session,
+    config: source.config,
+    tokenizer,
+    fingerprint: compiled.fingerprint,
+    prompts,
+    limits: {
+      batchTokens,
+      batchTokensWhileDecoding: Math.min(TOKENS_WHILE_DECODING, batchTokens),
+      runBytes: RUN_BYTES,
+      seats: SEATS,
+      seatBytes: SEAT_BYTES,
+      queue: settings.queue,
+    },
+    cacheBytes: settings.cacheBytes,
+  });
+  const close = async () => {
+    await core.idle();
+    await session.close();
+    await source.close();
+  };
+  return { core, session, source, tokenizer, compiled, runtime, close };
+}

@@ -1,0 +1,49 @@
+/**
+ * Work that outlives a request. One interface and one contract suite (test/jobs/contract.ts) for every queue; what a job
+ * does is its runner's business. The registry's record is the truth: who wants to know of a job reads or watches that.
+ *
+ * Promises of every queue:
+ * - A job that was taken is run, whatever ends the process: a started one goes on from its last checkpoint.
+ * - One job of a task runs at a time; the others wait in the order in which they came.
+ * - A job ends once, as succeeded, failed or cancelled, and is not touched afterwards.
+ * - A job whose process ends several times without a checkpoint between fails, and says so.
+ */
+import type { JobKind, JobProgress, JobResult } from "../contract/job.ts";
+import type { JobRecord } from "../registry/registry.ts";
+
+export interface JobRequest {
+  task: string;
+  kind: JobKind;
+  /** Anything JSON; the runner knows what it means. */
+  request: unknown;
+  /** Blobs that the job needs until it ends. */
+  blobs: string[];
+}
+
+export interface Jobs {
+  /** Resolves once the job is kept. Errors: `queue_full`. */
+  submit(request: JobRequest): Promise<JobRecord>;
+  /** A job that has ended stays as it is. Errors: `job_not_found`. */
+  cancel(id: string): Promise<JobRecord>;
+  /** Cancels all that a task still has. */
+  cancelTask(task: string): Promise<void>;
+  /** Stops what runs, without ending it: it goes on when a queue is opened again. */
+  close(): Promise<void>;
+}
+
+/** What a runner says of its job, and hears of it. */
+export interface JobControl {
+  /** Aborted when the job is cancelled or the queue closes: stop soon, and throw. */
+  signal: AbortSignal;
+  /** The latest is kept, at most one a second. */
+  progress(progress: JobProgress): void;
+  /** A line for people. */
+  log(text: string): void;
+  /** Resolves once it is durable; the checkpoint before is let go. */
+  checkpoint(bytes: Uint8Array): Promise<void>;
+}
+
+/** Thrown by a runner whose process ended under it: the job is started again, from its checkpoint. */
+export class Interrupted extends Error {}
+
+export type Runner = (job: JobRecord, control: JobControl) => Promise<JobResult>;

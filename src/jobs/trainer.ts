@@ -1,0 +1,65 @@
+/** A trainer's process, from its start to its end. */
+import { type ChildProcess, fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { ForewordError } from "../errors.ts";
+import type { TrainJob, TrainOutcome } from "../training/job.ts";
+import type { FromTrainer, ToTrainer, TrainerPlace } from "../training/protocol.ts";
+import { Interrupted, type JobControl } from "./jobs.ts";
+
+export interface TrainerOptions {
+  place: TrainerPlace;
+  /** Calls back at once and at every change: whether requests wait. Returns how to stop. */
+  watchBusy: (listener: (busy: boolean) => void) => () => void;
+  log: { error(fields: object, text: string): void };
+}
+
+/** Throws the trainer's problem, `Interrupted` where its process ended, and the signal's reason where it was stopped. */
+export function runTrainer(
+  { place, watchBusy, log }: TrainerOptions,
+  job: TrainJob,
+  { signal, progress, checkpoint, log: tell }: JobControl,
+): Promise<TrainOutcome> {
+  return new Promise((resolve, reject) => {
+    const child = startProcess();
+    const send = (message: ToTrainer) => child.connected && child.send(message);
+    // Nothing is lost by killing it: what counts is in the checkpoint.
+    const stop = () => child.kill("SIGKILL");
+    signal.addEventListener("abort", stop);
+    const unwatch = watchBusy(busy => send({ type: "busy", busy }));
+    child.on("message", (message: FromTrainer) => {
+      if (message.type === "progress") progress(message.progress);
+      else if (message.type === "log") tell(message.text);
+      else if (message.type === "done") resolve(message.outcome);
+      else if (message.type === "checkpoint")
+        checkpoint(message.bytes).then(
+          () => send({ type: "saved" }),
+          error => {
+            reject(error);
+            stop();
+          },
+        );
+      else {
+        if (message.cause) log.error({ cause: message.cause }, "a trainer failed");
+        reject(ForewordError.fromProblem(message.problem));
+      }
+    });
+    child.once("error", reject);
+    child.once("exit", (code, killedBy) => {
+      signal.removeEventListener("abort", stop);
+      unwatch();
+      reject(signal.aborted ? signal.reason : new Interrupted(`The trainer ended with ${killedBy ?? code}.`));
+    });
+    send({ type: "start", job, place });
+  });
+}
+
+/** Run from source (tests, development), the trainer is TypeScript. */
+function startProcess(): ChildProcess {
+  const source = import.meta.url.endsWith(".ts");
+  const path = fileURLToPath(new URL(`../training/process.${source ? "ts" : "js"}`, import.meta.url));
+  return fork(path, {
+    serialization: "advanced",
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    execArgv: source ? ["--import", import.meta.resolve("tsx")] : [],
+  });
+}

@@ -1,0 +1,94 @@
+/** Writes one job's record, one write after another; progress at most once a second. */
+import type { JobProgress } from "../contract/job.ts";
+import type { JobPatch, JobRecord, Registry } from "../registry/registry.ts";
+
+const PROGRESS_MS = 1000;
+/** Lines that a record keeps. */
+const LINES = 200;
+
+export class JobWriter {
+  readonly #registry: Registry;
+  #job: JobRecord;
+  #last: Promise<unknown> = Promise.resolve();
+  #waiting: JobPatch = {};
+  #lines: string[] = [];
+  #timer: NodeJS.Timeout | null = null;
+  #ended = false;
+
+  constructor(registry: Registry, job: JobRecord) {
+    this.#registry = registry;
+    this.#job = job;
+  }
+
+  get job(): JobRecord {
+    return this.#job;
+  }
+
+  start(): Promise<JobRecord> {
+    const { started_at, attempts } = this.#job;
+    return this.#write({
+      state: "running",
+      attempts: attempts + 1,
+      started_at: started_at ?? new Date().toISOString(),
+    });
+  }
+
+  progress(progress: JobProgress): void {
+    this.#waiting = { ...this.#waiting, progress };
+    this.#soon();
+  }
+
+  log(text: string): void {
+    this.#lines.push(text);
+    this.#soon();
+  }
+
+  async checkpoint(bytes: Uint8Array): Promise<void> {
+    const sha256 = await this.#registry.putBlob(bytes);
+    const { checkpoint, blobs } = this.#job;
+    const kept = blobs.filter(blob => blob !== checkpoint);
+    await this.#write({ checkpoint: sha256, attempts: 0, blobs: [...kept, sha256] });
+  }
+
+  end(patch: Pick<JobPatch, "state" | "result" | "error">): Promise<JobRecord> {
+    const ended = this.#write({ ...patch, ended_at: new Date().toISOString() });
+    this.#ended = true;
+    return ended;
+  }
+
+  /** What waits is written. */
+  async flush(): Promise<void> {
+    if (this.#timer) await this.#write({});
+  }
+
+  #soon(): void {
+    if (this.#ended) return;
+    this.#timer ??= setTimeout(() => {
+      // A record that can't be written is told of when the job ends; a progress line is not worth more.
+      this.#write({}).catch(() => {});
+    }, PROGRESS_MS);
+  }
+
+  /** In turn, together with what was waiting. */
+  #write(patch: JobPatch): Promise<JobRecord> {
+    const written = this.#last.then(async () => {
+      if (this.#timer) clearTimeout(this.#timer);
+      this.#timer = null;
+      const [waiting, lines] = [this.#waiting, this.#lines];
+      this.#waiting = {};
+      this.#lines = [];
+      const { id, revision, log } = this.#job;
+      const at = new Date().toISOString();
+      const added = lines.map(text => ({ revision: revision + 1, at, text }));
+      const whole = {
+        ...waiting,
+        ...patch,
+        ...(added.length > 0 && { log: [...log, ...added].slice(-LINES) }),
+      };
+      this.#job = await this.#registry.updateJob(id, whole, { expected: revision });
+      return this.#job;
+    });
+    this.#last = written.catch(() => {});
+    return written;
+  }
+}

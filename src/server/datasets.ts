@@ -1,0 +1,128 @@
+import type { Readable } from "node:stream";
+import { Type } from "typebox";
+import { Id, Page, PageQuery } from "../contract/common.ts";
+import { Dataset, DatasetFormat, type Example } from "../contract/dataset.ts";
+import { ForewordError } from "../errors.ts";
+import { readExamples, repetitions, writeExamples } from "../training/examples.ts";
+import type { Resource } from "./dependencies.ts";
+import { idempotent } from "./idempotency.ts";
+
+/** A body of examples may be larger than other bodies: it is read line by line. */
+const LIMIT = 2 ** 30;
+/** Line numbers that a reply lists. */
+const LISTED = 20;
+
+const Params = Type.Object({ id: Id });
+const Query = Type.Object({ id: Type.Optional(Id), format: Type.Optional(DatasetFormat) });
+
+const Lines = Type.Object({
+  count: Type.Integer(),
+  lines: Type.Array(Type.Integer(), { description: "The first of them." }),
+});
+const Created = Type.Object({
+  ...Dataset.properties,
+  duplicates: Lines,
+  conflicts: Type.Object(Lines.properties, { description: "Inputs that came with another label before." }),
+});
+
+export const datasets: Resource = (app, { registry }) => {
+  app.addContentTypeParser("*", (_request, payload, done) => done(null, payload));
+
+  app.post(
+    "/datasets",
+    {
+      schema: {
+        tags: ["datasets"],
+        summary: "Keep examples: one JSON object a line, or CSV with a header",
+        description:
+          'Lines such as {"input": "…", "label": "…"} or {"input": {…}, "output": "…"}. CSV has a column "label" or "output"; one other column is the input, several are its fields. An id that is taken is given the new rows.',
+        consumes: ["application/x-ndjson", "text/csv"],
+        querystring: Query,
+        response: { 201: Created },
+      },
+    },
+    async (request, reply) => {
+      const csv = request.headers["content-type"]?.startsWith("text/csv");
+      const read = await readExamples(
+        limited(request.body as Readable),
+        request.query.format ?? (csv ? "csv" : "ndjson"),
+      );
+      const bytes = writeExamples(read.examples);
+      const sha256 = await registry.putBlob(bytes);
+      return idempotent(
+        registry,
+        request,
+        reply,
+        async () => {
+          const { id = `data-${sha256.slice(0, 12)}` } = request.query;
+          const { length: rows } = read.examples;
+          const labels = countLabels(read.examples);
+          const dataset = await registry.putDataset({ id, rows, labels, sha256, bytes: bytes.byteLength });
+          const { duplicates, conflicts } = repetitions(read);
+          return {
+            status: 201,
+            headers: { Location: `/datasets/${id}` },
+            body: { ...dataset, duplicates: listed(duplicates), conflicts: listed(conflicts) },
+          };
+        },
+        sha256,
+      );
+    },
+  );
+
+  app.get(
+    "/datasets",
+    {
+      schema: {
+        tags: ["datasets"],
+        summary: "List data sets",
+        querystring: PageQuery,
+        response: { 200: Page(Dataset) },
+      },
+    },
+    request => registry.listDatasets(request.query),
+  );
+
+  app.get(
+    "/datasets/:id",
+    { schema: { tags: ["datasets"], summary: "One data set", params: Params, response: { 200: Dataset } } },
+    request => registry.getDataset(request.params.id),
+  );
+
+  app.delete(
+    "/datasets/:id",
+    {
+      schema: {
+        tags: ["datasets"],
+        summary: "Delete a data set; jobs that were given it keep its rows until they end",
+        params: Params,
+        response: { 204: Type.Null() },
+      },
+    },
+    async (request, reply) => {
+      await registry.deleteDataset(request.params.id);
+      return reply.code(204).send(null);
+    },
+  );
+};
+
+async function* limited(body: Readable): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
+  for await (const chunk of body as AsyncIterable<Uint8Array>) {
+    bytes += chunk.byteLength;
+    if (bytes > LIMIT)
+      throw new ForewordError("body_too_large", `A data set has at most ${LIMIT} bytes. Send less.`, {
+        limit: LIMIT,
+      });
+    yield chunk;
+  }
+}
+
+function countLabels(examples: readonly Example[]): Record<string, number> | null {
+  const counts = new Map<string, number>();
+  for (const example of examples)
+    if ("label" in example) counts.set(example.label, (counts.get(example.label) ?? 0) + 1);
+  return counts.size === 0 ? null : Object.fromEntries(counts);
+}
+
+const listed = (lines: readonly number[]) => ({ count: lines.length, lines: lines.slice(0, LISTED) });

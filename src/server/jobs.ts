@@ -1,0 +1,115 @@
+import { Type } from "typebox";
+import { Id, Page, PageQuery } from "../contract/common.ts";
+import { Job } from "../contract/job.ts";
+import type { JobRecord } from "../registry/registry.ts";
+import type { Resource } from "./dependencies.ts";
+
+const Params = Type.Object({ id: Id });
+const Query = Type.Object({ ...PageQuery.properties, task: Type.Optional(Id) });
+
+/** How often a stream without news shows that it lives. */
+const HEARTBEAT_MS = 15_000;
+
+/** What callers see of a record. */
+export const jobView = ({ request, blobs, checkpoint, attempts, revision, ...job }: JobRecord): Job => job;
+
+export const jobs: Resource = (app, { registry, jobs: queue }) => {
+  /** Ends every open stream: a server that stops does not wait for those who only watch. */
+  const streams = new Set<() => void>();
+  app.addHook("preClose", async () => {
+    for (const end of streams) end();
+  });
+
+  app.get(
+    "/jobs",
+    {
+      schema: {
+        tags: ["jobs"],
+        summary: "List jobs, newest first",
+        querystring: Query,
+        response: { 200: Page(Job) },
+      },
+    },
+    async request => {
+      const { items, next_cursor } = await registry.listJobs(request.query);
+      return { items: items.map(jobView), next_cursor };
+    },
+  );
+
+  app.get(
+    "/jobs/:id",
+    { schema: { tags: ["jobs"], summary: "One job", params: Params, response: { 200: Job } } },
+    async request => jobView(await registry.getJob(request.params.id)),
+  );
+
+  app.delete(
+    "/jobs/:id",
+    {
+      schema: {
+        tags: ["jobs"],
+        summary: "Cancel a job; one that has ended stays as it is",
+        params: Params,
+        response: { 200: Job },
+      },
+    },
+    async request => jobView(await queue.cancel(request.params.id)),
+  );
+
+  app.get(
+    "/jobs/:id/events",
+    {
+      schema: {
+        tags: ["jobs"],
+        summary: "A job's progress, states and lines as they come (server-sent events)",
+        params: Params,
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params;
+      const last = Number(request.headers["last-event-id"]);
+      const news = newsOf(Number.isSafeInteger(last) ? last : 0);
+      const first = await registry.getJob(id);
+      const send = (record: JobRecord) => {
+        for (const { event, data } of news(record))
+          reply.sse({ id: String(record.revision), event, data: JSON.stringify(data) });
+        if (record.ended_at !== null) end();
+      };
+      let turn = Promise.resolve();
+      const unwatch = registry.watch(({ kind, id: changed }) => {
+        if (kind !== "job" || changed !== id) return;
+        turn = turn.then(async () => send(await registry.getJob(id))).catch(end);
+      });
+      const beat = setInterval(() => reply.sse({ comment: "still here" }), HEARTBEAT_MS);
+      const end = () => {
+        unwatch();
+        clearInterval(beat);
+        streams.delete(end);
+        reply.sseContext?.source.end();
+      };
+      streams.add(end);
+      reply.raw.once("close", end);
+      send(first);
+      return reply;
+    },
+  );
+};
+
+/** What a watcher who knows of everything up to a revision has not heard, from one state of the record to the next. */
+function newsOf(known: number) {
+  let revision = known;
+  let state = "";
+  let progress = "";
+  return (job: JobRecord): { event: string; data: unknown }[] => {
+    if (job.revision <= revision) return [];
+    const news: { event: string; data: unknown }[] = job.log
+      .filter(line => line.revision > revision)
+      .map(line => ({ event: "log", data: line }));
+    if (job.progress && JSON.stringify(job.progress) !== progress)
+      news.push({ event: "progress", data: job.progress });
+    if (job.state !== state) news.push({ event: "state", data: jobView(job) });
+    revision = job.revision;
+    state = job.state;
+    progress = JSON.stringify(job.progress);
+    return news;
+  };
+}

@@ -1,0 +1,61 @@
+/** What a training run is given, says while it runs, and leaves. All of it can be sent between processes. */
+import type { Active, Task } from "../contract/task.ts";
+import type { TrainSettingsRequest } from "../contract/train.ts";
+import type { PromptContent } from "../engine/engine.ts";
+
+/** What answers now: one prompt, or an ensemble's members in its order. */
+export interface ActivePrompts {
+  prompts: PromptContent[];
+  active: Active;
+}
+
+export interface TrainJob {
+  task: Pick<Task, "id" | "type" | "labels" | "description">;
+  request: TrainSettingsRequest;
+  /** To start from: the request's, or the active prompt's. */
+  template: string;
+  /** The prompt that `init` names. */
+  initial: PromptContent | null;
+  /** As `writeExamples` writes them. */
+  examples: Uint8Array;
+  /** A share of the examples, or examples of their own. */
+  validation: number | Uint8Array;
+  /** Compared with the new prompt where it is to be activated only if better. */
+  active: ActivePrompts | null;
+  /** Where a run that stopped goes on. */
+  checkpoint: Uint8Array | null;
+  /** Seconds between checkpoints. */
+  checkpointSeconds: number;
+}
+
+export interface TrainProgress {
+  step: number;
+  steps: number;
+  loss: number | null;
+  examples_per_second: number | null;
+  eta_seconds: number | null;
+  /** The metric on validation, of the last look at it. */
+  validation: number | null;
+}
+
+export interface TrainOutcome {
+  /** The project's own prompt file. */
+  file: Uint8Array;
+  template: string;
+  /** Everything that reproduces the run, with the data's digests. */
+  recipe: object;
+  metrics: object;
+  validation: { new: number; active: number | null; p_value: number | null };
+  /** Whether the new prompt is better than the active one beyond chance (p < 0.05). */
+  better: boolean;
+}
+
+export interface TrainHooks {
+  progress(progress: TrainProgress): void;
+  /** A line for people. */
+  log(text: string): void;
+  /** Everything that `TrainJob.checkpoint` needs. */
+  checkpoint(bytes: Uint8Array): Promise<void>;
+  /** Awaited between micro-batches: resolves when the machine is free, throws when the job is cancelled. */
+  pause(): Promise<void>;
+}

@@ -1,0 +1,153 @@
+/** From a request to everything that decides a run. The defaults were chosen by a sweep: docs/decisions.md. */
+import type { Example } from "../contract/dataset.ts";
+import type { Init, Metric, TrainMethod } from "../contract/train.ts";
+import { ForewordError } from "../errors.ts";
+import type { TextCodec } from "../prompt/codec.ts";
+import { softLengths } from "../prompt/layout.ts";
+import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
+import type { TrainJob } from "./job.ts";
+import type { TrainingRow } from "./rows.ts";
+import { fitIds, startIds } from "./start.ts";
+import type { TrainSettings } from "./trainer.ts";
+
+/** A run sees about this many tokens unless it is told otherwise: minutes on two cores. */
+const TOKENS = 200_000;
+const STEPS = { least: 150, most: 1000 };
+/** More passes than this over few examples teach nothing new. */
+const PASSES = 20;
+const LENGTH = { least: 16, most: 128 };
+/** Of one run of the gradient graph: its activations take 3.3 MB a token. */
+const MICRO_TOKENS = 320;
+
+const rates = { prefix: 0.02, soft: 0.01 } as const;
+
+export interface Plan {
+  method: TrainMethod;
+  /** The new prompt's. */
+  template: CompiledTemplate;
+  softLengths: readonly number[];
+  /** Token ids that the trained positions begin as; null where another prompt or chance decides. */
+  ids: readonly number[];
+  init: Init;
+  labelSmoothing: number;
+  classWeights: ReadonlyMap<string, number>;
+  maxTokens: number;
+  metric: Metric;
+  patience: number;
+}
+
+/** Throws `validation` and `bad_template` naming the field. */
+export function planOf(
+  { request, template: source, task }: TrainJob,
+  train: readonly Example[],
+  codec: TextCodec,
+): Plan {
+  const { method = "prefix", init = "examples", length } = request;
+  const given = compileTemplate(source);
+  const slots = given.pieces.some(piece => piece.kind === "soft");
+  if (method === "prefix" && slots) {
+    throw new ForewordError(
+      "validation",
+      'template: its soft slots are trained with method "soft". Choose it, or leave the slots out.',
+      { field: "template" },
+    );
+  }
+  const ids = startIds({ init, template: given, task, examples: train, codec, seed: request.seed ?? 0 });
+  const positions = length ?? Math.min(LENGTH.most, Math.max(LENGTH.least, ids.length));
+  const rest = source.slice(wordsBeforeField(given).length);
+  const template =
+    method === "prefix"
+      ? compileTemplate(rest)
+      : slots
+        ? given
+        : compileTemplate(`{{ soft(${positions}) }}${rest}`);
+  const lengths = softLengths(template, codec);
+  const wanted = method === "prefix" ? positions : lengths.reduce((sum, each) => sum + each, 0);
+  if (length !== undefined && wanted !== length) {
+    throw new ForewordError(
+      "validation",
+      `length: the template's soft slots have ${wanted} positions, not ${length}. Leave length out, or change the slots.`,
+      { field: "length" },
+    );
+  }
+  return {
+    method,
+    template,
+    softLengths: lengths,
+    ids: slots && method === "soft" ? slotIds(template, lengths, ids, codec) : fitIds(ids, wanted),
+    init,
+    labelSmoothing: request.label_smoothing ?? 0,
+    classWeights: classWeights(request.class_weights, train),
+    maxTokens: request.max_tokens ?? 1024,
+    metric: metricOf(request.metric, task.type),
+    patience: request.patience ?? 4,
+  };
+}
+
+/** Each slot begins as its own start text, or as what `init` gave. */
+function slotIds(
+  { pieces }: CompiledTemplate,
+  lengths: readonly number[],
+  ids: readonly number[],
+  codec: TextCodec,
+): number[] {
+  const slots = pieces.filter(piece => piece.kind === "soft");
+  return slots.flatMap(({ start }, index) =>
+    fitIds(start === null ? ids : codec.encodeWithSpecials(start), lengths[index]!),
+  );
+}
+
+/** The text that a prefix, or a slot, takes the place of. */
+export function wordsBeforeField({ pieces }: CompiledTemplate): string {
+  const [first] = pieces;
+  return first?.kind === "literal" ? first.text : "";
+}
+
+function metricOf(metric: Metric | undefined, type: "classification" | "generation"): Metric {
+  if (type === "generation" && metric !== undefined && metric !== "loss") {
+    throw new ForewordError(
+      "validation",
+      `metric: ${metric} is for classification. Use "loss", or leave it out.`,
+      { field: "metric" },
+    );
+  }
+  return metric ?? (type === "generation" ? "loss" : "accuracy");
+}
+
+/** Balanced: n / (labels · n of the label), so that the weights' mean over the examples is 1. */
+function classWeights(
+  wanted: TrainJob["request"]["class_weights"],
+  examples: readonly Example[],
+): ReadonlyMap<string, number> {
+  if (wanted === undefined) return new Map();
+  if (wanted !== "balanced") return new Map(Object.entries(wanted));
+  const counts = new Map<string, number>();
+  for (const example of examples)
+    if ("label" in example) counts.set(example.label, (counts.get(example.label) ?? 0) + 1);
+  return new Map([...counts].map(([label, count]) => [label, examples.length / (counts.size * count)]));
+}
+
+/** The optimiser's and the loop's numbers, which depend on how long the examples are. */
+export function settingsOf(
+  { request }: TrainJob,
+  plan: Plan,
+  examples: readonly (readonly TrainingRow[])[],
+): TrainSettings {
+  const tokens = examples.flat().reduce((sum, row) => sum + row.length, 0) / examples.length;
+  const batchSize = Math.min(request.batch_size ?? 16, examples.length);
+  const affordable = Math.round(TOKENS / (tokens * batchSize));
+  const useful = Math.ceil((PASSES * examples.length) / batchSize);
+  const steps = request.steps ?? Math.max(STEPS.least, Math.min(affordable, useful, STEPS.most));
+  return {
+    steps,
+    batchSize,
+    learningRate: request.learning_rate ?? rates[plan.method],
+    warmup: request.warmup ?? Math.min(20, Math.floor(steps / 10)),
+    optimizer: request.optimizer ?? "adamw",
+    weightDecay: request.weight_decay ?? 0,
+    clip: request.clip ?? 1,
+    seed: request.seed ?? 0,
+    microTokens: MICRO_TOKENS,
+    average: 0.98,
+  };
+}

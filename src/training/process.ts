@@ -1,0 +1,95 @@
+/**
+ * The trainer's process: one job, then it ends. It runs at nice 19, lets requests go first between micro-batches, and
+ * ends by itself when the server's channel closes.
+ */
+import { setPriority } from "node:os";
+import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
+import { resolveBackbone } from "../backbone/pull.ts";
+import { openCore } from "../engine/open.ts";
+import { ForewordError } from "../errors.ts";
+import { Shelf } from "./evaluate.ts";
+import type { TrainJob } from "./job.ts";
+import type { FromTrainer, ToTrainer, TrainerPlace } from "./protocol.ts";
+import { train } from "./run.ts";
+
+/** A micro-batch waits this long for requests at most: under steady load training is slow, but it ends. */
+const PATIENCE_MS = 1000;
+/** Tokens of a validation run: as short as a micro-batch of the gradient. */
+const BATCH_TOKENS = 512;
+const QUEUE = 4096;
+const CACHE_BYTES = 2 ** 28;
+
+let busy = false;
+let idle = () => {};
+let saved = () => {};
+
+const send = (message: FromTrainer): Promise<void> =>
+  new Promise(resolve => process.send!(message, undefined, {}, () => resolve()));
+
+process.once("disconnect", () => process.exit(0));
+process.on("message", (message: ToTrainer) => {
+  if (message.type === "start") void work(message.job, message.place);
+  else if (message.type === "saved") saved();
+  else {
+    ({ busy } = message);
+    if (!busy) idle();
+  }
+});
+setPriority(19);
+
+/** Messages are read here too: a run of the graph blocks the thread. */
+async function pause(): Promise<void> {
+  await turn();
+  if (!busy) return;
+  await new Promise<void>(resolve => {
+    const timer = setTimeout(resolve, PATIENCE_MS);
+    idle = () => {
+      clearTimeout(timer);
+      resolve();
+    };
+  });
+}
+
+async function checkpoint(bytes: Uint8Array): Promise<void> {
+  const kept = new Promise<void>(resolve => {
+    saved = resolve;
+  });
+  await send({ type: "checkpoint", bytes });
+  await kept;
+}
+
+async function work(
+  job: TrainJob,
+  { backbone, data, mirror, runtime, threads }: TrainerPlace,
+): Promise<void> {
+  try {
+    const path = await resolveBackbone(backbone, { data, ...(mirror !== undefined && { mirror }) });
+    if (path === null)
+      throw new ForewordError("not_ready", "The backbone is not there yet. Train again later.");
+    const shelf = new Shelf();
+    const settings = {
+      backbone: path,
+      cache: join(data, "compiled"),
+      runtime,
+      threads,
+      cacheBytes: CACHE_BYTES,
+      batchTokens: BATCH_TOKENS,
+      queue: QUEUE,
+    };
+    const opened = await openCore(settings, shelf, () => {});
+    const outcome = await train({ ...opened, shelf }, job, {
+      progress: progress => void send({ type: "progress", progress }),
+      log: text => void send({ type: "log", text }),
+      checkpoint,
+      pause,
+    });
+    await opened.close();
+    await send({ type: "done", outcome });
+  } catch (error) {
+    const cause = error instanceof ForewordError ? undefined : String((error as Error).stack ?? error);
+    const problem = ForewordError.from(error).toProblem();
+    await send({ type: "problem", problem, ...(cause && { cause }) });
+  }
+  process.disconnect();
+}

@@ -1,0 +1,233 @@
+/**
+ * A whole training run: data, start, steps with validation, the best parameters kept, the prompt that they become.
+ * Everything it does follows from the job and the checkpoint, never from the clock: a run that was stopped anywhere
+ * ends in the same bits.
+ */
+import { createHash } from "node:crypto";
+import { deserialize, serialize } from "node:v8";
+import { architectures } from "../backbone/architectures/index.ts";
+import type { Example } from "../contract/dataset.ts";
+import type { Parameter } from "./batches.ts";
+import { type Bench, begin } from "./begin.ts";
+import { dataOf } from "./data.ts";
+import { judge } from "./evaluate.ts";
+import { trainingGraph } from "./graph.ts";
+import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
+import { bootstrap, type Judged, mcnemar, scores, standardError } from "./metrics.ts";
+import { classificationLoss, generationLoss } from "./objective.ts";
+import { type Plan, planOf, settingsOf } from "./plan.ts";
+import { curveOf, type Look, Pace } from "./progress.ts";
+import { contextOf, layOut } from "./rows.ts";
+import { sample } from "./split.ts";
+import { promptFileOf } from "./start.ts";
+import { Trainer, type TrainerState, type TrainSettings } from "./trainer.ts";
+
+/** Looks at validation while training, and examples that each takes. */
+const LOOKS = 4;
+const LOOK_EXAMPLES = 128;
+/** What counts as better than the active prompt. */
+const SIGNIFICANT = 0.05;
+
+/** What a checkpoint holds. */
+interface Checkpoint {
+  format: 1;
+  trainer: TrainerState;
+  /** The best score that a look found. */
+  best: { step: number; score: number } | null;
+  /** What the run would end with. */
+  kept: { step: number; parameters: Float32Array[] } | null;
+  looks: Look[];
+  losses: number[];
+}
+
+/** Throws `bad_dataset`, `validation`, `bad_tensor` (the loss is no number), and what `hooks.pause` throws. */
+export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Promise<TrainOutcome> {
+  const { tokenizer, source, runtime, compiled } = bench;
+  const data = dataOf(job, hooks.log);
+  const plan = planOf(job, data.train, tokenizer);
+  const { config } = source;
+  const context = contextOf(plan, job.task, tokenizer, config.maxPositions);
+  const rows = layOut(data.train, context, data.lineOf);
+  layOut(data.validation, context, data.lineOf);
+  const settings = settingsOf(job, plan, rows);
+  const parameters = await begin(bench, plan, job.initial, settings.seed);
+  const step = architectures[config.architecture](config);
+  const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
+  hooks.log("loading the gradient");
+  const session = await runtime.load(trainingGraph(loss, plan.method), compiled.weights);
+  try {
+    const { pause } = hooks;
+    const trainer = new Trainer({ session, config, examples: rows, parameters, settings, pause });
+    const run = new Run({ bench, job, hooks, plan, settings, trainer, validation: data.validation });
+    return await run.toTheEnd(data.train.length);
+  } finally {
+    await session.close();
+  }
+}
+
+interface RunOptions {
+  bench: Bench;
+  job: TrainJob;
+  hooks: TrainHooks;
+  plan: Plan;
+  settings: TrainSettings;
+  trainer: Trainer;
+  validation: readonly Example[];
+}
+
+class Run {
+  readonly #options: RunOptions;
+  /** What the looks on the way judge. */
+  readonly #looked: readonly Example[];
+  readonly #state: Omit<Checkpoint, "format" | "trainer"> = { best: null, kept: null, looks: [], losses: [] };
+  readonly #pace = new Pace();
+
+  constructor(options: RunOptions) {
+    this.#options = options;
+    this.#looked = sample(options.validation, LOOK_EXAMPLES, options.settings.seed);
+    const { checkpoint } = options.job;
+    if (checkpoint) this.#resume(deserialize(checkpoint) as Checkpoint);
+  }
+
+  async toTheEnd(examples: number): Promise<TrainOutcome> {
+    const started = Date.now();
+    await this.#steps();
+    const best = this.#parametersOf(this.#state.kept!.parameters);
+    const { validation, better } = await this.#compare(best);
+    const recipe = {
+      method: this.#options.plan.method,
+      template: this.#options.job.template,
+      init: this.#options.plan.init,
+      ...this.#options.job.request,
+      ...this.#options.settings,
+      data: dataDigest(this.#options.job),
+    };
+    return {
+      file: this.#file(best, recipe),
+      template: this.#options.plan.template.source,
+      recipe,
+      metrics: {
+        metric: this.#options.plan.metric,
+        validation: validation.new,
+        validation_examples: this.#options.validation.length,
+        training_examples: examples,
+        kept_step: this.#state.kept!.step,
+        looks: this.#state.looks,
+        curve: curveOf(this.#state.losses),
+        seconds: Math.round((Date.now() - started) / 1000),
+      },
+      validation,
+      better,
+    };
+  }
+
+  async #steps(): Promise<void> {
+    const { steps } = this.#options.settings;
+    const every = Math.max(1, Math.ceil(steps / LOOKS));
+    let saved = Date.now();
+    while (this.#options.trainer.steps < steps && !this.#tired()) {
+      const { step, loss } = await this.#options.trainer.step();
+      this.#state.losses.push(loss);
+      this.#pace.at(step, Date.now());
+      if (step % every === 0 || step === steps) await this.#look(step);
+      this.#tell();
+      if (Date.now() - saved >= this.#options.job.checkpointSeconds * 1000) {
+        await this.#options.hooks.checkpoint(this.#checkpoint());
+        saved = Date.now();
+      }
+    }
+  }
+
+  /** Patience is over: so many looks in a row found nothing better. */
+  #tired(): boolean {
+    const { looks, best } = this.#state;
+    return looks.filter(({ step }) => step > (best?.step ?? 0)).length >= this.#options.plan.patience;
+  }
+
+  /** Keeps the latest parameters that are not worse than the best seen by more than a look's standard error. */
+  async #look(step: number): Promise<void> {
+    const { metric } = this.#options.plan;
+    const parameters = this.#options.trainer.averaged();
+    const judged = await this.#judge(parameters, this.#looked);
+    const score = scores[metric](judged);
+    const state = this.#state;
+    state.looks.push({ step, validation: score });
+    if (state.best === null || score >= state.best.score - standardError(judged, metric))
+      state.kept = { step, parameters: parameters.map(({ data }) => data) };
+    if (state.best === null || score > state.best.score) state.best = { step, score };
+    this.#options.hooks.log(
+      `step ${step}: ${metric} ${score.toFixed(4)} on ${judged.length} validation examples`,
+    );
+  }
+
+  #judge(parameters: readonly Parameter[], examples: readonly Example[]): Promise<Judged[]> {
+    const { core, shelf } = this.#options.bench;
+    const content = {
+      template: this.#options.plan.template.source,
+      parameters: this.#file(parameters, null),
+    };
+    const { task } = this.#options.job;
+    return judge(
+      { core, shelf, task, prompts: [content], active: {}, pause: this.#options.hooks.pause },
+      examples,
+    );
+  }
+
+  async #compare(parameters: readonly Parameter[]) {
+    const score = scores[this.#options.plan.metric];
+    const mine = await this.#judge(parameters, this.#options.validation);
+    const { active, task } = this.#options.job;
+    if (active === null)
+      return { validation: { new: score(mine), active: null, p_value: null }, better: true };
+    const { core, shelf } = this.#options.bench;
+    const theirs = await judge(
+      { core, shelf, task, ...active, pause: this.#options.hooks.pause },
+      this.#options.validation,
+    );
+    const p = task.type === "classification" ? mcnemar(mine, theirs) : bootstrap(mine, theirs);
+    const validation = { new: score(mine), active: score(theirs), p_value: p };
+    return { validation, better: p < SIGNIFICANT && validation.new > validation.active };
+  }
+
+  #file(parameters: readonly Parameter[], recipe: unknown): Uint8Array {
+    const { method, template } = this.#options.plan;
+    const backbone = this.#options.bench.compiled.fingerprint;
+    return promptFileOf({ method, template: template.source, backbone, recipe, parameters });
+  }
+
+  #parametersOf(data: readonly Float32Array[]): Parameter[] {
+    return this.#options.trainer.averaged().map((parameter, index) => ({ ...parameter, data: data[index]! }));
+  }
+
+  #tell(): void {
+    const { steps, batchSize } = this.#options.settings;
+    const pace = this.#pace.stepsPerSecond();
+    this.#options.hooks.progress({
+      step: this.#options.trainer.steps,
+      steps,
+      loss: this.#state.losses.at(-1) ?? null,
+      examples_per_second: pace === null ? null : pace * batchSize,
+      eta_seconds: pace === null ? null : (steps - this.#options.trainer.steps) / pace,
+      validation: this.#state.looks.at(-1)?.validation ?? null,
+    });
+  }
+
+  #checkpoint(): Uint8Array {
+    const checkpoint: Checkpoint = { format: 1, trainer: this.#options.trainer.state(), ...this.#state };
+    return serialize(checkpoint);
+  }
+
+  #resume({ format, trainer, ...state }: Checkpoint): void {
+    this.#options.trainer.restore(trainer);
+    Object.assign(this.#state, state);
+    this.#options.hooks.log(`going on from step ${trainer.step}`);
+  }
+}
+
+/** SHA-256 over what was trained on and validated with. */
+const dataDigest = ({ examples, validation }: TrainJob): string => {
+  const hash = createHash("sha256").update(examples);
+  return (typeof validation === "number" ? hash.update(String(validation)) : hash.update(validation)).digest(
+    "hex",
+  );
+};

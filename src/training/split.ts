@@ -1,0 +1,55 @@
+/** Which examples are trained on, and which validate. */
+import type { Example } from "../contract/dataset.ts";
+import { randomFrom } from "../engine/sampler.ts";
+import { shuffled } from "./batches.ts";
+import { inputKey } from "./examples.ts";
+
+export interface Split {
+  train: Example[];
+  validation: Example[];
+}
+
+/** By label; examples with outputs are one group. */
+function strata(examples: readonly Example[]): Map<string, Example[]> {
+  const groups = new Map<string, Example[]>();
+  for (const example of examples) {
+    const label = "label" in example ? example.label : "";
+    const group = groups.get(label);
+    if (group) group.push(example);
+    else groups.set(label, [example]);
+  }
+  return groups;
+}
+
+/**
+ * A share of every label's examples, at least one where a label has several; equal inputs stay on one side. A label
+ * with one example is trained on.
+ */
+export function splitExamples(examples: readonly Example[], share: number, seed: number): Split {
+  const random = randomFrom(seed);
+  const chosen = new Set<string>();
+  for (const [, group] of [...strata(examples)].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const keys = [...new Set(group.map(inputKey))];
+    const open = keys.filter(key => !chosen.has(key));
+    const already = keys.length - open.length;
+    const wanted = keys.length < 2 ? 0 : Math.max(1, Math.round(keys.length * share)) - already;
+    for (const index of shuffled(open.length, random).slice(0, Math.max(0, wanted))) chosen.add(open[index]!);
+  }
+  return {
+    train: examples.filter(example => !chosen.has(inputKey(example))),
+    validation: examples.filter(example => chosen.has(inputKey(example))),
+  };
+}
+
+/** Validation without the inputs that are trained on too, which would flatter it; and how many those were. */
+export function withoutLeaks({ train, validation }: Split): { validation: Example[]; leaks: number } {
+  const known = new Set(train.map(inputKey));
+  const clean = validation.filter(example => !known.has(inputKey(example)));
+  return { validation: clean, leaks: validation.length - clean.length };
+}
+
+/** At most `count` examples, every label with its share of them. */
+export function sample(examples: readonly Example[], count: number, seed: number): Example[] {
+  if (examples.length <= count) return [...examples];
+  return splitExamples(examples, count / examples.length, seed).validation;
+}

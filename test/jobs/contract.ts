@@ -1,0 +1,190 @@
+/**
+ * What every queue promises (src/jobs/jobs.ts). The runner here writes down what it does in memory that outlives the
+ * queue, as a trainer's checkpoint does.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { ForewordError } from "../../src/errors.ts";
+import { Interrupted, type JobControl, type Jobs, type Runner } from "../../src/jobs/jobs.ts";
+import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
+import type { JobRecord, Registry } from "../../src/registry/registry.ts";
+
+export type OpenQueue = (registry: Registry, runner: Runner, concurrency: number) => Promise<Jobs>;
+
+interface Step {
+  job: JobRecord;
+  control: JobControl;
+  finish: (result?: object) => void;
+  fail: (error: Error) => void;
+}
+
+export function jobsContract(name: string, openQueue: OpenQueue): void {
+  describe(name, () => {
+    let folder: string;
+    let registry: Registry;
+    let jobs: Jobs;
+    let started: Step[];
+
+    /** A job that does what the test tells it to, and stops when it is told to stop. */
+    const runner: Runner = (job, control) =>
+      new Promise((resolve, reject) => {
+        started.push({ job, control, finish: (result = {}) => resolve(result), fail: reject });
+        control.signal.addEventListener("abort", () => reject(new Error("stopped")));
+      });
+    const open = async (concurrency = 1) => {
+      jobs = await openQueue(registry, runner, concurrency);
+    };
+    const submit = async (task: string, request: object = {}) =>
+      (await jobs.submit({ task, kind: "train", request, blobs: [] })).id;
+    const start = async (count: number): Promise<Step> => {
+      await vi.waitFor(() => expect(started.length).toBe(count), { timeout: 5000, interval: 5 });
+      return started[count - 1]!;
+    };
+    const state = async (id: string) => (await registry.getJob(id)).state;
+    const becomes = (id: string, wanted: string) =>
+      vi.waitFor(async () => expect(await state(id)).toBe(wanted), { timeout: 5000, interval: 5 });
+
+    beforeEach(async () => {
+      folder = await mkdtemp(join(tmpdir(), "foreword-jobs-"));
+      registry = await openLmdbRegistry(folder);
+      started = [];
+      await open();
+    });
+    afterEach(async () => {
+      await jobs.close();
+      await registry.close();
+      await rm(folder, { recursive: true, force: true });
+    });
+
+    test("a job is queued, runs, succeeds, and its record tells each", async () => {
+      const id = await submit("t", { steps: 7 });
+      const { job, control, finish } = await start(1);
+      expect(job).toMatchObject({ id, task: "t", request: { steps: 7 }, state: "running" });
+      const progress = {
+        step: 3,
+        steps: 7,
+        loss: 0.5,
+        examples_per_second: 1,
+        eta_seconds: 4,
+        validation: null,
+      };
+      control.progress({ ...progress, step: 2 });
+      control.progress(progress);
+      control.log("half way");
+      finish({ versions: [2] });
+      await becomes(id, "succeeded");
+      const record = await registry.getJob(id);
+      expect(record).toMatchObject({ result: { versions: [2] }, error: null, progress });
+      expect(record.log.map(line => line.text)).toEqual(["half way"]);
+      expect(Date.parse(record.ended_at!)).toBeGreaterThanOrEqual(Date.parse(record.started_at!));
+    });
+
+    test("progress is written while the job runs", async () => {
+      const id = await submit("t");
+      const { control, finish } = await start(1);
+      const at = (step: number) => ({
+        step,
+        steps: 9,
+        loss: null,
+        examples_per_second: null,
+        eta_seconds: null,
+        validation: null,
+      });
+      control.progress(at(1));
+      await vi.waitFor(async () => expect((await registry.getJob(id)).progress?.step).toBe(1), {
+        timeout: 5000,
+      });
+      finish();
+      await becomes(id, "succeeded");
+    });
+
+    test("a failure leaves its problem; the next job runs", async () => {
+      const [bad, good] = [await submit("t"), await submit("t")];
+      const first = await start(1);
+      first.fail(new ForewordError("bad_dataset", "Line 3: no label.", { line: 3 }));
+      await becomes(bad, "failed");
+      expect((await registry.getJob(bad)).error).toMatchObject({ code: "bad_dataset", line: 3, status: 422 });
+      (await start(2)).finish();
+      await becomes(good, "succeeded");
+    });
+
+    test("a fault of ours is told as internal, without its details", async () => {
+      const id = await submit("t");
+      (await start(1)).fail(new Error("secret"));
+      await becomes(id, "failed");
+      const { error } = await registry.getJob(id);
+      expect(error?.code).toBe("internal");
+      expect(JSON.stringify(error)).not.toContain("secret");
+    });
+
+    test("jobs of one task run one after another, in order; those of others meanwhile", async () => {
+      await jobs.close();
+      await open(3);
+      const ids = [await submit("a"), await submit("a"), await submit("b")];
+      await start(2);
+      expect(started.map(({ job }) => job.id)).toEqual([ids[0], ids[2]]);
+      expect(await state(ids[1]!)).toBe("queued");
+      started[0]!.finish();
+      expect((await start(3)).job.id).toBe(ids[1]);
+    });
+
+    test("a queued job is cancelled before it starts, a running one while it runs, an ended one never", async () => {
+      const [running, queued] = [await submit("t"), await submit("t")];
+      const { control } = await start(1);
+      expect((await jobs.cancel(queued)).state).toBe("cancelled");
+      expect(control.signal.aborted).toBe(false);
+      expect((await jobs.cancel(running)).state).toBe("cancelled");
+      expect(control.signal.aborted).toBe(true);
+      expect((await jobs.cancel(running)).state).toBe("cancelled");
+      const last = await submit("t");
+      (await start(2)).finish();
+      await becomes(last, "succeeded");
+      expect((await jobs.cancel(last)).state).toBe("succeeded");
+      await expect(jobs.cancel("job-none")).rejects.toMatchObject({ code: "job_not_found" });
+    });
+
+    test("what a task still has is cancelled together; other tasks' jobs are not", async () => {
+      const ids = [await submit("a"), await submit("a"), await submit("b")];
+      await start(1);
+      await jobs.cancelTask("a");
+      expect(await Promise.all(ids.slice(0, 2).map(state))).toEqual(["cancelled", "cancelled"]);
+      (await start(2)).finish();
+      await becomes(ids[2]!, "succeeded");
+    });
+
+    test("a queue that closes leaves its jobs to the next one, which goes on from the checkpoint", async () => {
+      const [first, second] = [await submit("t"), await submit("t")];
+      const { control } = await start(1);
+      await control.checkpoint(Buffer.from("step 1"));
+      await control.checkpoint(Buffer.from("step 2"));
+      await jobs.close();
+      expect(await state(first)).toBe("running");
+      await open();
+      const again = await start(2);
+      expect(again.job.id).toBe(first);
+      expect(Buffer.from(await registry.getBlob(again.job.checkpoint!)).toString()).toBe("step 2");
+      expect(again.job.blobs).toEqual([again.job.checkpoint]);
+      again.finish();
+      expect((await start(3)).job.id).toBe(second);
+    });
+
+    test("a job whose process ends is started again, and before others of its task", async () => {
+      const [id] = [await submit("t"), await submit("t")];
+      const { control, fail } = await start(1);
+      await control.checkpoint(Buffer.from("saved"));
+      fail(new Interrupted("killed"));
+      const again = await start(2);
+      expect(again.job).toMatchObject({ id, checkpoint: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    });
+
+    test("a job whose process ends again and again without a checkpoint fails, and says so", async () => {
+      const id = await submit("t");
+      for (let attempt = 1; attempt <= 3; attempt++) (await start(attempt)).fail(new Interrupted("killed"));
+      await becomes(id, "failed");
+      expect((await registry.getJob(id)).error?.detail).toContain("3 times");
+      expect(started.length).toBe(3);
+    });
+  });
+}
