@@ -20,10 +20,17 @@ describeBackbone("what the server says of itself", path => {
     );
     expect(calls.sort()).toEqual(
       [
+        "DELETE /datasets/{id}",
+        "DELETE /jobs/{id}",
         "DELETE /tasks/{id}",
         "DELETE /tasks/{id}/prompts/{version}",
         "GET /backbone",
+        "GET /datasets",
+        "GET /datasets/{id}",
         "GET /healthz",
+        "GET /jobs",
+        "GET /jobs/{id}",
+        "GET /jobs/{id}/events",
         "GET /metrics",
         "GET /readyz",
         "GET /tasks",
@@ -34,9 +41,11 @@ describeBackbone("what the server says of itself", path => {
         "GET /tasks/{id}/prompts/{version}",
         "PATCH /tasks/{id}",
         "POST /backups",
+        "POST /datasets",
         "POST /tasks",
         "POST /tasks/{id}/infer",
         "POST /tasks/{id}/prompts",
+        "POST /tasks/{id}/train",
         "PUT /tasks/{id}/active",
       ].sort(),
     );

@@ -1,0 +1,388 @@
+/** Training over HTTP, in a process of its own, on the real backbone. */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { readPromptFile } from "../../src/prompt/file.ts";
+import { describeBackbone } from "../support/backbone.ts";
+import { expectProblem, startServer, type TestServer } from "./server.ts";
+
+const template = "Review: {{ input }}\nSentiment:";
+const labels = ["positive", "negative"];
+const reviews = [
+  ["A warm and funny film.", "positive"],
+  ["Dull from start to end.", "negative"],
+  ["I laughed, I cried, I want to see it again.", "positive"],
+  ["The plot makes no sense.", "negative"],
+  ["Beautifully acted.", "positive"],
+  ["A waste of two hours.", "negative"],
+  ["One of the year's best.", "positive"],
+  ["Nobody in it can act.", "negative"],
+].map(([input, label]) => ({ input, label }));
+const validation = [
+  { input: "Charming and clever.", label: "positive" },
+  { input: "Boring, long and loud.", label: "negative" },
+];
+const quick = { examples: reviews, validation, steps: 4, batch_size: 4, length: 8, seed: 1 };
+
+interface Event {
+  id: number;
+  event: string;
+  // biome-ignore lint/suspicious/noExplicitAny: an event's shape is what the tests are about
+  data: any;
+}
+
+describeBackbone("training over HTTP", backbone => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(backbone, { trainThreads: 2 });
+    await server.task({ id: "review", type: "classification", labels, prompt: { template } });
+    await server.task({ id: "poem", type: "generation", prompt: { template: "Write: {{ input }}\nText:" } });
+  });
+  afterAll(() => server.close());
+
+  const train = (task: string, body: object) => server.post(`/tasks/${task}/train`, body);
+  async function started(task: string, body: object): Promise<string> {
+    const { status, headers, body: job } = await train(task, body);
+    expect(status, JSON.stringify(job)).toBe(202);
+    expect(headers.get("location")).toBe(`/jobs/${job.id}`);
+    return job.id;
+  }
+
+  /** Reads a job's events until it ends, or until `enough`. */
+  async function watch(
+    id: string,
+    { last, enough = () => false }: { last?: number; enough?: (events: Event[]) => boolean } = {},
+  ) {
+    const controller = new AbortController();
+    const response = await fetch(`${server.url}/jobs/${id}/events`, {
+      headers: last === undefined ? {} : { "last-event-id": String(last) },
+      signal: controller.signal,
+    });
+    expect(response.headers.get("content-type")).toContain("text/event-stream");
+    const events: Event[] = [];
+    let text = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of response.body!) {
+      text += decoder.decode(chunk, { stream: true });
+      const parts = text.split("\n\n");
+      text = parts.pop()!;
+      for (const part of parts) {
+        const field = (name: string) => new RegExp(`^${name}: (.*)$`, "m").exec(part)?.[1];
+        if (field("event"))
+          events.push({ id: Number(field("id")), event: field("event")!, data: JSON.parse(field("data")!) });
+      }
+      if (enough(events)) break;
+    }
+    controller.abort();
+    return events;
+  }
+  const ended = (id: string) =>
+    vi.waitFor(
+      async () => {
+        const { body } = await server.get(`/jobs/${id}`);
+        expect(body.ended_at, JSON.stringify(body.log.at(-1))).not.toBeNull();
+        return body;
+      },
+      { timeout: 120_000, interval: 100 },
+    );
+
+  async function weightsDigest(): Promise<string> {
+    const folder = join(tmpdir(), "foreword-test-compiled");
+    const [name] = (await readdir(folder)).filter(entry => entry.includes("fp32") && !entry.endsWith(".tmp"));
+    const hash = createHash("sha256");
+    for await (const chunk of createReadStream(join(folder, name!, "weights.bin"))) hash.update(chunk);
+    return hash.digest("hex");
+  }
+
+  describe("a job", () => {
+    test("from a request to the next answer: events, version, activation; the backbone stays as it was", async () => {
+      const before = await weightsDigest();
+      const id = await started("review", { ...quick, activate: true });
+      const events = await watch(id);
+      expect(events.map(({ event }) => event)).toEqual(expect.arrayContaining(["state", "progress", "log"]));
+      const ids = events.map(event => event.id);
+      expect(ids).toEqual(ids.toSorted((a, b) => a - b));
+      const job = events.at(-1)!.data;
+      expect(job).toMatchObject({ id, task: "review", kind: "train", state: "succeeded", error: null });
+      expect(job.progress).toMatchObject({ step: 4, steps: 4, loss: expect.any(Number) });
+      expect(job.result).toMatchObject({ versions: [2], activated: true });
+      const { new: score, active, p_value } = job.result.validation;
+      for (const share of [score, active, p_value]) expect(share >= 0 && share <= 1).toBe(true);
+
+      const answer = await server.infer("review", { input: "A warm, funny film." });
+      expect(answer.prompt).toEqual({ version: 2, kind: "prefix" });
+      const prompt = (await server.get("/tasks/review/prompts/2")).body;
+      expect(prompt).toMatchObject({
+        kind: "prefix",
+        template: " {{ input }}\nSentiment:",
+        length: 8,
+        parent: { task: "review", version: 1 },
+        recipe: { method: "prefix", template, steps: 4, batchSize: 4, seed: 1, job: id },
+        metrics: {
+          metric: "accuracy",
+          training_examples: 8,
+          validation_examples: 2,
+          curve: expect.any(Array),
+        },
+        pieces: [
+          { prefix: 8, trained: true },
+          { text: " ", frozen: true },
+          { field: "input", frozen: true },
+          { text: "\nSentiment:", frozen: true },
+        ],
+      });
+      expect(await weightsDigest()).toBe(before);
+    });
+
+    test("events go on from the last one that was heard; after the end comes the end alone", async () => {
+      const { items } = (await server.get("/jobs?task=review")).body;
+      const whole = await watch(items[0].id);
+      const last = whole.at(-1)!;
+      const tail = await watch(items[0].id, { last: last.id - 1 });
+      expect(tail.at(-1)).toEqual(last);
+      expect(tail.length).toBeLessThanOrEqual(whole.length);
+      expect(tail.every(event => event.id >= last.id)).toBe(true);
+    });
+
+    test("soft: virtual tokens take the place of the words before the input; a template's own words stay frozen", async () => {
+      const soft = {
+        ...quick,
+        method: "soft",
+        template: "{{ soft(3) }}Review: {{ input }}{{ soft(2) }}\nSentiment:",
+        init: "labels",
+      };
+      const { length, ...rest } = soft;
+      const [first, second] = [
+        await ended(await started("review", rest)),
+        await ended(await started("review", { ...quick, method: "soft" })),
+      ];
+      expect(first, JSON.stringify(first.error)).toMatchObject({ state: "succeeded" });
+      const mixed = (await server.get(`/tasks/review/prompts/${first.result.versions[0]}`)).body;
+      expect(mixed.pieces).toEqual([
+        { soft: 3, trained: true },
+        { text: "Review: ", frozen: true },
+        { field: "input", frozen: true },
+        { soft: 2, trained: true },
+        { text: "\nSentiment:", frozen: true },
+      ]);
+      const { url } = server;
+      const file = await fetch(`${url}/tasks/review/prompts/${mixed.version}?format=safetensors`);
+      const stored = readPromptFile(new Uint8Array(await file.arrayBuffer()));
+      // Words have no vectors of their own in the file: the backbone's table, which is frozen, is all they have.
+      expect(stored.soft?.dims[0]).toBe(5);
+      expect(stored.prefix).toBeUndefined();
+      const pure = (await server.get(`/tasks/review/prompts/${second.result.versions[0]}`)).body;
+      expect(pure).toMatchObject({ kind: "soft", template: "{{ soft(8) }} {{ input }}\nSentiment:" });
+    });
+
+    test("generation trains too, and is judged by its loss", async () => {
+      const examples = ["sun", "moon", "rain", "snow"].map(input => ({
+        input,
+        output: ` The ${input} is old.`,
+      }));
+      const job = await ended(
+        await started("poem", {
+          examples,
+          validation: [{ input: "wind", output: " The wind is old." }],
+          steps: 6,
+          length: 8,
+          activate: "if_better",
+        }),
+      );
+      expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+      expect(job.result.validation.new).toBeGreaterThan(job.result.validation.active);
+    });
+
+    test("a trainer that is killed goes on from its checkpoint and ends in the same bits", async () => {
+      const body = { ...quick, steps: 14, checkpoint_seconds: 1 };
+      const whole = await ended(await started("review", body));
+      const id = await started("review", body);
+      await watch(id, {
+        enough: events => events.some(({ event, data }) => event === "progress" && data.step >= 7),
+      });
+      await vi.waitFor(async () => expect((await trainers()).length).toBe(1), { timeout: 5000 });
+      process.kill((await trainers())[0]!, "SIGKILL");
+      const killed = await ended(id);
+      expect(killed, JSON.stringify(killed.error)).toMatchObject({ state: "succeeded" });
+      expect(killed.log.map((line: { text: string }) => line.text).join("\n")).toMatch(
+        /going on from step \d+/,
+      );
+      const parameters = async (version: number) => {
+        const file = await fetch(`${server.url}/tasks/review/prompts/${version}?format=safetensors`);
+        const { prefix } = readPromptFile(new Uint8Array(await file.arrayBuffer()));
+        return createHash("sha256")
+          .update(new Uint8Array(prefix!.key.buffer))
+          .update(new Uint8Array(prefix!.value.buffer))
+          .digest("hex");
+      };
+      expect(await parameters(killed.result.versions[0])).toBe(await parameters(whole.result.versions[0]));
+    });
+
+    test("a cancelled job leaves no version, and its process is gone", async () => {
+      const { prompts } = (await server.get("/tasks/review")).body;
+      const id = await started("review", { ...quick, steps: 5000 });
+      await watch(id, { enough: events => events.some(({ event }) => event === "progress") });
+      expect((await server.call("DELETE", `/jobs/${id}`)).body.state).toBe("cancelled");
+      expect((await watch(id)).at(-1)!.data.state).toBe("cancelled");
+      expect((await server.get("/tasks/review")).body.prompts).toBe(prompts);
+      expect(await trainers()).toEqual([]);
+    });
+
+    test("serving goes on while a job runs", async () => {
+      const id = await started("review", { ...quick, steps: 5000 });
+      await watch(id, { enough: events => events.some(({ event }) => event === "progress") });
+      const answers = await Promise.all(
+        Array.from({ length: 8 }, () => server.infer("review", { input: "Fine." })),
+      );
+      expect(answers.length).toBe(8);
+      await server.call("DELETE", `/jobs/${id}`);
+    });
+  });
+
+  describe("data sets", () => {
+    const ndjson = `${[...reviews, reviews[0], { ...reviews[1], label: "positive" }].map(row => JSON.stringify(row)).join("\n")}\n`;
+    const send = (query: string, body: string, type = "application/x-ndjson") =>
+      server.call("POST", `/datasets${query}`, body, { "content-type": type });
+
+    test("are kept, counted, listed, trained on and deleted, also under a job", async () => {
+      const { status, headers, body } = await send("?id=reviews", ndjson);
+      expect(status, JSON.stringify(body)).toBe(201);
+      expect(headers.get("location")).toBe("/datasets/reviews");
+      expect(body).toMatchObject({
+        id: "reviews",
+        rows: 10,
+        labels: { positive: 6, negative: 4 },
+        sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
+        duplicates: { count: 1, lines: [9] },
+        conflicts: { count: 1, lines: [10] },
+      });
+      expect((await server.get("/datasets/reviews")).body).toMatchObject({ rows: 10 });
+      const { examples, ...rest } = quick;
+      const id = await started("review", { ...rest, dataset: "reviews" });
+      expect((await server.call("DELETE", "/datasets/reviews")).status).toBe(204);
+      expect((await ended(id)).state).toBe("succeeded");
+      expectProblem(await server.get("/datasets/reviews"), 404, "dataset_not_found");
+      expectProblem(await train("review", { dataset: "reviews" }), 404, "dataset_not_found");
+    });
+
+    test("come as CSV too, with commas, quotes and line breaks inside", async () => {
+      const csv = 'input,label\r\n"Warm, ""funny"" and\nlong",positive\r\n无聊,negative\r\n';
+      const { body } = await send("?id=csv&format=csv", csv, "text/csv");
+      expect(body).toMatchObject({ rows: 2, labels: { positive: 1, negative: 1 } });
+    });
+
+    test.each([
+      ["no JSON", "{\n", 1],
+      ["no answer", `${JSON.stringify(reviews[0])}\n{"input":"x"}\n`, 2],
+      ["both answers", '{"input":"x","label":"a","output":"b"}\n', 1],
+      ["an empty input", `${JSON.stringify(reviews[0])}\n\n{"input":"  ","label":"positive"}\n`, 3],
+      ["an unknown member", '{"text":"x","label":"a"}\n', 1],
+      ["labels and outputs mixed", `${JSON.stringify(reviews[0])}\n{"input":"x","output":"y"}\n`, 2],
+      ["nothing", "\n\n", 1],
+    ])("%s: the line is named, and nothing is kept", async (_, body, line) => {
+      expectProblem(await send("?id=broken", body), 422, "bad_dataset", { line });
+      expectProblem(await server.get("/datasets/broken"), 404, "dataset_not_found");
+    });
+
+    test("bytes that are no UTF-8 are refused", async () => {
+      const bytes = Buffer.concat([
+        Buffer.from('{"input":"'),
+        Buffer.from([0xff, 0xfe]),
+        Buffer.from('","label":"a"}\n'),
+      ]);
+      const answer = await server.call("POST", "/datasets", new Uint8Array(bytes), {
+        "content-type": "application/x-ndjson",
+      });
+      expectProblem(answer, 422, "bad_dataset", { line: 1 });
+    });
+  });
+
+  describe("what cannot be trained", () => {
+    test.each<[string, object, string]>([
+      ["a hard prompt", { ...quick, method: "hard" }, "hard_prompt_not_trainable"],
+      ["an unknown method", { ...quick, method: "lora" }, "validation"],
+      ["no data", { steps: 3 }, "validation"],
+      ["both kinds of data", { ...quick, dataset: "x" }, "validation"],
+      ["an empty list", { ...quick, examples: [] }, "validation"],
+      ["an impossible length", { ...quick, length: 0 }, "validation"],
+      ["an unknown label", { ...quick, examples: [...reviews, { input: "x", label: "odd" }] }, "bad_dataset"],
+      ["outputs for a classification", { ...quick, examples: [{ input: "x", output: "y" }] }, "bad_dataset"],
+      [
+        "a field that the template lacks",
+        { ...quick, examples: [{ input: { premise: "x" }, label: "positive" }] },
+        "bad_dataset",
+      ],
+      ["a template without a field", { ...quick, template: "Nothing" }, "bad_template"],
+      ["weights of unknown labels", { ...quick, class_weights: { odd: 2 } }, "validation"],
+    ])("%s is refused before any work starts", async (_, body, code) => {
+      expectProblem(await train("review", body), 422, code);
+    });
+
+    test.each<[string, object, string, RegExp]>([
+      [
+        "one label alone",
+        { ...quick, examples: reviews.filter(({ label }) => label === "positive") },
+        "bad_dataset",
+        /two labels/,
+      ],
+      [
+        "nothing to validate with",
+        { ...quick, validation: reviews.slice(0, 2) },
+        "bad_dataset",
+        /left to validate/,
+      ],
+      ["slots and a prefix", { ...quick, template: "{{ soft(3) }}{{ input }}:" }, "validation", /soft/],
+      [
+        "a prompt of another length",
+        { ...quick, method: "soft", length: 4, init: { prompt: { task: "review", version: 3 } } },
+        "validation",
+        /virtual tokens/,
+      ],
+    ])("%s fails the job with its reason", async (_, body, code, reason) => {
+      const job = await ended(await started("review", body));
+      expect(job).toMatchObject({ state: "failed", error: { code, detail: expect.stringMatching(reason) } });
+    });
+
+    test("examples that are too long are counted, and the first lines named", async () => {
+      const long = { input: "word ".repeat(50), label: "positive" };
+      const job = await ended(
+        await started("review", { ...quick, examples: [...reviews, long, long], max_tokens: 40 }),
+      );
+      expect(job.error).toMatchObject({
+        code: "bad_dataset",
+        line: 9,
+        count: 2,
+        detail: expect.stringMatching(/max_tokens/),
+      });
+    });
+
+    test("a loss that is no number fails the job with step, rate and remedy, and adds no version", async () => {
+      const { prompts } = (await server.get("/tasks/review")).body;
+      const job = await ended(
+        await started("review", { ...quick, steps: 60, learning_rate: 100, warmup: 0, clip: 1e6 }),
+      );
+      expect(job).toMatchObject({
+        state: "failed",
+        error: { code: "bad_tensor", step: expect.any(Number), learning_rate: expect.any(Number) },
+      });
+      expect(job.error.detail).toMatch(/lower learning_rate/);
+      expect((await server.get("/tasks/review")).body.prompts).toBe(prompts);
+    });
+  });
+});
+
+/** Processes that this one started to train in. */
+async function trainers(): Promise<number[]> {
+  const children = await readFile(`/proc/${process.pid}/task/${process.pid}/children`, "utf8");
+  const pids = children.trim().split(" ").filter(Boolean).map(Number);
+  const found = await Promise.all(
+    pids.map(async pid => {
+      const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+      return command.includes("training/process") ? [pid] : [];
+    }),
+  );
+  return found.flat();
+}
