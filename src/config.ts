@@ -31,7 +31,7 @@ const settings = {
   registry: oneOf("lmdb"),
   jobs: oneOf("embedded"),
   runtime: oneOf("onnx", "tfjs"),
-  precision: oneOf("auto", "fp32"),
+  precision: oneOf("auto", "fp32", "int8"),
   threads: count(1024),
   trainThreads: count(1024),
   cacheBytes: bytes(0),

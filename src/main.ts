@@ -33,13 +33,14 @@ export async function start(config: Config): Promise<Running> {
   const metrics = createMetrics();
   const registry = await openLmdbRegistry(join(config.data, "registry"));
   const serving = new Serving(registry);
-  const { backbone, data, mirror, runtime, threads, cacheBytes, batchTokens, queue } = config;
+  const { backbone, data, mirror, runtime, threads, precision, cacheBytes, batchTokens, queue } = config;
   const engine = createEngine({
     backbone,
     data,
     ...(mirror !== undefined && { mirror }),
     runtime,
     threads,
+    precision,
     cacheBytes,
     batchTokens,
     queue,

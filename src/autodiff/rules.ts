@@ -73,6 +73,7 @@ const binary =
   };
 
 const discrete = "its output is no smooth function of its input";
+const quantising = "it serves quantisation, which is put into a graph after its gradient";
 const backward = "it only occurs in gradients, and those of gradients are not needed";
 
 export const rules: { readonly [Op in OperatorName]: Rule<Op> | string } = {
@@ -101,6 +102,7 @@ export const rules: { readonly [Op in OperatorName]: Rule<Op> | string } = {
       wants[2] ? sumTo(g, g.op("Where", [condition, zero, d!], {}), b) : null,
     ];
   },
+  Max: quantising,
   Exp: unary((g, d, _x, y) => mul(g, d, y)),
   Sqrt: unary((g, d, _x, y) => scale(g, g.op("Div", [d, y], {}), 0.5)),
   Tanh: unary((g, d, _x, y) => g.op("Sub", [d, mul(g, d, mul(g, y, y))], {})),
@@ -123,12 +125,16 @@ export const rules: { readonly [Op in OperatorName]: Rule<Op> | string } = {
   ),
   ReduceSum: unary((g, d, x) => repeat(g, d, x)),
   ReduceSumSquare: unary((g, d, x) => mul(g, scale(g, d, 2), x)),
+  ReduceMax: quantising,
+  ReduceMin: quantising,
   ArgMax: discrete,
   MatMul: (g, node, [d], wants) =>
     product(g, node.inputs[0]!, node.inputs[1]!, d!, { alpha: 1, transA: 0, transB: 0 }, wants),
   FusedMatMul: (g, node, [d], wants) =>
     product(g, node.inputs[0]!, node.inputs[1]!, d!, node.attributes, wants),
   Gemm: (g, node, [d], wants) => gemm(g, node, d!, wants),
+  QuantizeLinear: quantising,
+  MatMulIntegerToFloat: quantising,
   /** The cotangent's rows are added up where they were taken from. */
   Gather: (g, { inputs, attributes }, [d]) => {
     const [data, indices] = [inputs[0]!, inputs[1]!];
@@ -153,6 +159,7 @@ export const rules: { readonly [Op in OperatorName]: Rule<Op> | string } = {
   },
   ScatterElements: backward,
   Shape: discrete,
+  Expand: quantising,
   Concat: (g, { inputs, attributes: { axis } }, [d]) => {
     const sizes = inputs.map(input => input!.shape.at(axis)!);
     const known = sizes.every(size => typeof size === "number");

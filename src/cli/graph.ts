@@ -1,11 +1,11 @@
 import { Command, Option } from "commander";
 import { architectures } from "../backbone/architectures/index.ts";
+import { classificationLoss } from "../backbone/objective.ts";
 import { resolveBackbone } from "../backbone/pull.ts";
 import { openBackbone } from "../backbone/source.ts";
 import { ForewordError } from "../errors.ts";
 import { printGraph } from "../graph/print.ts";
 import { trainingGraph } from "../training/graph.ts";
-import { classificationLoss } from "../training/objective.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
 
 export const graph = (): Command =>

@@ -1,29 +1,31 @@
-/**
- * Backbone → what a runtime loads: the step graph and one flat file of float32 weights, cached on disk by fingerprint.
- * The file is mapped, so processes and sessions share it.
- */
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+/** Backbone → what a runtime loads: the step graph and one flat file of float32 weights, cached on disk by fingerprint. */
 import { join } from "node:path";
 import { architectures } from "../backbone/architectures/index.ts";
 import type { BackboneSource } from "../backbone/source.ts";
 import { ForewordError } from "../errors.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { WeightFile } from "../runtime/runtime.ts";
+import { cachedWeights, type NamedTensor, writeWeights } from "./weight-file.ts";
 
 /** Part of the cache's key: raise it when the layout of the files changes. */
 const COMPILER = 1;
-/** Page size: what is mapped should begin on a page. */
-const ALIGNMENT = 4096;
 
 export interface CompiledBackbone {
+  precision: "fp32" | "int8";
+  /** One step of the engine. */
   graph: Graph;
   weights: WeightFile;
   fingerprint: string;
+  /**
+   * What a layer's values are divided by in this variant, [kvHeads · headDim], to come from the backbone's own basis;
+   * null where they are as the backbone has them.
+   */
+  valueScales: readonly Float32Array[] | null;
+  /** A graph over the backbone's own weights (a step, or its gradient), as this variant computes it. */
+  compile(graph: Graph): Graph;
 }
 
 export type Progress = (phase: string, done: number | null) => void;
-
-type Layout = Record<string, { offset: number; bytes: number }>;
 
 /** Compiles once; later calls find the cached file. Throws `bad_backbone` where a tensor is missing or misshapen. */
 export async function compileBackbone(
@@ -35,12 +37,20 @@ export async function compileBackbone(
   checkTensors(source, graph);
   const fingerprint = await source.fingerprint(done => progress("checking the backbone's fingerprint", done));
   const folder = join(cache, `${fingerprint.slice(0, 32)}-fp32-v${COMPILER}`);
-  const layout = (await cachedLayout(folder)) ?? (await writeWeights(source, graph, folder, progress));
-  return {
-    graph,
-    fingerprint,
-    weights: { path: join(folder, "weights.bin"), entries: new Map(Object.entries(layout)) },
-  };
+  const weights =
+    (await cachedWeights(folder)) ?? (await writeWeights(folder, tensors(source, graph, progress)));
+  return { precision: "fp32", graph, weights, fingerprint, valueScales: null, compile: same => same };
+}
+
+async function* tensors(
+  source: BackboneSource,
+  graph: Graph,
+  progress: Progress,
+): AsyncGenerator<NamedTensor> {
+  for (const [done, { name }] of graph.weights.entries()) {
+    progress("compiling the backbone (once)", done / graph.weights.length);
+    yield { name, data: await source.read(name) };
+  }
 }
 
 function checkTensors(source: BackboneSource, graph: Graph): void {
@@ -53,53 +63,4 @@ function checkTensors(source: BackboneSource, graph: Graph): void {
       `${source.name}: tensor ${name} ${problem}; ${source.config.architecture} needs [${shape.join(", ")}]. Download the backbone again, or choose another.`,
     );
   }
-}
-
-async function cachedLayout(folder: string): Promise<Layout | null> {
-  try {
-    const { layout, bytes } = JSON.parse(await readFile(join(folder, "layout.json"), "utf8")) as {
-      layout: Layout;
-      bytes: number;
-    };
-    return (await stat(join(folder, "weights.bin"))).size === bytes ? layout : null;
-  } catch {
-    return null;
-  }
-}
-
-/** Writes beside the final place and renames, so that a half-written file is never taken for a whole one. */
-async function writeWeights(
-  source: BackboneSource,
-  graph: Graph,
-  folder: string,
-  progress: Progress,
-): Promise<Layout> {
-  const scratch = `${folder}.${process.pid}.tmp`;
-  await rm(scratch, { recursive: true, force: true });
-  await mkdir(scratch, { recursive: true });
-  const layout: Layout = {};
-  let offset = 0;
-  const file = await open(join(scratch, "weights.bin"), "w");
-  try {
-    for (const [done, { name }] of graph.weights.entries()) {
-      progress("compiling the backbone (once)", done / graph.weights.length);
-      const data = await source.read(name);
-      await file.write(
-        new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
-        0,
-        data.byteLength,
-        offset,
-      );
-      layout[name] = { offset, bytes: data.byteLength };
-      offset = Math.ceil((offset + data.byteLength) / ALIGNMENT) * ALIGNMENT;
-    }
-    await file.truncate(offset);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await writeFile(join(scratch, "layout.json"), JSON.stringify({ layout, bytes: offset }));
-  await rm(folder, { recursive: true, force: true });
-  await rename(scratch, folder);
-  return layout;
 }

@@ -21,7 +21,20 @@ export const BackboneReport = Type.Object({
   }),
   precision: Type.Object({
     active: Type.String(),
-    table: Type.Array(Type.Object({ precision: Type.String(), use: Type.String(), bytes: Type.Integer() })),
+    table: Type.Array(
+      Type.Object({
+        precision: Type.String(),
+        bytes: Type.Integer({ description: "Of its weights." }),
+        text_loss: Type.Union([Type.Number(), Type.Null()], {
+          description: "Mean of -log P of a token (nats) on held-out text, on this machine.",
+        }),
+        gradient_cosine: Type.Union([Type.Number(), Type.Null()], {
+          description: "Between its gradient and that of fp32.",
+        }),
+        serves: Type.Boolean({ description: "Whether it is close enough to fp32 to answer." }),
+        trains: Type.Boolean({ description: "Whether it is close enough to fp32 to train with." }),
+      }),
+    ),
   }),
   memory: Type.Object({
     rss_bytes: Type.Integer(),

@@ -62,7 +62,7 @@ const knobs = {
     }),
   ),
   seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1 })),
-  precision: Type.Optional(Type.Enum(["auto", "fp32"])),
+  precision: Type.Optional(Type.Enum(["auto", "fp32", "int8"])),
   checkpoint_seconds: Type.Optional(Type.Number({ minimum: 1, maximum: 3600 })),
 };
 

@@ -1,7 +1,5 @@
 /** One run of the step graph: rows' work becomes feeds, and the outputs become each row's result. */
-import type { BackboneConfig } from "../backbone/source.ts";
-import type { RuntimeTensor, Session } from "../runtime/runtime.ts";
-import { soleBlock } from "./budget.ts";
+
 import {
   endOf,
   type Feeds,
@@ -10,11 +8,15 @@ import {
   layout,
   type Row,
   segmentFeeds,
+  segmentsLength,
   startsOf,
   wordFeeds,
-} from "./feeds.ts";
+} from "../backbone/feeds.ts";
+import type { BackboneConfig } from "../backbone/source.ts";
+import type { RuntimeTensor, Session } from "../runtime/runtime.ts";
+import { soleBlock } from "./budget.ts";
 import { copyRow, type DecodePool, type KvBlock, type KvShape, totalLength } from "./kv.ts";
-import { type NextToken, type PrefillResult, type PrefillWork, segmentsLength, workLength } from "./work.ts";
+import { type NextToken, type PrefillResult, type PrefillWork, workLength } from "./work.ts";
 
 const rowOf = (work: PrefillWork): Row => ({
   past: totalLength(work.past),

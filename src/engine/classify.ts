@@ -1,3 +1,4 @@
+import type { Segment } from "../backbone/feeds.ts";
 import type { TargetScore } from "../contract/infer.ts";
 import { type LabelScore, LabelSearch } from "../prompt/search.ts";
 import { branches, decisions, endBranch, type LabelTrie, type TrieNode } from "../prompt/trie.ts";
@@ -6,7 +7,7 @@ import type { KvBlock } from "./kv.ts";
 import { logSumExp } from "./sampler.ts";
 import type { Program } from "./scheduler.ts";
 import { scoreTargets, type Targets, targetBranches, targetTokens } from "./targets.ts";
-import type { PrefillWork, Segment } from "./work.ts";
+import type { PrefillWork } from "./work.ts";
 
 export interface ClassifyRow {
   past: readonly KvBlock[];

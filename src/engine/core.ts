@@ -1,6 +1,9 @@
 /** The engine's inside, in its worker: requests become programs, prompts become KV prefixes, the scheduler runs both. */
+
+import { type Segment, segmentsLength } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import type { Tokenizer } from "../backbone/tokenizer.ts";
+import type { CompiledBackbone } from "../compile/backbone.ts";
 import { ForewordError } from "../errors.ts";
 import { promptDigest } from "../prompt/file.ts";
 import { layoutRow } from "../prompt/layout.ts";
@@ -32,13 +35,12 @@ import { compilePrefix, prefixLength, preparePrompt, type ReadyPrefix, toSegment
 import { PrefixCache } from "./prefix-cache.ts";
 import { randomFrom } from "./sampler.ts";
 import { Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
-import { type Segment, segmentsLength } from "./work.ts";
 
 export interface CoreOptions {
   session: Session;
   config: BackboneConfig;
   tokenizer: Tokenizer;
-  fingerprint: string;
+  compiled: Pick<CompiledBackbone, "fingerprint" | "valueScales">;
   prompts: PromptSource;
   limits: SchedulerLimits;
   cacheBytes: number;
@@ -251,8 +253,8 @@ export class Core {
   }
 
   #prepare(content: PromptContent) {
-    const { tokenizer, config, fingerprint } = this.#options;
-    return preparePrompt(content, tokenizer, config, fingerprint);
+    const { tokenizer, config, compiled } = this.#options;
+    return preparePrompt(content, tokenizer, config, compiled);
   }
 
   #sequences(labels: readonly LabelVerbalizers[]) {

@@ -1,6 +1,7 @@
+import { type Segment, segmentLength, segmentsLength } from "../backbone/feeds.ts";
 import type { KvBlock } from "./kv.ts";
 import type { Program, Result } from "./scheduler.ts";
-import { type PrefillResult, type PrefillWork, type Segment, segmentLength, segmentsLength } from "./work.ts";
+import type { PrefillResult, PrefillWork } from "./work.ts";
 
 /** Tokens of a trunk that one run takes: bounds a step's time, and the memory of its attention scores. */
 export const CHUNK = 512;

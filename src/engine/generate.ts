@@ -1,3 +1,4 @@
+import type { Segment } from "../backbone/feeds.ts";
 import type { FinishReason, TargetScore, TokenLogprob } from "../contract/infer.ts";
 import type { Constraint } from "./constraint.ts";
 import { feed } from "./feed.ts";
@@ -6,7 +7,7 @@ import { argmax, largest, logSumExp, penalise, type SamplingOptions, sample } fr
 import type { Program, Seats } from "./scheduler.ts";
 import { StopText } from "./stop.ts";
 import { scoreTargets, type Targets, targetBranches, targetTokens } from "./targets.ts";
-import type { NextToken, Segment } from "./work.ts";
+import type { NextToken } from "./work.ts";
 
 export interface GenerateRow {
   past: readonly KvBlock[];

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { pull, resolveBackbone } from "../backbone/pull.ts";
+import type { Precision } from "../compile/variants.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError, type Problem } from "../errors.ts";
 import type {
@@ -27,6 +28,7 @@ export interface EngineOptions {
   mirror?: string;
   runtime: "onnx" | "tfjs";
   threads: number;
+  precision: Precision;
   cacheBytes: number;
   batchTokens: number;
   queue: number;
@@ -139,7 +141,8 @@ class EngineHost implements Engine {
   }
 
   async #load(): Promise<void> {
-    const { backbone, data, mirror, runtime, threads, cacheBytes, batchTokens, queue } = this.#options;
+    const { backbone, data, mirror, runtime, threads, precision, cacheBytes, batchTokens, queue } =
+      this.#options;
     const place = { data, ...(mirror !== undefined && { mirror }) };
     try {
       const path = (await resolveBackbone(backbone, place)) ?? (await this.#pull(place));
@@ -149,6 +152,7 @@ class EngineHost implements Engine {
         cache: join(data, "compiled"),
         runtime,
         threads,
+        precision,
         cacheBytes,
         batchTokens,
         queue,

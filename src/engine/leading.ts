@@ -4,11 +4,11 @@
  * that has it, so that inputs which differ cost nothing.
  */
 import { createHash } from "node:crypto";
+import { type Segment, segmentLength } from "../backbone/feeds.ts";
 import { feedBlocks } from "./feed.ts";
 import { blockBytes, type KvBlock } from "./kv.ts";
 import type { PrefixCache } from "./prefix-cache.ts";
 import type { Program } from "./scheduler.ts";
-import { type Segment, segmentLength } from "./work.ts";
 
 export const BLOCK_TOKENS = 128;
 /** Beginnings that were met are remembered up to this many. */

@@ -1,7 +1,8 @@
 /** The engine over a backbone on disk: compiled, loaded, ready to answer in the thread that called. */
 import { type BackboneSource, openBackbone } from "../backbone/source.ts";
 import { Tokenizer } from "../backbone/tokenizer.ts";
-import { type CompiledBackbone, compileBackbone, type Progress } from "../compile/backbone.ts";
+import type { Progress } from "../compile/backbone.ts";
+import { compileVariants, type Precision, type Variants } from "../compile/variants.ts";
 import { ForewordError } from "../errors.ts";
 import { createRuntime } from "../runtime/create.ts";
 import type { Runtime, Session } from "../runtime/runtime.ts";
@@ -23,6 +24,7 @@ export interface CoreSettings {
   cache: string;
   runtime: "onnx" | "tfjs";
   threads: number;
+  precision: Precision;
   cacheBytes: number;
   batchTokens: number;
   queue: number;
@@ -33,7 +35,8 @@ export interface OpenedCore {
   session: Session;
   source: BackboneSource;
   tokenizer: Tokenizer;
-  compiled: CompiledBackbone;
+  compiled: Variants["chosen"];
+  variants: Variants;
   runtime: Runtime;
   /** Waits for what is running, and gives everything back. */
   close(): Promise<void>;
@@ -54,9 +57,12 @@ export async function openCore(
       `${settings.backbone} has no tokenizer.json. Add the tokenizer's files to the directory.`,
     );
   const tokenizer = Tokenizer.from(files);
-  const compiled = await compileBackbone(source, settings.cache, progress);
-  progress("loading the backbone", null);
   const runtime = await createRuntime(settings.runtime, settings.threads);
+  const { precision, cache } = settings;
+  const encode = (text: string) => tokenizer.encode(text);
+  const variants = await compileVariants(source, { precision, runtime, encode, cache }, progress);
+  const compiled = variants.chosen;
+  progress("loading the backbone", null);
   const session = await runtime.load(compiled.graph, compiled.weights);
   // The rotary table bounds a run's tokens (an onnxruntime check), and no run needs more than a context's length.
   const batchTokens = Math.min(settings.batchTokens, source.config.maxPositions);
@@ -64,7 +70,7 @@ export async function openCore(
     session,
     config: source.config,
     tokenizer,
-    fingerprint: compiled.fingerprint,
+    compiled,
     prompts,
     limits: {
       batchTokens,
@@ -81,5 +87,5 @@ export async function openCore(
     await session.close();
     await source.close();
   };
-  return { core, session, source, tokenizer, compiled, runtime, close };
+  return { core, session, source, tokenizer, compiled, variants, runtime, close };
 }

@@ -1,5 +1,9 @@
 /** A prompt made ready to serve: its KV prefix, and what its rows are laid out by. */
+
+import { type Segment, segmentsLength } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
+import type { CompiledBackbone } from "../compile/backbone.ts";
+import { scaleValues } from "../compile/basis.ts";
 import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { type PromptFile, readPromptFile } from "../prompt/file.ts";
@@ -9,7 +13,6 @@ import type { PromptContent } from "./engine.ts";
 import { fill } from "./feed.ts";
 import { blockBytes, joinBlocks, type KvBlock } from "./kv.ts";
 import type { Program } from "./scheduler.ts";
-import { type Segment, segmentsLength } from "./work.ts";
 
 export interface PreparedPrompt {
   template: CompiledTemplate;
@@ -36,7 +39,7 @@ export function preparePrompt(
   content: PromptContent,
   codec: TextCodec,
   config: BackboneConfig,
-  fingerprint: string,
+  { fingerprint, valueScales }: Pick<CompiledBackbone, "fingerprint" | "valueScales">,
 ): PreparedPrompt {
   const file = content.parameters ? readPromptFile(content.parameters) : null;
   const template = compileTemplate(content.template);
@@ -49,7 +52,7 @@ export function preparePrompt(
     );
   }
   const soft = file?.soft?.data ?? null;
-  const trained = file?.prefix ? blockOf(file.prefix) : null;
+  const trained = file?.prefix ? blockOf(file.prefix, valueScales) : null;
   const laidOut = layoutPrefix(template, codec, lengths);
   // A trained prefix began as a forward pass that had BOS first: it is inside already.
   const segments = trained && codec.bosId !== null ? laidOut.slice(1) : laidOut;
@@ -114,10 +117,23 @@ function expect(tensor: string, dims: readonly number[] | undefined, wanted: rea
   throw new ForewordError("bad_tensor", detail, { tensor });
 }
 
-function blockOf({ dims, key, value }: NonNullable<PromptFile["prefix"]>): KvBlock {
+/** A stored prefix as this variant of the backbone keeps keys and values. */
+function blockOf(
+  { dims, key, value }: NonNullable<PromptFile["prefix"]>,
+  scales: CompiledBackbone["valueScales"],
+): KvBlock {
   const [layers, kvHeads, length, headDim] = dims;
   const width = kvHeads * length * headDim;
   const layersOf = (data: Float32Array) =>
     Array.from({ length: layers }, (_, layer) => data.subarray(layer * width, (layer + 1) * width));
-  return { length, key: layersOf(key), value: layersOf(value) };
+  const values = layersOf(value);
+  return {
+    length,
+    key: layersOf(key),
+    value: scales
+      ? values.map((data, layer) =>
+          scaleValues(data, scales[layer]!, { kvHeads, headDim }, "into the variant"),
+        )
+      : values,
+  };
 }

@@ -1,14 +1,5 @@
+import { type Segment, segmentsLength } from "../backbone/feeds.ts";
 import type { KvBlock } from "./kv.ts";
-
-/** Tokens to feed: ids of the vocabulary, or virtual tokens given as embeddings [count, hidden]. */
-export type Segment =
-  | { readonly ids: readonly number[] }
-  | { readonly virtual: Float32Array; readonly count: number };
-
-export const segmentLength = (segment: Segment): number =>
-  "ids" in segment ? segment.ids.length : segment.count;
-export const segmentsLength = (segments: readonly Segment[]): number =>
-  segments.reduce((sum, segment) => sum + segmentLength(segment), 0);
 
 /**
  * One row's share of a prefill run: a trunk of new tokens, and branches that each go on from the trunk's end and do not

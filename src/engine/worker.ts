@@ -1,5 +1,6 @@
 /** The engine's thread: all tensor work happens here, since `run()` blocks the thread that calls it. */
 import { parentPort, workerData } from "node:worker_threads";
+import { serves, trains } from "../compile/check.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError } from "../errors.ts";
 import type { PromptContent } from "./engine.ts";
@@ -31,8 +32,14 @@ async function start() {
   return { ...opened, report: () => describe(opened) };
 }
 
-function describe({ source: { config }, compiled, runtime, core }: OpenedCore): BackboneReport {
-  const { fingerprint, graph, weights } = compiled;
+function describe({
+  source: { config, tensors },
+  compiled,
+  variants,
+  runtime,
+  core,
+}: OpenedCore): BackboneReport {
+  const { fingerprint, precision, weights } = compiled;
   const bytes = [...weights.entries.values()].reduce((sum, entry) => sum + entry.bytes, 0);
   return {
     name: settings.name,
@@ -45,12 +52,12 @@ function describe({ source: { config }, compiled, runtime, core }: OpenedCore): 
     head_dim: config.headDim,
     vocabulary: config.vocabSize,
     context: config.maxPositions,
-    parameters: graph.weights.reduce(
-      (sum, weight) => sum + weight.shape.reduce((product, dim) => product * dim, 1),
+    parameters: [...tensors.values()].reduce(
+      (sum, shape) => sum + shape.reduce((product, dim) => product * dim, 1),
       0,
     ),
     runtime: { ...runtime.info },
-    precision: { active: "fp32", table: [{ precision: "fp32", use: "serving", bytes }] },
+    precision: { active: precision, table: precisionTable(variants) },
     memory: {
       rss_bytes: process.memoryUsage.rss(),
       weights_bytes: bytes,
@@ -58,6 +65,29 @@ function describe({ source: { config }, compiled, runtime, core }: OpenedCore): 
       prefix_cache_limit_bytes: settings.cacheBytes,
     },
   };
+}
+
+function precisionTable({ bytes, check }: OpenedCore["variants"]): BackboneReport["precision"]["table"] {
+  const plain = {
+    precision: "fp32",
+    bytes: bytes.fp32!,
+    text_loss: check?.text_loss.fp32 ?? null,
+    gradient_cosine: check && 1,
+    serves: true,
+    trains: true,
+  };
+  if (!check) return [plain];
+  return [
+    plain,
+    {
+      precision: "int8",
+      bytes: bytes.int8!,
+      text_loss: check.text_loss.int8,
+      gradient_cosine: check.gradient_cosine,
+      serves: serves(check),
+      trains: trains(check),
+    },
+  ];
 }
 
 type Started = Awaited<ReturnType<typeof start>>;

@@ -21,19 +21,25 @@ export class GraphBuilder {
 
   /** A builder that goes on where `graph` ends: its values can be read by new nodes, and finished as outputs again. */
   static from(graph: Graph): GraphBuilder {
+    const builder = GraphBuilder.before(graph);
+    for (const node of graph.nodes) builder.adopt(node);
+    return builder;
+  }
+
+  /** A builder with all that the nodes of `graph` read, and none of them. */
+  static before(graph: Graph): GraphBuilder {
     const builder = new GraphBuilder(graph.name);
     builder.#inputs.push(...graph.inputs);
     builder.#constants.push(...graph.constants);
     for (const weight of graph.weights) builder.#weights.set(weight.name, weight);
-    builder.#nodes.push(...graph.nodes);
-    const values = [
-      ...graph.inputs,
-      ...graph.constants,
-      ...graph.weights,
-      ...graph.nodes.flatMap(node => node.outputs),
-    ];
-    for (const { name } of values) builder.#names.add(name);
+    for (const { name } of [...graph.inputs, ...graph.constants, ...graph.weights]) builder.#names.add(name);
     return builder;
+  }
+
+  /** Takes a node as it is; what it reads must be there. */
+  adopt(node: Node): void {
+    for (const { name } of node.outputs) this.#names.add(name);
+    this.#nodes.push(node);
   }
 
   /** Names of values made inside `body` start with `scope/`. */
@@ -54,12 +60,12 @@ export class GraphBuilder {
   }
 
   /** The weight `name`; asked for twice, it is the same value. */
-  weight(name: string, shape: readonly number[]): Weight {
+  weight(name: string, shape: readonly number[], type: Weight["type"] = "float32"): Weight {
     const known = this.#weights.get(name);
     if (known) return known;
     const value: Weight = Object.freeze({
       name: this.#claim(name),
-      type: "float32" as const,
+      type,
       shape: Object.freeze([...shape]),
     });
     this.#weights.set(name, value);

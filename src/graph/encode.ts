@@ -12,6 +12,8 @@ const dataTypes: { readonly [Type in DType]: number } = {
   float32: onnx.TensorProto.DataType.FLOAT,
   int64: onnx.TensorProto.DataType.INT64,
   bool: onnx.TensorProto.DataType.BOOL,
+  uint8: onnx.TensorProto.DataType.UINT8,
+  int8: onnx.TensorProto.DataType.INT8,
 };
 
 /** Where the bytes of a weight lie, relative to the encoded model's own folder. */
@@ -54,10 +56,11 @@ function encodeNode(node: Node, shapes: Constant[]) {
       inputs.push(inlined("shape", reshapeTarget(node.inputs[0]!.shape, node.attributes.shape)));
     delete attributes.shape;
   }
-  if (node.op === "ReduceSum" || node.op === "ReduceSumSquare") {
+  if ("axes" in node.attributes) {
     inputs.push(inlined("axes", node.attributes.axes));
     delete attributes.axes;
   }
+  if (node.op === "Expand") delete attributes.shape;
   if (node.op === "Split") {
     if (inputs.length === 1) inputs.push(inlined("sizes", node.attributes.sizes as readonly number[]));
     delete attributes.sizes;
@@ -108,7 +111,7 @@ function externalTensor(weight: Weight, locate: LocateWeight) {
   const entry = (key: string, value: string | number) => ({ key, value: String(value) });
   return {
     name: weight.name,
-    dataType: dataTypes.float32,
+    dataType: dataTypes[weight.type],
     dims: [...weight.shape],
     dataLocation: onnx.TensorProto.DataLocation.EXTERNAL,
     externalData: [entry("location", location), entry("offset", offset), entry("length", bytes)],

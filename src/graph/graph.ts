@@ -5,13 +5,15 @@
 import type { Shape } from "./dims.ts";
 import type { Attributes, OperatorName } from "./operators.ts";
 
-export type DType = "float32" | "int64" | "bool";
+export type DType = "float32" | "int64" | "bool" | "uint8" | "int8";
 
 /** What a tensor of each type is stored in. */
 export interface DataOf {
   float32: Float32Array;
   int64: BigInt64Array;
   bool: Uint8Array;
+  uint8: Uint8Array;
+  int8: Int8Array;
 }
 export type Data = DataOf[DType];
 
@@ -28,7 +30,7 @@ export interface Constant extends Value {
 
 /** A tensor of the backbone, by name: its bytes stay in a file, which the runtime maps or reads. */
 export interface Weight extends Value {
-  readonly type: "float32";
+  readonly type: "float32" | "int8";
   readonly shape: readonly number[];
 }
 

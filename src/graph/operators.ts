@@ -12,6 +12,7 @@ export interface Attributes {
   Mul: object;
   Div: object;
   Where: object;
+  Max: object;
   Exp: object;
   Sqrt: object;
   Tanh: object;
@@ -24,12 +25,18 @@ export interface Attributes {
   /** The axes become 1; the encoder writes them as the tensor that ONNX wants. */
   ReduceSum: { axes: readonly number[]; keepdims: 1 };
   ReduceSumSquare: { axes: readonly number[]; keepdims: 1 };
+  ReduceMax: { axes: readonly number[]; keepdims: 1 };
+  ReduceMin: { axes: readonly number[]; keepdims: 1 };
   /** Index of the largest, the first of equals, along an axis that becomes 1. */
   ArgMax: { axis: number; keepdims: 1 };
   MatMul: object;
   /** alpha · A · B, the last two axes of either transposed first. */
   FusedMatMul: { alpha: number; transA: 0 | 1; transB: 0 | 1 };
   Gemm: { transB: 0 | 1 };
+  /** x / scale, rounded to even, plus the zero point, saturated to 0 … 255; a scale and a zero point an index of `axis`. */
+  QuantizeLinear: { axis: number };
+  /** (A - zero point of A) · B · scale of A · scale of each column of B: A uint8 [m, k], B int8 [k, n]. */
+  MatMulIntegerToFloat: object;
   Gather: { axis: number };
   /** Picks along one axis, an index an element. */
   GatherElements: { axis: number };
@@ -37,6 +44,8 @@ export interface Attributes {
   ScatterElements: { axis: number; reduction: "add" };
   /** The sizes of axes `start` to `end`, int64. */
   Shape: { start: number; end: number };
+  /** Broadcast to the sizes that come as a second input, int64. */
+  Expand: { shape: Shape };
   Concat: { axis: number };
   /** Symbolic sizes come at run time as a second input, int64 [parts]. */
   Split: { axis: number; sizes: readonly Dim[] };
@@ -144,11 +153,14 @@ function alongOneAxis(data: Value, indices: Value, axis: number): void {
   );
 }
 
+type Five = [Value, Value, Value, Value, Value];
+
 export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
   Add: { domain: "", arity: [2, 2], infer: elementwise },
   Sub: { domain: "", arity: [2, 2], infer: elementwise },
   Mul: { domain: "", arity: [2, 2], infer: elementwise },
   Div: { domain: "", arity: [2, 2], infer: elementwise },
+  Max: { domain: "", arity: [2, 2], infer: elementwise },
   Exp: { domain: "", arity: [1, 1], infer: unary },
   Sqrt: { domain: "", arity: [1, 1], infer: unary },
   Tanh: { domain: "", arity: [1, 1], infer: unary },
@@ -169,6 +181,8 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
   LogSoftmax: { domain: "", arity: [1, 1], infer: alongAxis },
   ReduceSum: { domain: "", arity: [1, 1], infer: reduced },
   ReduceSumSquare: { domain: "", arity: [1, 1], infer: reduced },
+  ReduceMax: { domain: "", arity: [1, 1], infer: reduced },
+  ReduceMin: { domain: "", arity: [1, 1], infer: reduced },
   ArgMax: {
     domain: "",
     arity: [1, 1],
@@ -198,6 +212,43 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
           () => "bias does not fit",
         );
       return out;
+    },
+  },
+  QuantizeLinear: {
+    domain: "",
+    arity: [3, 3],
+    infer: (inputs, { axis }) => {
+      const [x, scale, zero] = [at(inputs, 0), at(inputs, 1), at(inputs, 2)];
+      float(x);
+      float(scale);
+      needs(zero.type === "uint8", () => "the zero point must be uint8");
+      const along = [x.shape[axisOf(axis, x.shape.length)]!];
+      for (const each of [scale, zero])
+        needs(
+          showShape(each.shape) === showShape(along),
+          () => `${each.name} ${showShape(each.shape)} is not one number an index of axis ${axis}`,
+        );
+      return [{ type: "uint8", shape: x.shape }];
+    },
+  },
+  MatMulIntegerToFloat: {
+    domain: "com.microsoft",
+    arity: [5, 5],
+    infer: inputs => {
+      const [a, b, scaleA, scaleB, zeroA] = [0, 1, 2, 3, 4].map(index => at(inputs, index)) as Five;
+      needs(a.type === "uint8" && zeroA.type === "uint8", () => "A and its zero point must be uint8");
+      needs(b.type === "int8", () => "B must be int8");
+      needs(a.shape.length === 2 && b.shape.length === 2, () => "both sides must be matrices");
+      needs(
+        a.shape[1] === b.shape[0],
+        () => `inner sizes differ: ${showShape(a.shape)} and ${showShape(b.shape)}`,
+      );
+      needs(
+        scaleA.shape.length === 0 && zeroA.shape.length === 0,
+        () => "A has one scale and one zero point",
+      );
+      needs(showShape(scaleB.shape) === showShape([b.shape[1]!]), () => "B has a scale a column");
+      return [{ type: "float32", shape: [a.shape[0]!, b.shape[1]!] }];
     },
   },
   Gather: {
@@ -249,6 +300,20 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
         () => `axes ${start} to ${end} are not in rank ${rank}`,
       );
       return [{ type: "int64", shape: [end - start] }];
+    },
+  },
+  Expand: {
+    domain: "",
+    arity: [2, 2],
+    infer: (inputs, { shape }) => {
+      const [x, sizes] = [at(inputs, 0), at(inputs, 1)];
+      needs(sizes.type === "int64", () => "sizes must be int64");
+      const target = shape.map(normal);
+      needs(
+        showShape(joined(x.shape, target)) === showShape(target),
+        () => `${showShape(x.shape)} does not expand to ${showShape(target)}`,
+      );
+      return [{ type: x.type, shape: target }];
     },
   },
   Concat: {

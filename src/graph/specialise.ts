@@ -14,7 +14,7 @@ export function specialise(graph: Graph, sizes: Readonly<Record<string, Dim>>): 
   };
   const node = (from: Node): Node => {
     const attributes: Record<string, unknown> = { ...from.attributes };
-    if (from.op === "Reshape") attributes.shape = shape(from.attributes.shape);
+    if (from.op === "Reshape" || from.op === "Expand") attributes.shape = shape(from.attributes.shape);
     if (from.op === "Split") attributes.sizes = shape(from.attributes.sizes);
     return Object.freeze({
       ...from,

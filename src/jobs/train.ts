@@ -4,6 +4,7 @@ import type { PromptRecord } from "../contract/prompt.ts";
 import type { Active, Task } from "../contract/task.ts";
 import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine, PromptContent } from "../engine/engine.ts";
+import { trainingPrecision } from "../gate/choice.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
 import type { ActivePrompts, TrainJob, TrainOutcome } from "../training/job.ts";
@@ -35,7 +36,8 @@ export const trainRunner =
     const request = record.request as TrainJobRequest;
     const task = await registry.getTask(record.task);
     const job = await jobOf(registry, record, request, task);
-    const outcome = await runTrainer(options, job, control);
+    const precision = trainingPrecision(request.settings.precision, engine.backbone());
+    const outcome = await runTrainer(options, precision, job, control);
     return publish(options, record, request, outcome, control);
   };
 

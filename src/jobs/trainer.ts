@@ -7,7 +7,7 @@ import type { FromTrainer, ToTrainer, TrainerPlace } from "../training/protocol.
 import { Interrupted, type JobControl } from "./jobs.ts";
 
 export interface TrainerOptions {
-  place: TrainerPlace;
+  place: Omit<TrainerPlace, "precision">;
   /** Calls back at once and at every change: whether requests wait. Returns how to stop. */
   watchBusy: (listener: (busy: boolean) => void) => () => void;
   log: { error(fields: object, text: string): void };
@@ -16,6 +16,7 @@ export interface TrainerOptions {
 /** Throws the trainer's problem, `Interrupted` where its process ended, and the signal's reason where it was stopped. */
 export function runTrainer(
   { place, watchBusy, log }: TrainerOptions,
+  precision: TrainerPlace["precision"],
   job: TrainJob,
   { signal, progress, checkpoint, log: tell }: JobControl,
 ): Promise<TrainOutcome> {
@@ -49,7 +50,7 @@ export function runTrainer(
       unwatch();
       reject(signal.aborted ? signal.reason : new Interrupted(`The trainer ended with ${killedBy ?? code}.`));
     });
-    send({ type: "start", job, place });
+    send({ type: "start", job, place: { ...place, precision } });
   });
 }
 

@@ -7,7 +7,7 @@ export type RuntimeTensor = {
 
 export type Tensors = Readonly<Record<string, RuntimeTensor>>;
 
-/** Float32 little-endian weights in one flat file: where each lies, in bytes. */
+/** Little-endian weights in one flat file: where each lies, in bytes. */
 export interface WeightFile {
   readonly path: string;
   readonly entries: ReadonlyMap<string, { readonly offset: number; readonly bytes: number }>;

@@ -13,9 +13,11 @@ export type Tensor = tfjs.Tensor;
 /** Attributes with the sizes of this run in place of symbolic ones. */
 export type Concrete<Op extends OperatorName> = Op extends "Reshape"
   ? { shape: readonly number[] }
-  : Op extends "Split"
-    ? { axis: number; sizes: readonly number[] }
-    : Readonly<Attributes[Op]>;
+  : Op extends "Expand"
+    ? { shape: readonly number[] }
+    : Op extends "Split"
+      ? { axis: number; sizes: readonly number[] }
+      : Readonly<Attributes[Op]>;
 
 /** Absent optional inputs are undefined, and come last. */
 type Kernel<Op extends OperatorName> = (
@@ -25,6 +27,7 @@ type Kernel<Op extends OperatorName> = (
 ) => Tensor | Tensor[];
 
 const positive = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);
+const positives = (axes: readonly number[], x: Tensor) => axes.map(axis => positive(axis, x.rank));
 const joined = (a: readonly number[], b: readonly number[]): number[] =>
   Array.from({ length: Math.max(a.length, b.length) }, (_, fromEnd) => {
     const [x, y] = [a.at(-1 - fromEnd) ?? 1, b.at(-1 - fromEnd) ?? 1];
@@ -83,7 +86,7 @@ function placesAlong(data: Tensor, indices: Tensor, axis: number): Int32Array {
 
 /** The axes become 1; nothing sums to 0, which not every backend knows. */
 function sumOver(tf: TensorFlow, x: Tensor, axes: readonly number[]): Tensor {
-  const gone = axes.map(axis => positive(axis, x.rank));
+  const gone = positives(axes, x);
   if (x.size > 0) return tf.sum(x, gone, true);
   return tf.zeros(x.shape.map((size, axis) => (gone.includes(axis) ? 1 : size)));
 }
@@ -101,6 +104,7 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
   Sub: (tf, [a, b]) => tf.sub(a!, b!),
   Mul: (tf, [a, b]) => tf.mul(a!, b!),
   Div: (tf, [a, b]) => tf.div(a!, b!),
+  Max: (tf, [a, b]) => tf.maximum(a!, b!),
   Exp: (tf, [x]) => tf.exp(x!),
   Sqrt: (tf, [x]) => tf.sqrt(x!),
   Tanh: (tf, [x]) => tf.tanh(x!),
@@ -118,6 +122,8 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
   LogSoftmax: (tf, [x], { axis }) => alongLast(tf, x!, axis, tf.logSoftmax),
   ReduceSum: (tf, [x], { axes }) => sumOver(tf, x!, axes),
   ReduceSumSquare: (tf, [x], { axes }) => sumOver(tf, tf.square(x!), axes),
+  ReduceMax: (tf, [x], { axes }) => tf.max(x!, positives(axes, x!), true),
+  ReduceMin: (tf, [x], { axes }) => tf.min(x!, positives(axes, x!), true),
   ArgMax: (tf, [x], { axis }) =>
     tf.expandDims(tf.argMax(x!, positive(axis, x!.rank)), positive(axis, x!.rank)),
   MatMul: (tf, [a, b]) => product(tf, a!, b!, false, false),
@@ -126,6 +132,15 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
   Gemm: (tf, [a, b, bias], { transB }) => {
     const out = product(tf, a!, b!, false, transB === 1);
     return bias ? tf.add(out, bias) : out;
+  },
+  QuantizeLinear: (tf, [x, scale, zero], { axis }) => {
+    const shape = x!.shape.map((size, i) => (i === positive(axis, x!.rank) ? size : 1));
+    const [by, from] = [tf.reshape(scale!, shape), tf.cast(tf.reshape(zero!, shape), "float32")];
+    return tf.cast(tf.clipByValue(tf.add(tf.round(tf.div(x!, by)), from), 0, 255), "int32");
+  },
+  MatMulIntegerToFloat: (tf, [a, b, scaleA, scaleB, zeroA]) => {
+    const left = tf.cast(tf.sub(a!, zeroA!), "float32");
+    return tf.mul(product(tf, left, tf.cast(b!, "float32"), false, false), tf.mul(scaleA!, scaleB!));
   },
   Gather: (tf, [data, indices], { axis }) => gather(tf, data!, indices!, axis),
   GatherElements: (tf, [data, indices], { axis }) => {
@@ -140,6 +155,7 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
     return tf.add(data!, tf.reshape(sums, data!.shape));
   },
   Shape: (tf, [x], { start, end }) => tf.tensor1d(x!.shape.slice(start, end), "int32"),
+  Expand: (tf, [x, sizes]) => tf.broadcastTo(x!, [...sizes!.dataSync()]),
   Concat: (tf, inputs, { axis }) => {
     const full = inputs.filter(part => part.size > 0);
     return full.length === 1 ? tf.clone(full[0]!) : tf.concat(full, positive(axis, full[0]!.rank));

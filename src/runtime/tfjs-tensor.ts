@@ -5,10 +5,13 @@ import type { RuntimeTensor } from "./runtime.ts";
 
 type TensorFlow = typeof tfjs;
 
-const types = { float32: "float32", int64: "int32", bool: "bool" } as const satisfies Record<
-  DType,
-  tfjs.DataType
->;
+const types = {
+  float32: "float32",
+  int64: "int32",
+  bool: "bool",
+  uint8: "int32",
+  int8: "int32",
+} as const satisfies Record<DType, tfjs.DataType>;
 
 /** The type that TensorFlow.js keeps a value in. */
 export const tfjsType = (type: DType) => types[type];
@@ -31,7 +34,12 @@ export function toTfjs(
   dims: readonly number[],
   data: DataOf[DType],
 ): tfjs.Tensor {
-  const values = type === "int64" ? narrow(data as BigInt64Array) : (data as Float32Array | Uint8Array);
+  const values =
+    type === "int64"
+      ? narrow(data as BigInt64Array)
+      : type === "int8" || type === "uint8"
+        ? Int32Array.from(data as Int8Array | Uint8Array)
+        : (data as Float32Array | Uint8Array);
   return tf.tensor(values, [...dims], types[type]);
 }
 
@@ -40,7 +48,8 @@ export function fromTfjs(type: DType, tensor: tfjs.Tensor): RuntimeTensor {
   const dims = [...tensor.shape];
   const values = tensor.dataSync();
   if (type === "float32") return { type, dims, data: Float32Array.from(values) };
-  if (type === "bool") return { type, dims, data: Uint8Array.from(values) };
+  if (type === "bool" || type === "uint8") return { type, dims, data: Uint8Array.from(values) };
+  if (type === "int8") return { type, dims, data: Int8Array.from(values) };
   return { type, dims, data: BigInt64Array.from(values as Int32Array, BigInt) };
 }
 

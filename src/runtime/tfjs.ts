@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
 import type * as tfjs from "@tensorflow/tfjs-core";
 import { evaluate, type Sizes, showShape } from "../graph/dims.ts";
-import type { Graph, Node, Value } from "../graph/graph.ts";
+import type { DataOf, Graph, Node, Value, Weight } from "../graph/graph.ts";
 import { type OperatorName, operators, reshapeTarget } from "../graph/operators.ts";
 import type { Runtime, RuntimeTensor, Session, Tensors, WeightFile } from "./runtime.ts";
 import { type Backend, startBackend } from "./tfjs-backend.ts";
@@ -37,21 +37,22 @@ export async function createTfjsRuntime({
   };
 }
 
-async function readWeights(graph: Graph, file: WeightFile): Promise<Map<Value, Float32Array>> {
-  const data = new Map<Value, Float32Array>();
+async function readWeights(graph: Graph, file: WeightFile): Promise<Map<Value, DataOf[Weight["type"]]>> {
+  const data = new Map<Value, DataOf[Weight["type"]]>();
   if (graph.weights.length === 0) return data;
   const handle = await open(file.path, "r");
   try {
     for (const weight of graph.weights) {
       const entry = file.entries.get(weight.name);
       if (!entry) throw new Error(`the weight file has no ${weight.name}`);
-      const floats = new Float32Array(weight.shape.reduce((product, size) => product * size, 1));
-      if (floats.byteLength !== entry.bytes)
-        throw new Error(`${weight.name} has ${entry.bytes} bytes, its shape ${floats.byteLength}`);
-      const bytes = new Uint8Array(floats.buffer);
+      const count = weight.shape.reduce((product, size) => product * size, 1);
+      const numbers = weight.type === "int8" ? new Int8Array(count) : new Float32Array(count);
+      if (numbers.byteLength !== entry.bytes)
+        throw new Error(`${weight.name} has ${entry.bytes} bytes, its shape ${numbers.byteLength}`);
+      const bytes = new Uint8Array(numbers.buffer);
       const { bytesRead } = await handle.read(bytes, 0, bytes.length, entry.offset);
       if (bytesRead !== bytes.length) throw new Error(`the weight file ends inside ${weight.name}`);
-      data.set(weight, floats);
+      data.set(weight, numbers);
     }
     return data;
   } finally {
@@ -72,7 +73,7 @@ class TfjsSession implements Session {
   readonly #fixed: ReadonlyMap<string, Tensor>;
   readonly #plans = new Map<string, Plan>();
 
-  constructor(tf: TensorFlow, select: () => void, graph: Graph, weights: Map<Value, Float32Array>) {
+  constructor(tf: TensorFlow, select: () => void, graph: Graph, weights: Map<Value, DataOf[Weight["type"]]>) {
     this.#tf = tf;
     this.#select = select;
     this.#graph = graph;
@@ -178,6 +179,7 @@ function concrete(node: Node, tensors: Tensor[], sizes: Sizes): Concrete<Operato
       kept === 0 ? tensors[0]!.shape[axis]! : evaluate(shape[axis]!, sizes);
     return { shape: target.map(size) };
   }
+  if (node.op === "Expand") return { shape: [...tensors[1]!.dataSync()] };
   if (node.op === "Split") {
     const given = tensors[1]?.dataSync();
     return { ...node.attributes, sizes: given ? [...given] : (node.attributes.sizes as readonly number[]) };

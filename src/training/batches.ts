@@ -1,8 +1,9 @@
 /** Which rows make a step, in which micro-batches, and what the training graph is fed for one. */
+
+import { type Feeds, float32, int64, layout, startsOf } from "../backbone/feeds.ts";
+import { EXCLUDED } from "../backbone/objective.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
-import { type Feeds, float32, int64, layout, startsOf } from "../engine/feeds.ts";
 import { randomFrom } from "../engine/sampler.ts";
-import { EXCLUDED } from "./objective.ts";
 import type { TrainingRow } from "./rows.ts";
 
 /**

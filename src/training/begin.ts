@@ -26,11 +26,12 @@ export async function begin(
 }
 
 async function prefix(
-  { core, source }: Bench,
+  { core, source, compiled }: Bench,
   plan: Plan,
   initial: PromptContent | null,
 ): Promise<Parameter[]> {
-  return prefixFrom(initial ? await core.prefix(initial) : await core.read(plan.ids), source.config);
+  const block = initial ? await core.prefix(initial) : await core.read(plan.ids);
+  return prefixFrom(block, source.config, compiled.valueScales);
 }
 
 async function soft({ source }: Bench, { ids }: Plan, initial: PromptContent | null): Promise<Parameter[]> {

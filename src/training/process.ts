@@ -61,7 +61,7 @@ async function checkpoint(bytes: Uint8Array): Promise<void> {
 
 async function work(
   job: TrainJob,
-  { backbone, data, mirror, runtime, threads }: TrainerPlace,
+  { backbone, data, mirror, runtime, threads, precision }: TrainerPlace,
 ): Promise<void> {
   try {
     const path = await resolveBackbone(backbone, { data, ...(mirror !== undefined && { mirror }) });
@@ -73,6 +73,7 @@ async function work(
       cache: join(data, "compiled"),
       runtime,
       threads,
+      precision,
       cacheBytes: CACHE_BYTES,
       batchTokens: BATCH_TOKENS,
       queue: QUEUE,

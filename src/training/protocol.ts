@@ -10,6 +10,7 @@ export interface TrainerPlace {
   mirror?: string;
   runtime: "onnx" | "tfjs";
   threads: number;
+  precision: "fp32" | "int8";
 }
 
 export type ToTrainer =

@@ -6,6 +6,8 @@
 import { createHash } from "node:crypto";
 import { deserialize, serialize } from "node:v8";
 import { architectures } from "../backbone/architectures/index.ts";
+import { classificationLoss, generationLoss } from "../backbone/objective.ts";
+import { inOwnBasis } from "../compile/basis.ts";
 import type { Example } from "../contract/dataset.ts";
 import type { Parameter } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
@@ -14,7 +16,6 @@ import { judge } from "./evaluate.ts";
 import { trainingGraph } from "./graph.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { bootstrap, type Judged, mcnemar, scores, standardError } from "./metrics.ts";
-import { classificationLoss, generationLoss } from "./objective.ts";
 import { type Plan, planOf, settingsOf } from "./plan.ts";
 import { curveOf, type Look, Pace } from "./progress.ts";
 import { contextOf, layOut } from "./rows.ts";
@@ -54,7 +55,8 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   const step = architectures[config.architecture](config);
   const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
   hooks.log("loading the gradient");
-  const session = await runtime.load(trainingGraph(loss, plan.method), compiled.weights);
+  const graph = trainingGraph(inOwnBasis(loss, compiled.valueScales), plan.method);
+  const session = await runtime.load(compiled.compile(graph), compiled.weights);
   try {
     const { pause } = hooks;
     const trainer = new Trainer({ session, config, examples: rows, parameters, settings, pause });

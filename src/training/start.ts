@@ -1,5 +1,7 @@
 /** Where training starts, and the prompt file that it ends as. */
 import type { BackboneConfig } from "../backbone/source.ts";
+import type { CompiledBackbone } from "../compile/backbone.ts";
+import { scaleValues } from "../compile/basis.ts";
 import type { Example } from "../contract/dataset.ts";
 import type { Task } from "../contract/task.ts";
 import type { Init } from "../contract/train.ts";
@@ -98,14 +100,22 @@ export function fitIds(ids: readonly number[], length: number): number[] {
 
 /**
  * A prefix that begins as the keys and values of a text's forward pass (Eyuboglu et al. 2025 found random starts to
- * fail): `[1, kvHeads, P, headDim]` a key and a value a layer.
+ * fail): `[1, kvHeads, P, headDim]` a key and a value a layer, in the backbone's own basis.
  */
-export function prefixFrom(block: KvBlock, { kvHeads, headDim }: BackboneConfig): Parameter[] {
-  const dims = [1, kvHeads, block.length, headDim];
-  return block.key.flatMap((key, layer) => [
-    { input: `past_key.${layer}`, dims, data: key.slice() },
-    { input: `past_value.${layer}`, dims, data: block.value[layer]!.slice() },
-  ]);
+export function prefixFrom(
+  block: KvBlock,
+  config: BackboneConfig,
+  scales: CompiledBackbone["valueScales"],
+): Parameter[] {
+  const dims = [1, config.kvHeads, block.length, config.headDim];
+  return block.key.flatMap((key, layer) => {
+    const value = block.value[layer]!;
+    const own = scales ? scaleValues(value, scales[layer]!, config, "out of the variant") : value.slice();
+    return [
+      { input: `past_key.${layer}`, dims, data: key.slice() },
+      { input: `past_value.${layer}`, dims, data: own },
+    ];
+  });
 }
 
 /** Virtual tokens that begin as rows of the embedding table: `[ids, hidden]`. */

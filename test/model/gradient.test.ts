@@ -13,16 +13,24 @@ import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { gradient } from "../../src/autodiff/gradient.ts";
 import { architectures } from "../../src/backbone/architectures/index.ts";
+import type { Segment } from "../../src/backbone/feeds.ts";
+import {
+  endOf,
+  type Feeds,
+  float32,
+  int64,
+  layout,
+  segmentFeeds,
+  startsOf,
+} from "../../src/backbone/feeds.ts";
+import { classificationLoss, EXCLUDED, generationLoss } from "../../src/backbone/objective.ts";
 import { type BackboneSource, openBackbone } from "../../src/backbone/source.ts";
 import { compileBackbone } from "../../src/compile/backbone.ts";
-import { endOf, type Feeds, float32, int64, layout, segmentFeeds, startsOf } from "../../src/engine/feeds.ts";
 import { randomFrom } from "../../src/engine/sampler.ts";
-import type { Segment } from "../../src/engine/work.ts";
 import type { Graph } from "../../src/graph/graph.ts";
 import { specialise } from "../../src/graph/specialise.ts";
 import { createOnnxRuntime } from "../../src/runtime/onnx.ts";
 import type { RuntimeTensor, WeightFile } from "../../src/runtime/runtime.ts";
-import { classificationLoss, EXCLUDED, generationLoss } from "../../src/training/objective.ts";
 import { execute } from "../support/tape.ts";
 
 const folder = (name: string) =>

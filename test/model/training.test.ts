@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { architectures } from "../../src/backbone/architectures/index.ts";
+import { classificationLoss, generationLoss } from "../../src/backbone/objective.ts";
 import { type BackboneSource, openBackbone } from "../../src/backbone/source.ts";
 import { compileBackbone } from "../../src/compile/backbone.ts";
 import type { Example } from "../../src/contract/dataset.ts";
@@ -14,7 +15,6 @@ import { createOnnxRuntime } from "../../src/runtime/onnx.ts";
 import type { Session } from "../../src/runtime/runtime.ts";
 import type { Parameter } from "../../src/training/batches.ts";
 import { type Method, trainingGraph } from "../../src/training/graph.ts";
-import { classificationLoss, generationLoss } from "../../src/training/objective.ts";
 import { type ClassificationContext, classificationRows, generationRow } from "../../src/training/rows.ts";
 import { fitIds, prefixFrom, promptFileOf, softFrom } from "../../src/training/start.ts";
 import { Trainer, type TrainSettings } from "../../src/training/trainer.ts";
@@ -85,7 +85,7 @@ describeBackbone("training", path => {
         keep: true,
       },
     ]);
-    return prefixFrom(result!.kept!, core.config);
+    return prefixFrom(result!.kept!, core.config, null);
   }
   const empty = () => Array.from({ length: core.config.layers }, () => new Float32Array(0));
   const softOf = async (text: string, length: number) =>

@@ -52,6 +52,8 @@ export class Draw {
     const length = dims.reduce((product, size) => product * size, 1);
     const numbers = Array.from({ length }, () => this.int(-2000, 2000));
     if (type === "bool") return { type, dims, data: Uint8Array.from(numbers, number => number & 1) };
+    if (type === "uint8") return { type, dims, data: Uint8Array.from(numbers, number => number & 255) };
+    if (type === "int8") return { type, dims, data: Int8Array.from(numbers, number => number % 128) };
     if (type === "int64") return { type, dims, data: BigInt64Array.from(numbers, BigInt) };
     return { type, dims, data: Float32Array.from(numbers, number => number / 1000) };
   }
@@ -109,6 +111,16 @@ const reduction = (draw: Draw) => {
   };
 };
 
+/** Nothing has no largest. */
+const extreme = (draw: Draw) => {
+  const dims = Array.from({ length: draw.int(1, 4) }, () => draw.int(1, 4));
+  const axes = dims.map((_, axis) => axis).filter(() => draw.bit() === 1);
+  return {
+    inputs: [draw.tensor(dims)],
+    attributes: { axes: axes.length > 0 ? axes : [dims.length - 1], keepdims: 1 as const },
+  };
+};
+
 /** Indices of elements along one axis. */
 const elements = (draw: Draw) => {
   const dims = Array.from({ length: draw.int(1, 3) }, () => draw.int(1, 4));
@@ -126,6 +138,7 @@ export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } 
     const [a, b] = draw.pair(draw.dims(0, 5));
     return { inputs: [draw.tensor(a), draw.above(b, 0.25)], attributes: {} };
   },
+  Max: binary,
   Exp: unary,
   Sqrt: draw => ({ inputs: [draw.above(draw.dims(0, 4), 0)], attributes: {} }),
   Tanh: unary,
@@ -148,6 +161,8 @@ export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } 
   LogSoftmax: alongAxis,
   ReduceSum: reduction,
   ReduceSumSquare: reduction,
+  ReduceMax: extreme,
+  ReduceMin: extreme,
   ArgMax: draw => {
     // Nothing has no largest, and onnxruntime gives the empty answer another (empty) shape.
     const dims = Array.from({ length: draw.int(1, 4) }, () => draw.int(1, 4));
@@ -167,6 +182,35 @@ export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } 
     const inputs = [draw.tensor([m, k]), draw.tensor(transB ? [n, k] : [k, n])];
     if (draw.bit()) inputs.push(draw.tensor(draw.narrower([m, n])));
     return { inputs, attributes: { transB } };
+  },
+  QuantizeLinear: draw => {
+    const dims = draw.dims(1, 3);
+    const axis = draw.axis(dims.length);
+    const along = [dims.at(axis)!];
+    // Powers of two, so that every runtime divides exactly and ties are rounded alike.
+    const scale = draw.tensor(along).data as Float32Array;
+    return {
+      inputs: [
+        draw.tensor(dims),
+        { type: "float32", dims: along, data: scale.map(() => draw.pick([1 / 128, 1 / 64, 1 / 4])) },
+        draw.tensor(along, "uint8"),
+      ],
+      attributes: { axis },
+    };
+  },
+  MatMulIntegerToFloat: draw => {
+    const [m, k, n] = [draw.size(), draw.int(1, 40), draw.int(1, 20)];
+    const scalar = draw.above([], 0.01);
+    return {
+      inputs: [
+        draw.tensor([m, k], "uint8"),
+        draw.tensor([k, n], "int8"),
+        scalar,
+        draw.above([n], 0.01),
+        draw.tensor([], "uint8"),
+      ],
+      attributes: {},
+    };
   },
   Gather: draw => {
     const dims = draw.dims(1, 3);
@@ -196,6 +240,17 @@ export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } 
     return {
       inputs: [draw.tensor(dims, draw.pick(anything))],
       attributes: { start, end: draw.int(start + 1, dims.length) },
+    };
+  },
+  Expand: draw => {
+    const dims = draw.dims(0, 4);
+    const sizes = BigInt64Array.from(dims, BigInt);
+    return {
+      inputs: [
+        draw.tensor(draw.narrower(dims), draw.pick(anything)),
+        { type: "int64", dims: [dims.length], data: sizes },
+      ],
+      attributes: { shape: dims },
     };
   },
   Concat: draw => {

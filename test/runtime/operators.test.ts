@@ -38,7 +38,8 @@ function graphOf(op: OperatorName, { inputs, attributes }: Case) {
     g.input(`x${i}`, tensor.type, shapeOf(op, attributes, tensor.dims, i)),
   );
   const named = { ...attributes } as Record<string, unknown>;
-  if (op === "Reshape") named.shape = symbolic((attributes as Attributes["Reshape"]).shape as number[]);
+  if (op === "Reshape" || op === "Expand")
+    named.shape = symbolic((attributes as Attributes["Reshape"]).shape as number[]);
   if (op === "Split") {
     // As the graphs use it: parts that only the run knows.
     const { sizes } = attributes as Attributes["Split"];

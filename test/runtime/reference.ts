@@ -102,6 +102,20 @@ const reduce = (x: Plain, axes: readonly number[], f: (value: number) => number)
   });
 };
 
+/** The largest or the smallest over the axes, which become 1. */
+const extreme = (x: Plain, axes: readonly number[], pick: (...values: number[]) => number): Plain => {
+  const gone = axes.map(axis => positive(axis, x));
+  const dims = x.dims.map((size, axis) => (gone.includes(axis) ? 1 : size));
+  return make(dims, at => {
+    const group: number[] = [];
+    make(x.dims, from => {
+      if (from.every((index, axis) => gone.includes(axis) || index === at[axis])) group.push(read(x, from));
+      return 0;
+    });
+    return pick(...group);
+  });
+};
+
 type Reference<Op extends OperatorName> = (inputs: Plain[], attributes: Attributes[Op]) => Plain[];
 
 export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
@@ -109,6 +123,7 @@ export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
   Sub: binary((a, b) => a - b),
   Mul: binary((a, b) => a * b),
   Div: binary((a, b) => a / b),
+  Max: binary(Math.max),
   Exp: unary(Math.exp),
   Sqrt: unary(Math.sqrt),
   Tanh: unary(Math.tanh),
@@ -139,6 +154,28 @@ export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
   },
   ReduceSum: ([x], { axes }) => [reduce(x!, axes, value => value)],
   ReduceSumSquare: ([x], { axes }) => [reduce(x!, axes, value => value ** 2)],
+  ReduceMax: ([x], { axes }) => [extreme(x!, axes, Math.max)],
+  ReduceMin: ([x], { axes }) => [extreme(x!, axes, Math.min)],
+  QuantizeLinear: ([x, scale, zero], { axis }) => {
+    const where = positive(axis, x!);
+    const toEven = (value: number) => {
+      const down = Math.floor(value);
+      const rest = value - down;
+      if (rest !== 0.5) return Math.round(value);
+      return down % 2 === 0 ? down : down + 1;
+    };
+    return [
+      make(x!.dims, at => {
+        const [by, from] = [scale!.data[at[where]!]!, zero!.data[at[where]!]!];
+        return Math.min(255, Math.max(0, toEven(read(x!, at) / by) + from));
+      }),
+    ];
+  },
+  MatMulIntegerToFloat: ([a, b, scaleA, scaleB, zeroA]) => {
+    const left = { dims: a!.dims, data: a!.data.map(value => value - zeroA!.data[0]!) };
+    const out = product(left, b!, 1, 0, 0);
+    return [make(out.dims, at => read(out, at) * scaleA!.data[0]! * scaleB!.data[at[1]!]!)];
+  },
   GatherElements: ([data, indices], { axis }) => {
     const where = positive(axis, data!);
     return [
@@ -187,6 +224,7 @@ export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
       }),
     ];
   },
+  Expand: ([x], { shape }) => [make(shape.map(Number), at => read(x!, at))],
   Concat: (inputs, { axis }) => {
     const where = positive(axis, inputs[0]!);
     const total = sum(inputs.length, i => inputs[i]!.dims[where]!);

@@ -7,7 +7,12 @@ import type {
 import { openCore as open } from "../../src/engine/open.ts";
 
 /** An engine in this thread, with prompts given by hand. */
-export async function openCore(path: string, cache: string, runtimeName: "onnx" | "tfjs" = "onnx") {
+export async function openCore(
+  path: string,
+  cache: string,
+  runtimeName: "onnx" | "tfjs" = "onnx",
+  precision: "fp32" | "int8" = "fp32",
+) {
   const contents = new Map<string, PromptContent>();
   const opened = await open(
     {
@@ -15,6 +20,7 @@ export async function openCore(path: string, cache: string, runtimeName: "onnx" 
       cache,
       runtime: runtimeName,
       threads: 2,
+      precision,
       cacheBytes: 512 * 2 ** 20,
       batchTokens: 2048,
       queue: 1024,

@@ -1,8 +1,17 @@
 /** What the step graph is fed, from rows and tokens: pure functions, for serving and for training. */
 import type { RuntimeTensor } from "../runtime/runtime.ts";
-import { type Segment, segmentLength } from "./work.ts";
 
 export type Feeds = Record<string, RuntimeTensor>;
+
+/** Tokens to feed: ids of the vocabulary, or virtual tokens given as embeddings [count, hidden]. */
+export type Segment =
+  | { readonly ids: readonly number[] }
+  | { readonly virtual: Float32Array; readonly count: number };
+
+export const segmentLength = (segment: Segment): number =>
+  "ids" in segment ? segment.ids.length : segment.count;
+export const segmentsLength = (segments: readonly Segment[]): number =>
+  segments.reduce((sum, segment) => sum + segmentLength(segment), 0);
 
 export const int64 = (dims: readonly number[], data: readonly number[]): RuntimeTensor => ({
   type: "int64",

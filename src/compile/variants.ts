@@ -1,0 +1,54 @@
+/** Which variant of a backbone answers, and which ones there are. */
+import type { BackboneSource } from "../backbone/source.ts";
+import { ForewordError } from "../errors.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { type CompiledBackbone, compileBackbone, type Progress } from "./backbone.ts";
+import { checkVariant, serves, type VariantCheck } from "./check.ts";
+import { compileInt8 } from "./int8.ts";
+
+export type Precision = "auto" | CompiledBackbone["precision"];
+
+export interface Variants {
+  chosen: CompiledBackbone;
+  /** Bytes of every variant's weights that is compiled, and what int8 loses, where it is. */
+  bytes: Partial<Record<CompiledBackbone["precision"], number>>;
+  check: VariantCheck | null;
+}
+
+/**
+ * `auto` is int8 wherever the check on this machine lets it serve. Throws `validation` where int8 is asked for on a
+ * runtime that has none.
+ */
+export async function compileVariants(
+  source: BackboneSource,
+  options: {
+    precision: Precision;
+    runtime: Runtime;
+    encode: (text: string) => number[];
+    cache: string;
+  },
+  progress: Progress,
+): Promise<Variants> {
+  const { precision, runtime, encode, cache } = options;
+  const plain = await compileBackbone(source, cache, progress);
+  const { name } = runtime.info;
+  if (precision === "int8" && name !== "onnx")
+    throw new ForewordError(
+      "validation",
+      `The runtime ${name} computes fp32 alone. Set FOREWORD_PRECISION to fp32, or FOREWORD_RUNTIME to onnx.`,
+    );
+  if (precision === "fp32" || name !== "onnx")
+    return { chosen: plain, bytes: { fp32: bytesOf(plain) }, check: null };
+  const int8 = await compileInt8(source, plain, { runtime, encode, cache }, progress);
+  const check = await checkVariant({ source, runtime, encode }, plain, int8, done =>
+    progress("comparing int8 with fp32 (once)", done),
+  );
+  return {
+    chosen: precision === "int8" || serves(check) ? int8 : plain,
+    bytes: { fp32: bytesOf(plain), int8: bytesOf(int8) },
+    check,
+  };
+}
+
+const bytesOf = ({ weights }: CompiledBackbone): number =>
+  [...weights.entries.values()].reduce((sum, entry) => sum + entry.bytes, 0);

@@ -1,0 +1,71 @@
+/** One flat file of tensors, cached on disk: mapped, so that processes and sessions share it. */
+import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { WeightFile } from "../runtime/runtime.ts";
+
+/** Page size: what is mapped should begin on a page. */
+const ALIGNMENT = 4096;
+
+type Layout = Record<string, { offset: number; bytes: number }>;
+
+export interface NamedTensor {
+  name: string;
+  data: Float32Array | Int8Array;
+}
+
+/** The file in `folder`, or null where it is not there whole. */
+export async function cachedWeights(folder: string): Promise<WeightFile | null> {
+  try {
+    const { layout, bytes } = JSON.parse(await readFile(join(folder, "layout.json"), "utf8")) as {
+      layout: Layout;
+      bytes: number;
+    };
+    return (await stat(join(folder, "weights.bin"))).size === bytes ? weightFile(folder, layout) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Writes beside the final place and renames, so that a half-written file is never taken for a whole one. */
+export async function writeWeights(folder: string, tensors: AsyncIterable<NamedTensor>): Promise<WeightFile> {
+  const scratch = `${folder}.${process.pid}.tmp`;
+  await rm(scratch, { recursive: true, force: true });
+  await mkdir(scratch, { recursive: true });
+  const layout: Layout = {};
+  let offset = 0;
+  const file = await open(join(scratch, "weights.bin"), "w");
+  try {
+    for await (const { name, data } of tensors) {
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      await file.write(bytes, 0, bytes.length, offset);
+      layout[name] = { offset, bytes: bytes.length };
+      offset = Math.ceil((offset + bytes.length) / ALIGNMENT) * ALIGNMENT;
+    }
+    await file.truncate(offset);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await writeFile(join(scratch, "layout.json"), JSON.stringify({ layout, bytes: offset }));
+  await rm(folder, { recursive: true, force: true });
+  await rename(scratch, folder);
+  return weightFile(folder, layout);
+}
+
+/** One float32 tensor of the file. */
+export async function readFloats({ path, entries }: WeightFile, name: string): Promise<Float32Array> {
+  const { offset, bytes } = entries.get(name)!;
+  const data = new Float32Array(bytes / Float32Array.BYTES_PER_ELEMENT);
+  const file = await open(path, "r");
+  try {
+    await file.read(new Uint8Array(data.buffer), 0, bytes, offset);
+    return data;
+  } finally {
+    await file.close();
+  }
+}
+
+const weightFile = (folder: string, layout: Layout): WeightFile => ({
+  path: join(folder, "weights.bin"),
+  entries: new Map(Object.entries(layout)),
+});
