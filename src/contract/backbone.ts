@@ -1,5 +1,7 @@
 import { type Static, Type } from "typebox";
 
+const Learned = Type.Object({ fp32: Type.Number(), int8: Type.Number() });
+
 /** What `GET /backbone` says of the model that answers. */
 export const BackboneReport = Type.Object({
   name: Type.String(),
@@ -20,7 +22,8 @@ export const BackboneReport = Type.Object({
     threads: Type.Integer(),
   }),
   precision: Type.Object({
-    active: Type.String(),
+    active: Type.String({ description: "What answers." }),
+    training: Type.Optional(Type.String({ description: "What trains unless a request says otherwise." })),
     table: Type.Array(
       Type.Object({
         precision: Type.String(),
@@ -33,6 +36,11 @@ export const BackboneReport = Type.Object({
         }),
         serves: Type.Boolean({ description: "Whether it is close enough to fp32 to answer." }),
         trains: Type.Boolean({ description: "Whether it is close enough to fp32 to train with." }),
+        learned: Type.Optional(
+          Type.Record(Type.String(), Learned, {
+            description: "Validation accuracy after training in fp32 and in this precision, by task.",
+          }),
+        ),
       }),
     ),
   }),

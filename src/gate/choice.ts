@@ -1,7 +1,7 @@
 /** Which precision trains: the fast one only where it was measured to learn as well as fp32. */
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError } from "../errors.ts";
-import { learned } from "./learned.ts";
+import { learnedOn, learnsAsWell } from "./learned.ts";
 
 /** `auto` is int8 where its check on this machine passes and it learned as well as fp32 on this backbone. */
 export function trainingPrecision(
@@ -18,5 +18,15 @@ export function trainingPrecision(
       { field: "precision" },
     );
   }
-  return int8?.trains && learned(fingerprint) ? "int8" : "fp32";
+  return int8?.trains && learnsAsWell(learnedOn(fingerprint)) ? "int8" : "fp32";
+}
+
+/** The engine's report with what was measured of learning, and what follows from it. */
+export function withLearning(report: BackboneReport): BackboneReport {
+  const learned = learnedOn(report.fingerprint);
+  const table = report.precision.table.map(row =>
+    row.precision === "int8" && learned ? { ...row, learned } : row,
+  );
+  const precision = { ...report.precision, training: trainingPrecision("auto", report), table };
+  return { ...report, precision };
 }

@@ -1,18 +1,16 @@
 /** What was measured of learning in int8 beside fp32, by backbone: `npm run bench -- gate` makes the figures. */
 
-export interface Learned {
-  /** Validation accuracy after training with default settings: the median of three seeds, by task. */
-  tasks: Readonly<Record<string, { fp32: number; int8: number }>>;
-}
+/** Validation accuracy after training with the same settings and seeds: the median, by task. */
+export type Learned = Readonly<Record<string, { readonly fp32: number; readonly int8: number }>>;
 
-/** Points of accuracy that int8 may lose. */
+/** What int8 may lose: half a point. */
 const LOSS = 0.005;
 
 /** By the backbone's fingerprint. */
 const measured: Readonly<Record<string, Learned>> = {};
 
-/** Whether int8 learned as well as fp32, as far as it was measured. */
-export function learned(fingerprint: string): boolean {
-  const found = measured[fingerprint];
-  return found !== undefined && Object.values(found.tasks).every(({ fp32, int8 }) => int8 >= fp32 - LOSS);
-}
+export const learnedOn = (fingerprint: string): Learned | null => measured[fingerprint] ?? null;
+
+/** Whether int8 learned as well as fp32; what was not measured did not. */
+export const learnsAsWell = (learned: Learned | null): boolean =>
+  learned !== null && Object.values(learned).every(({ fp32, int8 }) => int8 >= fp32 - LOSS);

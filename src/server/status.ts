@@ -1,5 +1,6 @@
 import { Type } from "typebox";
 import { BackboneReport } from "../contract/backbone.ts";
+import { withLearning } from "../gate/choice.ts";
 import type { Resource } from "./dependencies.ts";
 
 const Health = Type.Object({ status: Type.Literal("ok"), version: Type.String() });
@@ -43,7 +44,7 @@ export const status: Resource = (app, { engine, metrics, version, prepared, drai
     { schema: { tags: ["status"], summary: "The model that answers", response: { 200: BackboneReport } } },
     async () => {
       const { prefixBytes } = await engine.statistics();
-      const report = engine.backbone();
+      const report = withLearning(engine.backbone());
       return { ...report, memory: { ...report.memory, prefix_cache_bytes: prefixBytes } };
     },
   );
