@@ -10,11 +10,15 @@ const Verbalizer = Type.String({ minLength: 1, maxLength: 512 });
 /** Names alone, whose verbalizers follow from them, or each label with its verbalizer(s) spelled out. */
 export const Labels = Type.Union([
   Type.Array(LabelName, { minItems: 2, maxItems: 1024 }),
-  Type.Record(Type.String(), Type.Union([Verbalizer, Type.Array(Verbalizer, { minItems: 1, maxItems: 64 })])),
+  Type.Record(
+    Type.String(),
+    Type.Union([Verbalizer, Type.Array(Verbalizer, { minItems: 1, maxItems: 64 })]),
+    { minProperties: 2, maxProperties: 1024, propertyNames: LabelName },
+  ),
 ]);
 export type Labels = Static<typeof Labels>;
 
-const Weight = Type.Number({ minimum: 0, maximum: 1e6 });
+export const Weight = Type.Number({ minimum: 0, maximum: 1e6 });
 
 /** What answers: one prompt, several that vote, or several that share the traffic. */
 const Answering = {

@@ -33,42 +33,61 @@ export function choiceConstraint(sequences: readonly (readonly number[])[], eos:
 export class Grammars {
   readonly #tokenizer: Tokenizer;
   readonly #size: number;
-  #started: Promise<{ xgrammar: XGrammar; compiler: Compiler }> | null = null;
+  #loaded: Promise<Loaded> | null = null;
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(tokenizer: Tokenizer, size: number) {
     this.#tokenizer = tokenizer;
     this.#size = size;
   }
 
-  /** JSON that satisfies the schema. Throws `validation` where the schema cannot be compiled. */
-  async json(schema: object): Promise<Constraint> {
-    this.#started ??= this.#start();
-    const { xgrammar, compiler } = await this.#started;
-    let matcher: Matcher;
-    try {
-      const compiled = await compiler.compileJSONSchema(JSON.stringify(schema));
-      matcher = await xgrammar.GrammarMatcher.createGrammarMatcher(compiled);
-      compiled.dispose();
-    } catch (error) {
-      const detail = `json_schema cannot be compiled: ${(error as Error).message ?? error}. Simplify the schema.`;
-      throw new ForewordError("validation", detail, { field: "json_schema" });
-    }
-    const constraint = new JsonConstraint(matcher, this.#size);
-    await constraint.refresh();
-    return constraint;
+  /**
+   * JSON that satisfies the schema. Throws `validation` where the schema cannot be compiled. One schema after another:
+   * XGrammar gives up on a bad one with its locks held, and the next to use that copy of it would wait for ever.
+   */
+  json(schema: object): Promise<Constraint> {
+    const made = this.#last.then(() => this.#compile(JSON.stringify(schema)));
+    this.#last = made.catch(() => {});
+    return made;
   }
 
-  async #start(): Promise<{ xgrammar: XGrammar; compiler: Compiler }> {
-    const xgrammar = await loadXGrammar();
+  async #compile(schema: string): Promise<Constraint> {
+    this.#loaded ??= this.#load();
+    const { xgrammar, compiler, complaints } = await this.#loaded;
+    try {
+      const compiled = await compiler.compileJSONSchema(schema);
+      const matcher = await xgrammar.GrammarMatcher.createGrammarMatcher(compiled);
+      compiled.dispose();
+      const constraint = new JsonConstraint(matcher, this.#size);
+      await constraint.refresh();
+      return constraint;
+    } catch (error) {
+      // Rows that are under way keep the old copy; it goes with the last of them.
+      this.#loaded = null;
+      const why = complaints[0] ?? String((error as Error).message ?? error);
+      const detail = `json_schema cannot be compiled: ${why.replace(/^\[FATAL\] \S+ /, "")}. Correct or simplify it.`;
+      throw new ForewordError("validation", detail, { field: "json_schema" });
+    }
+  }
+
+  async #load(): Promise<Loaded> {
+    const complaints: string[] = [];
+    const xgrammar = await loadXGrammar(line => complaints.push(line));
     const { vocabularyType, eosIds } = this.#tokenizer;
     const words = this.#tokenizer.vocabulary(this.#size);
     const info = await xgrammar.TokenizerInfo.createTokenizerInfo(words, vocabularyType, false, this.#size, [
       ...eosIds,
     ]);
-    return { xgrammar, compiler: await xgrammar.GrammarCompiler.createGrammarCompiler(info) };
+    return { xgrammar, compiler: await xgrammar.GrammarCompiler.createGrammarCompiler(info), complaints };
   }
 }
 
+interface Loaded {
+  xgrammar: XGrammar;
+  compiler: Compiler;
+  /** What it wrote; its first line says why it gave up. */
+  complaints: readonly string[];
+}
 type Compiler = Awaited<ReturnType<XGrammar["GrammarCompiler"]["createGrammarCompiler"]>>;
 type Matcher = Awaited<ReturnType<XGrammar["GrammarMatcher"]["createGrammarMatcher"]>>;
 

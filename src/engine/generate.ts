@@ -3,7 +3,15 @@ import type { FinishReason, TargetScore, TokenLogprob } from "../contract/infer.
 import type { Constraint } from "./constraint.ts";
 import { feed } from "./feed.ts";
 import type { KvBlock } from "./kv.ts";
-import { argmax, largest, logSumExp, penalise, type SamplingOptions, sample } from "./sampler.ts";
+import {
+  argmax,
+  checkNumbers,
+  largest,
+  logSumExp,
+  penalise,
+  type SamplingOptions,
+  sample,
+} from "./sampler.ts";
 import type { Program, Seats } from "./scheduler.ts";
 import { StopText } from "./stop.ts";
 import { scoreTargets, type Targets, targetBranches, targetTokens } from "./targets.ts";
@@ -51,7 +59,7 @@ export function* generate(row: GenerateRow, seats: Seats): Program<Generated> {
   let finishReason: FinishReason = "length";
   let tokens = 0;
   const first = result.logits[0]!;
-  logSumExp(first); // refuses what is not a number, before anything is made of it
+  checkNumbers(first);
   let next: NextToken = { best: argmax(first), logits: first };
   let seat = null as ReturnType<Seats["take"]> | null;
   try {

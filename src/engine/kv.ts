@@ -65,8 +65,8 @@ export function joinBlocks(blocks: readonly KvBlock[], shape: KvShape): KvBlock 
   return { length, key: join(block => block.key), value: join(block => block.value) };
 }
 
-/** Positions that the pool grows by. */
-const GRAIN = 64;
+/** Positions that the pool grows by: attention reads the room that is not used yet too, and growing copies all rows. */
+const GRAIN = 32;
 
 /**
  * The rows that decode, packed into one buffer a layer: [rows, kvHeads, capacity, headDim]. The runtime reads the first
@@ -97,11 +97,11 @@ export class DecodePool {
     return this.#lengths[row]!;
   }
 
-  /** Takes a row in, with its past; returns its place. */
-  admit(past: readonly KvBlock[]): number {
+  /** Takes a row in, with its past; returns its place. `expected` rows will be there soon: room is made once. */
+  admit(past: readonly KvBlock[], expected = 1): number {
     const row = this.rows;
     const length = totalLength(past);
-    this.#reserve(row + 1, length + 1);
+    this.#reserve(Math.max(row + 1, expected), length + 1);
     this.#lengths.push(length);
     for (let layer = 0; layer < this.#shape.layers; layer++) {
       const parts = (pick: "key" | "value") =>

@@ -23,19 +23,25 @@ export function randomFrom(seed: number): () => number {
   };
 }
 
-/** log Σ exp. Throws `bad_tensor` where the logits are not numbers: only a prompt's parameters can cause that. */
+/** Throws `bad_tensor` where logits are not numbers: only a prompt's parameters can cause that. */
+export function checkNumbers(logits: ArrayLike<number>): void {
+  for (let i = 0; i < logits.length; i++) if (!(logits[i]! < Infinity)) throw notNumbers();
+}
+
+const notNumbers = () =>
+  new ForewordError(
+    "bad_tensor",
+    "The prompt's parameters drive the backbone out of range: its scores are not numbers. Train the prompt again with a lower learning rate.",
+  );
+
+/** log Σ exp. Throws `bad_tensor` where the logits are not numbers. */
 export function logSumExp(logits: ArrayLike<number>): number {
   let top = -Infinity;
   for (let i = 0; i < logits.length; i++) if (logits[i]! > top) top = logits[i]!;
   let sum = 0;
   for (let i = 0; i < logits.length; i++) sum += Math.exp(logits[i]! - top);
   const result = top + Math.log(sum);
-  if (Number.isNaN(result)) {
-    throw new ForewordError(
-      "bad_tensor",
-      "The prompt's parameters drive the backbone out of range: its scores are not numbers. Train the prompt again with a lower learning rate.",
-    );
-  }
+  if (Number.isNaN(result)) throw notNumbers();
   return result;
 }
 

@@ -113,7 +113,9 @@ export class Scheduler implements Seats {
   }
 
   take(past: readonly KvBlock[]): Seat {
-    const seat: Seat = { row: this.#pool.admit(past) };
+    let expected = 0;
+    for (const { options } of this.#running) if (options.seat > 0) expected++;
+    const seat: Seat = { row: this.#pool.admit(past, expected) };
     this.#seated.push(seat);
     return seat;
   }

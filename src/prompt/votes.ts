@@ -8,8 +8,10 @@ export function calibrate(
   logprobs: Scores,
   { temperature = 1, bias = {} }: Pick<Active, "temperature" | "bias">,
 ): Map<string, number> {
+  // A label may be called "constructor", which every object has.
+  const added = (label: string) => (Object.hasOwn(bias, label) ? bias[label]! : 0);
   const raised = [...logprobs].map(
-    ([label, logprob]) => [label, (logprob + (bias[label] ?? 0)) / temperature] as const,
+    ([label, logprob]) => [label, (logprob + added(label)) / temperature] as const,
   );
   const top = Math.max(...raised.map(([, value]) => value));
   const total = raised.reduce((sum, [, value]) => sum + Math.exp(value - top), 0);

@@ -9,11 +9,12 @@ import { ForewordError } from "../errors.ts";
 import type { Logger } from "../observe/log.ts";
 import { active } from "./active.ts";
 import { backup } from "./backup.ts";
+import { installBodies } from "./bodies.ts";
 import { datasets } from "./datasets.ts";
 import type { App, Dependencies, Resource } from "./dependencies.ts";
 import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
-import { installProblems } from "./problems.ts";
+import { frameworkErrors, installProblems } from "./problems.ts";
 import { prompts } from "./prompts.ts";
 import { status } from "./status.ts";
 import { tasks } from "./tasks.ts";
@@ -36,10 +37,12 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
     genReqId: request => String(request.headers["x-request-id"] ?? randomUUID()),
     forceCloseConnections: "idle",
     return503OnClosing: false,
+    frameworkErrors,
     routerOptions: { maxParamLength: 256 },
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   app.setValidatorCompiler(validatorCompiler);
+  installBodies(app);
   installProblems(app);
   app.addHook("onRequest", async (request, reply) => {
     reply.header("X-Request-Id", request.id);

@@ -1,9 +1,14 @@
+import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Type } from "typebox";
 import { Id, Timestamp } from "../contract/common.ts";
+import { ForewordError } from "../errors.ts";
 import type { Resource } from "./dependencies.ts";
 
-const Request = Type.Object({ name: Type.Optional(Id) }, { additionalProperties: false });
+const Request = Type.Union([
+  Type.Object({ name: Type.Optional(Id) }, { additionalProperties: false }),
+  Type.Null({ description: "No body: the time is the name." }),
+]);
 const Reply = Type.Object({
   folder: Type.String({ description: "On the server; it opens as a registry." }),
   created_at: Timestamp,
@@ -23,8 +28,16 @@ export const backup: Resource = (app, { registry, config }) => {
     },
     async (request, reply) => {
       const created_at = new Date().toISOString();
-      const name = request.body.name ?? created_at.toLowerCase().replaceAll(":", "-");
+      const name = request.body?.name ?? created_at.toLowerCase().replaceAll(":", "-");
       const folder = resolve(join(config.data, "backups", name));
+      if (existsSync(folder))
+        throw new ForewordError(
+          "validation",
+          `name: there is a backup ${name} already. Choose another name.`,
+          {
+            field: "name",
+          },
+        );
       await registry.backup(folder);
       reply.code(201);
       return { folder, created_at };

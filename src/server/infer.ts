@@ -1,4 +1,5 @@
-import type { FastifyReply } from "fastify";
+import { setMaxListeners } from "node:events";
+import type { FastifyReply, FastifyRequest } from "fastify";
 import { Type } from "typebox";
 import { Id } from "../contract/common.ts";
 import { InferReplies, InferReply, InferRequest, Input } from "../contract/infer.ts";
@@ -7,6 +8,7 @@ import type { InferOptions } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import { answer, checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
+import { problemOf } from "./problems.ts";
 
 const Params = Type.Object({ id: Id });
 
@@ -59,7 +61,7 @@ export const infer: Resource = (app, dependencies) => {
       if (body.stream) return stream(task, body, reply, onToken => one(inputs[0], onToken));
       if (body.inputs === undefined) return one(inputs[0]);
       return {
-        results: await Promise.all(inputs.map(async input => orProblem(async () => one(input), request.url))),
+        results: await Promise.all(inputs.map(async input => orProblem(async () => one(input), request))),
       } as never;
     },
   );
@@ -72,17 +74,19 @@ function inputsOf({ input, inputs }: InferRequest): readonly unknown[] {
 }
 
 /** A bad input of a list is a problem in its place; the others are answered. */
-async function orProblem<Reply>(make: () => Promise<Reply>, instance: string) {
+async function orProblem<Reply>(make: () => Promise<Reply>, request: FastifyRequest) {
   try {
     return await make();
   } catch (error) {
-    return { error: ForewordError.from(error).toProblem(instance) };
+    return { error: problemOf(error, request) };
   }
 }
 
 /** Aborted when the caller goes away before the reply is whole. */
 function whenGone(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
+  // Each input of a list listens, and each member of an ensemble.
+  setMaxListeners(0, controller.signal);
   reply.raw.once("close", () => !reply.raw.writableFinished && controller.abort());
   return controller.signal;
 }
@@ -102,7 +106,7 @@ function stream(task: Task, body: InferRequest, reply: FastifyReply, start: Star
   start(token => token.text !== "" && send("token", token))
     .then(
       done => send("done", done),
-      error => send("error", ForewordError.from(error).toProblem(reply.request.url)),
+      error => send("error", problemOf(error, reply.request)),
     )
     .finally(() => reply.sseContext?.source.end());
   return reply as never;

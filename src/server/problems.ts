@@ -1,14 +1,14 @@
 /** Everything that goes wrong leaves as RFC 9457 problem details. */
 import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError } from "fastify";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, type Problem } from "../errors.ts";
 import type { App } from "./dependencies.ts";
 
+export const malformed = (why: string): ForewordError =>
+  new ForewordError("malformed_json", `The body is not JSON: ${why}. Send one JSON document in UTF-8.`);
+
 const known: Readonly<Record<string, (error: FastifyError, request: FastifyRequest) => ForewordError>> = {
-  FST_ERR_CTP_INVALID_JSON_BODY: error =>
-    new ForewordError(
-      "malformed_json",
-      `The body is not JSON: ${error.message}. Send one JSON document in UTF-8.`,
-    ),
+  FST_ERR_CTP_INVALID_JSON_BODY: () =>
+    malformed("it does not parse, or it has a member named __proto__ or constructor.prototype"),
   FST_ERR_CTP_EMPTY_JSON_BODY: () =>
     new ForewordError(
       "malformed_json",
@@ -29,12 +29,24 @@ const known: Readonly<Record<string, (error: FastifyError, request: FastifyReque
       `The content type ${type} is not taken here. Send application/json.`,
     );
   },
+  FST_ERR_BAD_URL: () =>
+    new ForewordError(
+      "validation",
+      "The path has a % that no character's code follows. Write a % itself as %25.",
+      { field: "path" },
+    ),
+  FST_ERR_MAX_PARAM_LENGTH: () =>
+    new ForewordError("validation", "The path has a part that is too long. Ids have at most 64 characters.", {
+      field: "path",
+    }),
 };
 
 export function installProblems(app: App): void {
-  app.setErrorHandler((error: FastifyError, request, reply) =>
-    sendProblem(reply, request, toForewordError(error, request)),
-  );
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    // Closing the connection would break off what the caller is still sending, and it would never read why.
+    if (error.code === "FST_ERR_CTP_BODY_TOO_LARGE") reply.removeHeader("connection");
+    return sendProblem(reply, request, toForewordError(error, request));
+  });
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split("?")[0]!;
     const methods = ["GET", "POST", "PUT", "PATCH", "DELETE"].filter(
@@ -52,6 +64,18 @@ export function installProblems(app: App): void {
   });
 }
 
+/** What the router refuses before there is a route. */
+export const frameworkErrors = (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
+  sendProblem(reply, request, toForewordError(error, request));
+};
+
+/** The problem document of whatever was thrown; the cause of a failure of ours goes into the log. */
+export function problemOf(error: unknown, request: FastifyRequest): Problem {
+  const problem = ForewordError.from(error);
+  if (problem.status >= 500 && problem.cause) request.log.error({ err: problem.cause }, "a request failed");
+  return problem.toProblem(request.url);
+}
+
 export function sendProblem(
   reply: FastifyReply,
   request: FastifyRequest,
@@ -60,18 +84,31 @@ export function sendProblem(
   if (error.code === "queue_full" || error.code === "not_ready" || error.code === "rate_limited")
     reply.header("Retry-After", "1");
   if (error.code === "unauthorized") reply.header("WWW-Authenticate", "Bearer");
-  return reply.code(error.status).type("application/problem+json").send(error.toProblem(request.url));
+  return reply.code(error.status).type("application/problem+json").send(problemOf(error, request));
 }
 
 function toForewordError(error: FastifyError, request: FastifyRequest): ForewordError {
   if (error instanceof ForewordError) return error;
-  if (error.validation) return invalid(error.validation[0]!, error.validationContext ?? "request");
+  if (error.validation) return invalid(telling(error.validation), error.validationContext ?? "request");
   const make = known[error.code];
   if (make) return make(error, request);
   if (error.statusCode !== undefined && error.statusCode < 500)
     return new ForewordError("validation", error.message);
-  request.log.error({ err: error }, "a request failed");
   return ForewordError.from(error);
+}
+
+/**
+ * Of the violations of a choice, one for each form that it could have had: the one that came furthest is of the form
+ * that was meant; where all fail at the first look, together they say what is taken.
+ */
+function telling(violations: readonly FastifySchemaValidationError[]): FastifySchemaValidationError {
+  const depth = ({ instancePath }: FastifySchemaValidationError) => instancePath.split("/").length;
+  const deepest = Math.max(...violations.map(depth));
+  const there = violations.filter(each => depth(each) === deepest && each.keyword !== "anyOf");
+  const types = [...new Set(there.map(({ keyword, params }) => (keyword === "type" ? params.type : null)))];
+  return types.includes(null)
+    ? there.findLast(({ keyword }) => keyword !== "type")!
+    : { ...there[0]!, message: `must be ${types.join(" or ")}` };
 }
 
 /** One schema violation in words: which field, what is allowed, what to do. */

@@ -43,10 +43,12 @@ function ensemble({
   vote = "mean",
   weights,
 }: Pick<Active, "vote" | "weights"> & { ensemble: readonly number[] }) {
-  if (vote === "weighted" && weights?.length !== versions.length) {
-    throw new ForewordError("validation", "weights: a weighted vote needs one weight a member.", {
-      field: "prompt.weights",
-    });
+  if (vote === "weighted" && (weights?.length !== versions.length || weights.every(weight => weight === 0))) {
+    throw new ForewordError(
+      "validation",
+      "weights: a weighted vote needs one weight a member, at least one of them above 0.",
+      { field: "prompt.weights" },
+    );
   }
   return { versions, vote, weights: vote === "weighted" ? weights! : versions.map(() => 1) };
 }

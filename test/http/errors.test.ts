@@ -28,6 +28,58 @@ describeBackbone("problems", path => {
     expect((await server.get("/healthz")).status).toBe(200);
   });
 
+  test("bodies that are no JSON text: another type, another encoding, names that objects reserve", async () => {
+    server = await startServer(path);
+    const json = { "content-type": "application/json" };
+    for (const route of ["/tasks", "/tasks/spam/infer", "/tasks/spam/prompts"])
+      expectProblem(
+        await server.post(route, "{}", { "content-type": "text/plain" }),
+        415,
+        "unsupported_media_type",
+      );
+    const gbk = Buffer.concat([Buffer.from('{"input":"'), Buffer.from([0xc4, 0xe3]), Buffer.from('"}')]);
+    expectProblem(await server.post("/tasks/spam/infer", gbk, json), 400, "malformed_json", {
+      detail: expect.stringContaining("UTF-8"),
+    });
+    expectProblem(
+      await server.post("/tasks/spam/infer", '{"input":{"__proto__":"x"}}', json),
+      400,
+      "malformed_json",
+    );
+    expect((await server.infer("spam", { input: "你" })).label).toBeTypeOf("string");
+  });
+
+  test("paths that no route can have", async () => {
+    server = await startServer(path);
+    expectProblem(await server.get("/tasks/%E0%A4%A"), 422, "validation", { field: "path" });
+    expectProblem(await server.get(`/tasks/${"a".repeat(300)}`), 422, "validation", { field: "path" });
+  });
+
+  test("a body that is far too large is read to its end, so that every client hears why it is refused", async () => {
+    server = await startServer(path, { bodyLimit: 1024 });
+    const body = { input: "x".repeat(2 ** 23) };
+    for (let round = 0; round < 5; round++)
+      expectProblem(await server.post("/tasks/spam/infer", body), 413, "body_too_large");
+  });
+
+  test("of a value that may have several forms, the nearest one is named", async () => {
+    server = await startServer(path);
+    const labels = (value: unknown) => server.post("/tasks", { id: "odd", labels: value });
+    const ask = (input: unknown) => server.post("/tasks/data-to-text/infer", { input });
+    for (const [answer, detail] of [
+      [await labels({ a: [], b: " x" }), "body: labels.a must NOT have fewer than 1 items."],
+      [await labels("a"), "body: labels must be array or object."],
+      [await ask(3), "body: input must be string or object."],
+      [
+        await ask({ messages: [{ role: "nobody", content: "x" }] }),
+        /^body: input.messages.0.role must be one of/,
+      ],
+    ] as const)
+      expectProblem(answer, 422, "validation", {
+        detail: typeof detail === "string" ? detail : expect.stringMatching(detail),
+      });
+  });
+
   test("too many at once, and too late", async () => {
     server = await startServer(path, { queue: 2 });
     await server.task({ id: "go", type: "generation", prompt: { template: "{{ input }}" } });

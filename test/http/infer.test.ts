@@ -191,6 +191,12 @@ describeBackbone("infer over HTTP", path => {
     ["a misspelt setting", "mood", { input: "a", temprature: 1 }, "validation"],
     ["generation's settings for a classification", "mood", { input: "a", max_tokens: 3 }, "validation"],
     ["a stream of a classification", "mood", { input: "a", stream: true }, "validation"],
+    [
+      "votes that weigh nothing",
+      "mood",
+      { input: "a", prompt: { ensemble: [1, 1], vote: "weighted", weights: [0, 0] } },
+      "validation",
+    ],
     ["scores of a generation", "go", { input: "a", scores: "all" }, "validation"],
     ["a temperature below 0", "go", { input: "a", temperature: -1 }, "validation"],
     ["nine stop texts", "go", { input: "a", stop: Array(9).fill("x") }, "validation"],

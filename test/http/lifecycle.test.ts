@@ -103,6 +103,9 @@ describeBackbone("a server in a process of its own", path => {
     ).toBe(201);
     const backup = await (await post("/backups", { name: "first" })).json();
     expect(backup).toMatchObject({ folder: join(data, "backups", "first") });
+    const taken = await post("/backups", { name: "first" });
+    expect([taken.status, await taken.json()]).toMatchObject([422, { code: "validation", field: "name" }]);
+    expect((await fetch(`${url}/backups`, { method: "POST" })).status).toBe(201);
     expect(output).not.toContain("zebra");
     expect(await stop("SIGTERM")).toBe(0);
 

@@ -1,0 +1,20 @@
+/** What bodies are taken: JSON in UTF-8. A route that takes more says so itself. */
+import type { App } from "./dependencies.ts";
+import { malformed } from "./problems.ts";
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
+export function installBodies(app: App): void {
+  const parse = app.getDefaultJsonParser("error", "error");
+  app.removeContentTypeParser(["application/json", "text/plain"]);
+  app.addContentTypeParser<Buffer>("application/json", { parseAs: "buffer" }, (request, body, done) => {
+    let text: string;
+    try {
+      text = utf8.decode(body);
+    } catch {
+      // Read as UTF-8 all the same, text in another encoding would be answered as so many unknown characters.
+      return done(malformed("its bytes are not UTF-8"));
+    }
+    parse(request, text, done);
+  });
+}
