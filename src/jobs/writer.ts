@@ -1,5 +1,6 @@
 /** Writes one job's record, one write after another; progress at most once a second. */
 import type { JobProgress } from "../contract/job.ts";
+import { ForewordError } from "../errors.ts";
 import type { JobPatch, JobRecord, Registry } from "../registry/registry.ts";
 
 const PROGRESS_MS = 1000;
@@ -13,7 +14,7 @@ export class JobWriter {
   #waiting: JobPatch = {};
   #lines: string[] = [];
   #timer: NodeJS.Timeout | null = null;
-  #ended = false;
+  #endedAt: string | null = null;
 
   constructor(registry: Registry, job: JobRecord) {
     this.#registry = registry;
@@ -43,17 +44,24 @@ export class JobWriter {
     this.#soon();
   }
 
+  /** A registry that can't take it is told of in the log: nothing names what was half written. */
   async checkpoint(bytes: Uint8Array): Promise<void> {
-    const sha256 = await this.#registry.putBlob(bytes);
-    const { checkpoint, blobs } = this.#job;
-    const kept = blobs.filter(blob => blob !== checkpoint);
-    await this.#write({ checkpoint: sha256, attempts: 0, blobs: [...kept, sha256] });
+    try {
+      const sha256 = await this.#registry.putBlob(bytes);
+      const { checkpoint, blobs } = this.#job;
+      const kept = blobs.filter(blob => blob !== checkpoint);
+      await this.#write({ checkpoint: sha256, attempts: 0, blobs: [...kept, sha256] });
+    } catch (error) {
+      const { code, message } = ForewordError.from(error);
+      if (code !== "registry_unavailable") throw error;
+      this.log(`a checkpoint was not saved; the one before stays. ${message}`);
+    }
   }
 
+  /** May be called again where it threw. */
   end(patch: Pick<JobPatch, "state" | "result" | "error">): Promise<JobRecord> {
-    const ended = this.#write({ ...patch, ended_at: new Date().toISOString() });
-    this.#ended = true;
-    return ended;
+    this.#endedAt ??= new Date().toISOString();
+    return this.#write({ ...patch, ended_at: this.#endedAt });
   }
 
   /** What waits is written. */
@@ -62,7 +70,7 @@ export class JobWriter {
   }
 
   #soon(): void {
-    if (this.#ended) return;
+    if (this.#endedAt !== null) return;
     this.#timer ??= setTimeout(() => {
       // A record that can't be written is told of when the job ends; a progress line is not worth more.
       this.#write({}).catch(() => {});
@@ -85,7 +93,14 @@ export class JobWriter {
         ...patch,
         ...(added.length > 0 && { log: [...log, ...added].slice(-LINES) }),
       };
-      this.#job = await this.#registry.updateJob(id, whole, { expected: revision });
+      try {
+        this.#job = await this.#registry.updateJob(id, whole, { expected: revision });
+      } catch (error) {
+        // The next write tells what this one could not.
+        this.#waiting = { ...waiting, ...this.#waiting };
+        this.#lines.unshift(...lines);
+        throw error;
+      }
       return this.#job;
     });
     this.#last = written.catch(() => {});
