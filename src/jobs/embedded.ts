@@ -151,7 +151,7 @@ class EmbeddedJobs implements Jobs {
         signal,
         progress: progress => writer.progress(progress),
         log: text => writer.log(text),
-        checkpoint: bytes => writer.checkpoint(bytes),
+        checkpoint: bytes => this.#checkpoint(writer, bytes),
       });
       await this.#end(writer, { state: "succeeded", result });
     } catch (error) {
@@ -166,6 +166,16 @@ class EmbeddedJobs implements Jobs {
         if (known.code === "internal") log.error({ err: error, job: id }, "a job failed");
         await this.#end(writer, { state: "failed", error: known.toProblem() });
       }
+    }
+  }
+
+  async #checkpoint(writer: JobWriter, bytes: Uint8Array): Promise<void> {
+    try {
+      await writer.checkpoint(bytes);
+    } catch (error) {
+      if (!(error instanceof ForewordError && error.code === "registry_unavailable")) throw error;
+      this.#options.log.error({ err: error, job: writer.job.id }, "a checkpoint can't be written");
+      writer.log(`a checkpoint was not saved; the one before stays. ${error.message}`);
     }
   }
 

@@ -87,7 +87,7 @@ const mainOf = (split: NonNullable<Active["split"]>): number =>
  * the finite numbers, the best prompt so far becomes a version that is never activated, and the job's error names it.
  */
 async function publish(
-  { engine, registry }: TrainRunnerOptions,
+  { engine, registry, log: serverLog }: TrainRunnerOptions,
   { id, task }: JobRecord,
   { activate, parent }: TrainJobRequest,
   { file, recipe, metrics, validation, better, failure }: TrainOutcome,
@@ -110,7 +110,10 @@ async function publish(
     (await patiently(add, {
       signal,
       within: PUBLISH_MS,
-      onFailure: error => log(`the prompt is trained, and not saved yet. ${error.message}`),
+      onFailure: error => {
+        serverLog.error({ err: error, job: id }, "a trained prompt can't be saved yet");
+        log(`the prompt is trained, and not saved yet. ${error.message}`);
+      },
     }));
   if (failure) {
     const { version } = record;

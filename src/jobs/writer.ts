@@ -1,6 +1,5 @@
 /** Writes one job's record, one write after another; progress at most once a second. */
 import type { JobProgress } from "../contract/job.ts";
-import { ForewordError } from "../errors.ts";
 import type { JobPatch, JobRecord, Registry } from "../registry/registry.ts";
 
 const PROGRESS_MS = 1000;
@@ -44,18 +43,11 @@ export class JobWriter {
     this.#soon();
   }
 
-  /** A registry that can't take it is told of in the log: nothing names what was half written. */
   async checkpoint(bytes: Uint8Array): Promise<void> {
-    try {
-      const sha256 = await this.#registry.putBlob(bytes);
-      const { checkpoint, blobs } = this.#job;
-      const kept = blobs.filter(blob => blob !== checkpoint);
-      await this.#write({ checkpoint: sha256, attempts: 0, blobs: [...kept, sha256] });
-    } catch (error) {
-      const { code, message } = ForewordError.from(error);
-      if (code !== "registry_unavailable") throw error;
-      this.log(`a checkpoint was not saved; the one before stays. ${message}`);
-    }
+    const sha256 = await this.#registry.putBlob(bytes);
+    const { checkpoint, blobs } = this.#job;
+    const kept = blobs.filter(blob => blob !== checkpoint);
+    await this.#write({ checkpoint: sha256, attempts: 0, blobs: [...kept, sha256] });
   }
 
   /** May be called again where it threw. */
