@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Job } from "../../src/contract/job.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { foreword } from "../support/command.ts";
 import { emptyDisk, fillDisk, surviving } from "../support/full-disk.ts";
 import { ServerProcess } from "../support/server-process.ts";
 
@@ -79,6 +80,10 @@ describeBackbone("training through faults", path => {
     return hash.digest("hex");
   }
 
+  /** Its process is there, with the limits that the server had until now. */
+  const training = (id: string) =>
+    server.until(async () => texts(await job(id)).includes("loading the gradient"), 60);
+
   async function step(id: string): Promise<number> {
     return (await job(id)).progress?.step ?? 0;
   }
@@ -90,6 +95,7 @@ describeBackbone("training through faults", path => {
       const whole = await ended(await start(body));
 
       const id = await start(body);
+      const watching = foreword(["jobs", "watch", id, "--server", server.url]);
       const seen: { at: number; step: number }[] = [];
       await server.until(async () => {
         seen.push({ at: Date.now(), step: await step(id) });
@@ -111,6 +117,11 @@ describeBackbone("training through faults", path => {
       expect(await parameters(resumed)).toBe(await parameters(whole));
       const task = await server.json(server.get("/tasks/review"));
       expect(task.prompts).toBe(3);
+      // Who watched on the command line saw the whole of it.
+      const { code, out, err } = await watching;
+      expect(code, err).toBe(0);
+      expect(err).toMatch(/connecting again[\s\S]*going on from step \d+[\s\S]*step 30\/30/);
+      expect(out).toMatch(/step 1 +30\n[\s\S]*accuracy on 2 validation examples: version 3 \d/);
     },
     6 * MINUTES,
   );
@@ -122,7 +133,7 @@ describeBackbone("training through faults", path => {
       const { items } = await server.json(server.get("/jobs"));
       const whole = items.at(-1) as Job;
       const id = await start({ ...short, steps: 30 });
-      await server.until(async () => (await trainersOf(server.pid)).length === 1, 60);
+      await training(id);
       // A checkpoint of this run has 2.6 MB, its prompt 0.4.
       await fillDisk(server.pid, 1_500_000);
       const record = await ended(id);
@@ -136,12 +147,25 @@ describeBackbone("training through faults", path => {
     4 * MINUTES,
   );
 
+  test("a disk too full to start a trainer: the job fails and says what to do", async () => {
+    const { prompts } = await server.json(server.get("/tasks/review"));
+    await fillDisk(server.pid, 1_500_000);
+    const id = await start({ ...short, steps: 4 });
+    await server.until(async () => (await job(id)).ended_at !== null);
+    await emptyDisk(server.pid);
+    expect(await job(id)).toMatchObject({
+      state: "failed",
+      error: { code: "internal", detail: expect.stringMatching(/EFBIG.*Make room/) },
+    });
+    expect((await server.json(server.get("/tasks/review"))).prompts).toBe(prompts);
+  });
+
   test(
     "a disk without any room at the end: requests are answered, and the prompt is saved when there is room",
     async () => {
       const { prompts } = await server.json(server.get("/tasks/review"));
       const id = await start({ ...short, steps: 4, checkpoint_seconds: 3600 });
-      await server.until(async () => (await trainersOf(server.pid)).length === 1, 60);
+      await training(id);
       await fillDisk(server.pid, 1);
       await server.until(async () => (await trainersOf(server.pid)).length === 0, 120);
       await server.until(async () => /trained prompt can't be saved yet/.test(server.output), 30);

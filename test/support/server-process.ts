@@ -4,10 +4,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
-
-export const command = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+import { command } from "./command.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: a reply's shape is what the tests are about
 type Json = any;
@@ -35,7 +33,8 @@ export class ServerProcess {
 
   /** Resolves when it listens. */
   async begin(env: Record<string, string> = {}, nodeFlags: readonly string[] = []): Promise<void> {
-    const port = await freePort();
+    // The same after a restart: whoever watched it finds it again.
+    const port = this.url === "" ? await freePort() : Number(new URL(this.url).port);
     this.url = `http://127.0.0.1:${port}`;
     this.output = "";
     const settings = {
