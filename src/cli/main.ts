@@ -4,20 +4,23 @@ import { Command } from "commander";
 import { ForewordError } from "../errors.ts";
 import { version } from "../main.ts";
 import { backup } from "./backup.ts";
+import { datasets } from "./datasets.ts";
 import { doctor } from "./doctor.ts";
 import { graph } from "./graph.ts";
 import { infer } from "./infer.ts";
+import { jobs } from "./jobs.ts";
 import { prompts } from "./prompts.ts";
 import { pull } from "./pull.ts";
 import { serve } from "./serve.ts";
 import { tasks } from "./tasks.ts";
+import { train } from "./train.ts";
 
 const program = new Command("foreword")
   .description("One frozen language model, many tasks: each is a prompt put before the input.")
   .version(version)
   .showHelpAfterError("(foreword --help lists the commands)");
 
-for (const command of [serve, pull, infer, tasks, prompts, backup, graph, doctor])
+for (const command of [serve, pull, infer, tasks, prompts, train, jobs, datasets, backup, graph, doctor])
   program.addCommand(command());
 
 try {

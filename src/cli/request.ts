@@ -14,30 +14,47 @@ export const serverOptions = (command: Command): Command =>
     .option("--key <key>", "the server's key", process.env.FOREWORD_ADMIN_KEY)
     .option("--json", "print the reply as JSON");
 
-/** The reply's JSON. A problem becomes the error that the server described. */
-export async function call<Reply>(
+/** The server's answer, where it is a good one. A problem becomes the error that the server described. */
+export async function request(
   { server, key }: ServerFlags,
   method: string,
   path: string,
-  body?: unknown,
-): Promise<Reply> {
+  { headers, ...rest }: RequestInit & { duplex?: "half" } = {},
+): Promise<Response> {
   const response = await fetch(new URL(path, server), {
     method,
-    headers: {
-      ...(body !== undefined && { "content-type": "application/json" }),
-      ...(key && { authorization: `Bearer ${key}` }),
-    },
-    ...(body !== undefined && { body: JSON.stringify(body) }),
+    headers: { ...headers, ...(key && { authorization: `Bearer ${key}` }) },
+    ...rest,
   }).catch(error => {
+    if (rest.signal?.aborted) throw error;
     throw new ForewordError(
       "not_ready",
       `No server answers at ${server} (${(error as Error).message}). Start one with npm start, or name another with --server.`,
     );
   });
-  if (response.status === 204) return undefined as Reply;
-  const reply = await response.json();
-  if (!response.ok) throw ForewordError.fromProblem(reply as Problem);
-  return reply as Reply;
+  if (response.ok) return response;
+  if (!response.headers.get("content-type")?.includes("json"))
+    throw new ForewordError(
+      "not_found",
+      `What answers at ${server} is no Foreword server (status ${response.status}). Name another with --server.`,
+    );
+  throw ForewordError.fromProblem((await response.json()) as Problem);
+}
+
+/** The reply's JSON. */
+export async function call<Reply>(
+  flags: ServerFlags,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<Reply> {
+  const response = await request(
+    flags,
+    method,
+    path,
+    body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) },
+  );
+  return (response.status === 204 ? undefined : await response.json()) as Reply;
 }
 
 /** A table with aligned columns, for people. */

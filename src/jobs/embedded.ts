@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { ForewordError } from "../errors.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
 import { Interrupted, type JobRequest, type Jobs, type Runner } from "./jobs.ts";
+import { patiently } from "./patience.ts";
 import { JobWriter } from "./writer.ts";
 
 /** Jobs that have not ended, at most. */
@@ -38,7 +39,7 @@ class EmbeddedJobs implements Jobs {
   /** In the order in which they came. */
   readonly #waiting: { id: string; task: string }[] = [];
   readonly #running = new Map<string, Running>();
-  #closing = false;
+  readonly #closing = new AbortController();
 
   constructor(options: EmbeddedOptions) {
     this.#options = options;
@@ -105,7 +106,7 @@ class EmbeddedJobs implements Jobs {
   }
 
   async close(): Promise<void> {
-    this.#closing = true;
+    this.#closing.abort();
     this.#waiting.length = 0;
     for (const { abort } of this.#running.values()) abort.abort();
     await Promise.all([...this.#running.values()].map(({ done }) => done));
@@ -114,7 +115,7 @@ class EmbeddedJobs implements Jobs {
   /** Starts what may start: the oldest whose task runs nothing. */
   #next(): void {
     const { concurrency = 1 } = this.#options;
-    while (!this.#closing && this.#running.size < concurrency) {
+    while (!this.#closing.signal.aborted && this.#running.size < concurrency) {
       const busy = new Set([...this.#running.values()].map(({ task }) => task));
       const at = this.#waiting.findIndex(({ task }) => !busy.has(task));
       if (at < 0) return;
@@ -140,7 +141,7 @@ class EmbeddedJobs implements Jobs {
     const writer = new JobWriter(registry, await registry.getJob(id));
     if (writer.job.attempts >= ATTEMPTS) {
       const detail = `The job's process ended ${ATTEMPTS} times before it could save anything, perhaps for lack of memory. See the server's log; fewer max_tokens need less.`;
-      await writer.end({ state: "failed", error: new ForewordError("internal", detail).toProblem() });
+      await this.#end(writer, { state: "failed", error: new ForewordError("internal", detail).toProblem() });
       return;
     }
     try {
@@ -150,12 +151,12 @@ class EmbeddedJobs implements Jobs {
         signal,
         progress: progress => writer.progress(progress),
         log: text => writer.log(text),
-        checkpoint: bytes => writer.checkpoint(bytes),
+        checkpoint: bytes => this.#checkpoint(writer, bytes),
       });
-      await writer.end({ state: "succeeded", result });
+      await this.#end(writer, { state: "succeeded", result });
     } catch (error) {
-      if (running.cancelled) await writer.end({ state: "cancelled" });
-      else if (this.#closing) await writer.flush();
+      if (running.cancelled) await this.#end(writer, { state: "cancelled" });
+      else if (this.#closing.signal.aborted) await writer.flush();
       else if (error instanceof Interrupted) {
         log.error({ job: id, cause: error.message }, "a job's process ended; it is started again");
         await writer.flush();
@@ -163,8 +164,29 @@ class EmbeddedJobs implements Jobs {
       } else {
         const known = ForewordError.from(error);
         if (known.code === "internal") log.error({ err: error, job: id }, "a job failed");
-        await writer.end({ state: "failed", error: known.toProblem() });
+        await this.#end(writer, { state: "failed", error: known.toProblem() });
       }
     }
+  }
+
+  async #checkpoint(writer: JobWriter, bytes: Uint8Array): Promise<void> {
+    try {
+      await writer.checkpoint(bytes);
+    } catch (error) {
+      if (!(error instanceof ForewordError && error.code === "registry_unavailable")) throw error;
+      this.#options.log.error({ err: error, job: writer.job.id }, "a checkpoint can't be written");
+      writer.log(`a checkpoint was not saved; the one before stays. ${error.message}`);
+    }
+  }
+
+  /** A record that said "running" for ever would be a lie; a queue that closes leaves it to the next one. */
+  #end(writer: JobWriter, patch: Parameters<JobWriter["end"]>[0]): Promise<JobRecord> {
+    const { id } = writer.job;
+    return patiently(() => writer.end(patch), {
+      signal: this.#closing.signal,
+      within: Number.POSITIVE_INFINITY,
+      onFailure: error =>
+        this.#options.log.error({ err: error, job: id }, "a job's end can't be written yet"),
+    });
   }
 }

@@ -7,6 +7,8 @@
  * - One job of a task runs at a time; the others wait in the order in which they came.
  * - A job ends once, as succeeded, failed or cancelled, and is not touched afterwards.
  * - A job whose process ends several times without a checkpoint between fails, and says so.
+ * - A checkpoint that can't be written costs nothing but itself: the job goes on, and the one before stays. How a job
+ *   ended is written as soon as the registry takes it.
  */
 import type { JobKind, JobProgress, JobResult } from "../contract/job.ts";
 import type { JobRecord } from "../registry/registry.ts";
@@ -39,7 +41,7 @@ export interface JobControl {
   progress(progress: JobProgress): void;
   /** A line for people. */
   log(text: string): void;
-  /** Resolves once it is durable; the checkpoint before is let go. */
+  /** Resolves once it is durable and the checkpoint before is let go, or once the job's log says why it is not. */
   checkpoint(bytes: Uint8Array): Promise<void>;
 }
 

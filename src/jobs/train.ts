@@ -4,12 +4,17 @@ import type { PromptRecord } from "../contract/prompt.ts";
 import type { Active, Task } from "../contract/task.ts";
 import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine, PromptContent } from "../engine/engine.ts";
+import { ForewordError } from "../errors.ts";
 import { trainingPrecision } from "../gate/choice.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
 import type { ActivePrompts, TrainJob, TrainOutcome } from "../training/job.ts";
 import type { JobControl, Runner } from "./jobs.ts";
+import { patiently } from "./patience.ts";
 import { runTrainer, type TrainerOptions } from "./trainer.ts";
+
+/** How long a trained prompt waits for a registry that can't take it. */
+const PUBLISH_MS = 600_000;
 
 /** A training job's request as its record keeps it: data by blob, the template decided. */
 export interface TrainJobRequest {
@@ -79,25 +84,44 @@ async function activeOf(registry: Registry, { id, active }: Task): Promise<Activ
 const mainOf = (split: NonNullable<Active["split"]>): number =>
   split.reduce((most, part) => (part.weight > most.weight ? part : most)).prompt;
 
-/** A run that was stopped after its prompt was added, and before its job ended, adds no second one. */
+/**
+ * A run that was stopped after its prompt was added, and before its job ended, adds no second one. Of a run that left
+ * the finite numbers, the best prompt so far becomes a version that is never activated, and the job's error names it.
+ */
 async function publish(
-  { engine, registry }: TrainRunnerOptions,
+  { engine, registry, log: serverLog }: TrainRunnerOptions,
   { id, task }: JobRecord,
   { activate, parent }: TrainJobRequest,
-  { file, recipe, metrics, validation, better }: TrainOutcome,
-  { log }: JobControl,
+  { file, recipe, metrics, validation, better, failure }: TrainOutcome,
+  { log, signal }: JobControl,
 ): Promise<JobResult> {
   const known = (await allPrompts(registry, task)).find(
     prompt => (prompt.recipe as { job?: string } | null)?.job === id,
   );
-  const wanted = activate === true || (activate === "if_better" && better);
+  const wanted = failure === null && (activate === true || (activate === "if_better" && better));
+  const add = async () => {
+    const prompt = await trainedPrompt(engine, registry, file);
+    return registry.addPrompt(
+      task,
+      { ...prompt, parent, recipe: { ...recipe, job: id }, metrics },
+      wanted ? { activate: { by: id } } : {},
+    );
+  };
   const record =
     known ??
-    (await registry.addPrompt(
-      task,
-      { ...(await trainedPrompt(engine, registry, file)), parent, recipe: { ...recipe, job: id }, metrics },
-      wanted ? { activate: { by: id } } : {},
-    ));
+    (await patiently(add, {
+      signal,
+      within: PUBLISH_MS,
+      onFailure: error => {
+        serverLog.error({ err: error, job: id }, "a trained prompt can't be saved yet");
+        log(`the prompt is trained, and not saved yet. ${error.message}`);
+      },
+    }));
+  if (failure) {
+    const { version } = record;
+    const detail = `${failure.detail} Version ${version} is the best that was found before; it is not active.`;
+    throw ForewordError.fromProblem({ ...failure, detail, version, validation });
+  }
   if (activate === "if_better" && !better)
     log(`version ${record.version} is not better beyond chance; what was active stays`);
   return { versions: [record.version], validation, activated: wanted };

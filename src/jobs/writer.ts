@@ -13,7 +13,7 @@ export class JobWriter {
   #waiting: JobPatch = {};
   #lines: string[] = [];
   #timer: NodeJS.Timeout | null = null;
-  #ended = false;
+  #endedAt: string | null = null;
 
   constructor(registry: Registry, job: JobRecord) {
     this.#registry = registry;
@@ -50,10 +50,10 @@ export class JobWriter {
     await this.#write({ checkpoint: sha256, attempts: 0, blobs: [...kept, sha256] });
   }
 
+  /** May be called again where it threw. */
   end(patch: Pick<JobPatch, "state" | "result" | "error">): Promise<JobRecord> {
-    const ended = this.#write({ ...patch, ended_at: new Date().toISOString() });
-    this.#ended = true;
-    return ended;
+    this.#endedAt ??= new Date().toISOString();
+    return this.#write({ ...patch, ended_at: this.#endedAt });
   }
 
   /** What waits is written. */
@@ -62,7 +62,7 @@ export class JobWriter {
   }
 
   #soon(): void {
-    if (this.#ended) return;
+    if (this.#endedAt !== null) return;
     this.#timer ??= setTimeout(() => {
       // A record that can't be written is told of when the job ends; a progress line is not worth more.
       this.#write({}).catch(() => {});
@@ -85,7 +85,14 @@ export class JobWriter {
         ...patch,
         ...(added.length > 0 && { log: [...log, ...added].slice(-LINES) }),
       };
-      this.#job = await this.#registry.updateJob(id, whole, { expected: revision });
+      try {
+        this.#job = await this.#registry.updateJob(id, whole, { expected: revision });
+      } catch (error) {
+        // The next write tells what this one could not.
+        this.#waiting = { ...waiting, ...this.#waiting };
+        this.#lines.unshift(...lines);
+        throw error;
+      }
       return this.#job;
     });
     this.#last = written.catch(() => {});

@@ -18,11 +18,23 @@ const fileName = "registry.lmdb";
 const silence = 20_000;
 const signOfLife = 5_000;
 
+/** A commit is on disk when it is told; no promise but the caller's own is rejected where it fails. */
+const commits = { overlappingSync: false, eventTurnBatching: false } as const;
+
 type OwnerRecord = Owner & { seen: number };
 
 function asProblem(error: unknown): ForewordError {
   if (error instanceof ForewordError) return error;
   return unavailable("The registry's store failed; the server's log has the cause.", error);
+}
+
+/**
+ * Why a commit failed (a full disk, most often). LMDB's error holds a promise that is rejected with the reason: left
+ * alone it would end the process as an unhandled rejection.
+ */
+async function commitFailure(error: unknown): Promise<unknown> {
+  const reason = (error as { commitError?: Promise<never> }).commitError;
+  return reason === undefined ? error : reason.catch(cause => cause);
 }
 
 const magic = Buffer.from("dec0efbe", "hex");
@@ -63,7 +75,7 @@ export class LmdbStore {
       await mkdir(folder, { recursive: true });
       const path = join(folder, fileName);
       await requireLmdbFile(path);
-      const db = open<unknown, Key>({ path, noSubdir: true, encoding: "json", overlappingSync: false });
+      const db = open<unknown, Key>({ path, noSubdir: true, encoding: "json", ...commits });
       const me = thisOwner(folder);
       // The writer's lock is shared between processes: of two that take over at once, one sees the other's claim.
       const holder = db.transactionSync(() => {
@@ -89,7 +101,7 @@ export class LmdbStore {
   }
 
   #claim(): void {
-    if (this.#open) this.#db.put(ownerKey, { ...this.#me, seen: Date.now() }).catch(() => {});
+    if (this.#open) this.#db.put(ownerKey, { ...this.#me, seen: Date.now() }).catch(commitFailure);
   }
 
   get isOpen(): boolean {
@@ -115,7 +127,7 @@ export class LmdbStore {
         }
       });
     } catch (error) {
-      throw asProblem(thrown ?? error);
+      throw asProblem(thrown ?? (await commitFailure(error)));
     }
   }
 
@@ -178,7 +190,8 @@ export class LmdbStore {
     if (!this.#open) return;
     this.#open = false;
     clearInterval(this.#beat);
-    await this.#db.remove(ownerKey);
+    // An owner whose process is gone counts for nothing, so a mark that stays does no harm.
+    await this.#db.remove(ownerKey).catch(commitFailure);
     await this.#db.close();
   }
 }

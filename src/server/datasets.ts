@@ -3,7 +3,15 @@ import { Type } from "typebox";
 import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Dataset, DatasetFormat, type Example } from "../contract/dataset.ts";
 import { ForewordError } from "../errors.ts";
-import { readExamples, repetitions, writeExamples } from "../training/examples.ts";
+import type { Registry } from "../registry/registry.ts";
+import {
+  inputKey,
+  parseExamples,
+  type ReadExamples,
+  readExamples,
+  repetitions,
+  writeExamples,
+} from "../training/examples.ts";
 import type { Resource } from "./dependencies.ts";
 import { idempotent } from "./idempotency.ts";
 
@@ -13,7 +21,13 @@ const LIMIT = 2 ** 30;
 const LISTED = 20;
 
 const Params = Type.Object({ id: Id });
-const Query = Type.Object({ id: Type.Optional(Id), format: Type.Optional(DatasetFormat) });
+const Query = Type.Object({
+  id: Type.Optional(Id),
+  format: Type.Optional(DatasetFormat),
+  against: Type.Optional(
+    Type.String({ ...Id, description: "A data set that is trained on: the reply then lists shared inputs." }),
+  ),
+});
 
 const Lines = Type.Object({
   count: Type.Integer(),
@@ -23,6 +37,9 @@ const Created = Type.Object({
   ...Dataset.properties,
   duplicates: Lines,
   conflicts: Type.Object(Lines.properties, { description: "Inputs that came with another label before." }),
+  leaks: Type.Optional(
+    Type.Object(Lines.properties, { description: "Inputs that are in the data set `against` too." }),
+  ),
 });
 
 export const datasets: Resource = (app, { registry }) => {
@@ -47,7 +64,7 @@ export const datasets: Resource = (app, { registry }) => {
         limited(request.body as Readable),
         request.query.format ?? (csv ? "csv" : "ndjson"),
       );
-      const bytes = writeExamples(read.examples);
+      const bytes = writeExamples(read);
       const sha256 = await registry.putBlob(bytes);
       return idempotent(
         registry,
@@ -55,6 +72,8 @@ export const datasets: Resource = (app, { registry }) => {
         reply,
         async () => {
           const { id = `data-${sha256.slice(0, 12)}` } = request.query;
+          const { against } = request.query;
+          const leaks = against === undefined ? null : await sharedLines(registry, read, against);
           const { length: rows } = read.examples;
           const labels = countLabels(read.examples);
           const dataset = await registry.putDataset({ id, rows, labels, sha256, bytes: bytes.byteLength });
@@ -62,7 +81,12 @@ export const datasets: Resource = (app, { registry }) => {
           return {
             status: 201,
             headers: { Location: `/datasets/${id}` },
-            body: { ...dataset, duplicates: listed(duplicates), conflicts: listed(conflicts) },
+            body: {
+              ...dataset,
+              duplicates: listed(duplicates),
+              conflicts: listed(conflicts),
+              ...(leaks && { leaks: listed(leaks) }),
+            },
           };
         },
         sha256,
@@ -116,6 +140,16 @@ async function* limited(body: Readable): AsyncGenerator<Uint8Array> {
       });
     yield chunk;
   }
+}
+
+async function sharedLines(
+  registry: Registry,
+  { examples, lines }: ReadExamples,
+  against: string,
+): Promise<number[]> {
+  const { sha256 } = await registry.getDataset(against);
+  const known = new Set(parseExamples(await registry.getBlob(sha256)).examples.map(inputKey));
+  return lines.filter((_, index) => known.has(inputKey(examples[index]!)));
 }
 
 function countLabels(examples: readonly Example[]): Record<string, number> | null {

@@ -70,8 +70,8 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
       const news = newsOf(Number.isSafeInteger(last) ? last : 0);
       const first = await registry.getJob(id);
       const send = (record: JobRecord) => {
-        for (const { event, data } of news(record))
-          reply.sse({ id: String(record.revision), event, data: JSON.stringify(data) });
+        for (const { id, event, data } of news(record))
+          reply.sse({ id: String(id), event, data: JSON.stringify(data) });
         if (record.ended_at !== null) end();
       };
       let turn = Promise.resolve();
@@ -94,12 +94,15 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
   );
 };
 
-/** What a watcher who knows of everything up to a revision has not heard, from one state of the record to the next. */
+/**
+ * What a watcher who knows of everything up to a revision has not heard, from one state of the record to the next. The
+ * last event alone names the new revision: a connection that breaks before it hears all of them again.
+ */
 function newsOf(known: number) {
   let revision = known;
   let state = "";
   let progress = "";
-  return (job: JobRecord): { event: string; data: unknown }[] => {
+  return (job: JobRecord): { id: number; event: string; data: unknown }[] => {
     if (job.revision <= revision) return [];
     const news: { event: string; data: unknown }[] = job.log
       .filter(line => line.revision > revision)
@@ -107,9 +110,10 @@ function newsOf(known: number) {
     if (job.progress && JSON.stringify(job.progress) !== progress)
       news.push({ event: "progress", data: job.progress });
     if (job.state !== state) news.push({ event: "state", data: jobView(job) });
+    const ids = news.map((_, index) => (index < news.length - 1 ? revision : job.revision));
     revision = job.revision;
     state = job.state;
     progress = JSON.stringify(job.progress);
-    return news;
+    return news.map((each, index) => ({ id: ids[index]!, ...each }));
   };
 }

@@ -1,6 +1,7 @@
 /** Prompts' answers to examples, by the engine that serves: what is measured here is what callers will get. */
 import type { Example } from "../contract/dataset.ts";
 import type { Active, Task } from "../contract/task.ts";
+import type { Metric } from "../contract/train.ts";
 import type { Core } from "../engine/core.ts";
 import type { LabelVerbalizers, PromptContent, PromptSource } from "../engine/engine.ts";
 import { compileTemplate } from "../prompt/template.ts";
@@ -41,6 +42,8 @@ export interface Judging {
   /** One prompt, or an ensemble's members. */
   prompts: readonly PromptContent[];
   active: Active;
+  /** Of what is asked for: "loss" needs every label's probability. */
+  metric: Metric;
   pause: () => Promise<void>;
 }
 
@@ -81,14 +84,14 @@ export async function judge(judging: Judging, examples: readonly Example[]): Pro
 const patient = { deadline: Number.POSITIVE_INFINITY, cancelled: () => false, onToken: () => {} };
 
 async function label(
-  { core, active }: Judging,
+  { core, active, metric }: Judging,
   members: readonly { digest: string; labels: LabelVerbalizers[] }[],
   example: Example,
 ): Promise<Judged> {
   const { labels } = members[0]!;
   const few = core.checkLabels(labels).flat(2).length <= ALL_SCORES;
   const fitted = active.bias !== undefined || active.temperature !== undefined;
-  const all = few || fitted || members.length > 1;
+  const all = few || fitted || metric === "loss" || members.length > 1;
   const answers = await Promise.all(
     members.map(member =>
       core.infer(

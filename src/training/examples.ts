@@ -58,31 +58,44 @@ export async function readExamples(
   return read;
 }
 
-/** `bad_dataset`, naming the first lines and counting the others. */
-export function refused(problems: readonly LineProblem[]): ForewordError {
+/** `bad_dataset`, naming the first lines and counting the others; `field` says of which examples they are. */
+export function refused(problems: readonly LineProblem[], field?: string): ForewordError {
   const [first, ...others] = problems.toSorted((a, b) => a.line - b.line);
   const more = others.length > 0 ? ` (and ${others.length} more lines: see errors)` : "";
-  return new ForewordError(
-    "bad_dataset",
-    `Line ${first!.line}: ${first!.detail.replace(/\.$/, "")}${more}.`,
-    {
-      line: first!.line,
-      errors: [first!, ...others].slice(0, LISTED),
-      count: problems.length,
-    },
-  );
+  const line = field === undefined ? `Line ${first!.line}` : `${field}: line ${first!.line}`;
+  return new ForewordError("bad_dataset", `${line}: ${first!.detail.replace(/\.$/, "")}${more}.`, {
+    ...(field !== undefined && { field }),
+    line: first!.line,
+    errors: [first!, ...others].slice(0, LISTED),
+    count: problems.length,
+  });
 }
 
-export const writeExamples = (examples: readonly Example[]): Uint8Array =>
-  Buffer.from(examples.map(example => `${JSON.stringify(example)}\n`).join(""));
+/** NDJSON in which every example stands at the line that it began at, so that whoever reads it can name that line. */
+export function writeExamples({ examples, lines }: ReadExamples): Uint8Array {
+  let line = 1;
+  const parts = examples.map((example, index) => {
+    const skipped = "\n".repeat(lines[index]! - line);
+    line = lines[index]! + 1;
+    return Buffer.from(`${skipped}${JSON.stringify(example)}\n`);
+  });
+  return Buffer.concat(parts);
+}
 
-/** What `writeExamples` wrote. */
-export const parseExamples = (bytes: Uint8Array): Example[] =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    .toString("utf8")
-    .split("\n")
-    .filter(line => line !== "")
-    .map(line => JSON.parse(line) as Example);
+/** What `writeExamples` wrote; line by line, since a text has a longest length. */
+export function parseExamples(bytes: Uint8Array): ReadExamples {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const read: ReadExamples = { examples: [], lines: [] };
+  for (let at = 0, line = 1; at < buffer.length; line++) {
+    const end = buffer.indexOf("\n", at);
+    if (end > at) {
+      read.examples.push(JSON.parse(buffer.toString("utf8", at, end)) as Example);
+      read.lines.push(line);
+    }
+    at = end + 1;
+  }
+  return read;
+}
 
 /** What two examples share when they ask the same. */
 export const inputKey = ({ input }: Example): string =>

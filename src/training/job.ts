@@ -2,6 +2,7 @@
 import type { Active, Task } from "../contract/task.ts";
 import type { TrainSettingsRequest } from "../contract/train.ts";
 import type { PromptContent } from "../engine/engine.ts";
+import type { Problem } from "../errors.ts";
 
 /** What answers now: one prompt, or an ensemble's members in its order. */
 export interface ActivePrompts {
@@ -48,6 +49,8 @@ export interface TrainOutcome {
   validation: { new: number; active: number | null; p_value: number | null };
   /** Whether the new prompt is better than the active one beyond chance (p < 0.05). */
   better: boolean;
+  /** Why the run ended early, at numbers that are not finite: the prompt is then the best that was found before. */
+  failure: Problem | null;
 }
 
 export interface TrainHooks {

@@ -1,10 +1,13 @@
 /** From a request to everything that decides a run. The defaults were chosen by a sweep: docs/decisions.md. */
 import type { Example } from "../contract/dataset.ts";
 import type { Init, Metric, TrainMethod } from "../contract/train.ts";
+import type { PromptContent } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
+import { readPromptFile } from "../prompt/file.ts";
 import { softLengths } from "../prompt/layout.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
+import { checkRequest } from "./check.ts";
 import type { TrainJob } from "./job.ts";
 import type { TrainingRow } from "./rows.ts";
 import { fitIds, startIds } from "./start.ts";
@@ -38,22 +41,17 @@ export interface Plan {
 
 /** Throws `validation` and `bad_template` naming the field. */
 export function planOf(
-  { request, template: source, task }: TrainJob,
+  { request, template: source, task, initial }: TrainJob,
   train: readonly Example[],
   codec: TextCodec,
 ): Plan {
   const { method = "prefix", init = "examples", length } = request;
   const given = compileTemplate(source);
+  checkRequest(request, given, task);
   const slots = given.pieces.some(piece => piece.kind === "soft");
-  if (method === "prefix" && slots) {
-    throw new ForewordError(
-      "validation",
-      'template: its soft slots are trained with method "soft". Choose it, or leave the slots out.',
-      { field: "template" },
-    );
-  }
   const ids = startIds({ init, template: given, task, examples: train, codec, seed: request.seed ?? 0 });
-  const positions = length ?? Math.min(LENGTH.most, Math.max(LENGTH.least, ids.length));
+  const positions =
+    length ?? virtualTokens(initial) ?? Math.min(LENGTH.most, Math.max(LENGTH.least, ids.length));
   const rest = source.slice(wordsBeforeField(given).length);
   const template =
     method === "prefix"
@@ -79,7 +77,7 @@ export function planOf(
     labelSmoothing: request.label_smoothing ?? 0,
     classWeights: classWeights(request.class_weights, train),
     maxTokens: request.max_tokens ?? 1024,
-    metric: metricOf(request.metric, task.type),
+    metric: request.metric ?? (task.type === "generation" ? "loss" : "accuracy"),
     patience: request.patience ?? 4,
   };
 }
@@ -103,15 +101,9 @@ export function wordsBeforeField({ pieces }: CompiledTemplate): string {
   return first?.kind === "literal" ? first.text : "";
 }
 
-function metricOf(metric: Metric | undefined, type: "classification" | "generation"): Metric {
-  if (type === "generation" && metric !== undefined && metric !== "loss") {
-    throw new ForewordError(
-      "validation",
-      `metric: ${metric} is for classification. Use "loss", or leave it out.`,
-      { field: "metric" },
-    );
-  }
-  return metric ?? (type === "generation" ? "loss" : "accuracy");
+/** Virtual tokens of the prompt that `init` names, or null where it has none. */
+function virtualTokens(initial: PromptContent | null): number | null {
+  return (initial?.parameters && readPromptFile(initial.parameters).soft?.dims[0]) ?? null;
 }
 
 /** Balanced: n / (labels · n of the label), so that the weights' mean over the examples is 1. */

@@ -59,6 +59,14 @@ async function checkpoint(bytes: Uint8Array): Promise<void> {
   await kept;
 }
 
+/** Loading a graph writes files beside the compiled weights; who asked for the job is told what to do. */
+function diskFull(error: unknown): ForewordError | null {
+  const code = /\b(ENOSPC|EDQUOT|EFBIG)\b/.exec((error as Error).message)?.[0];
+  if (code === undefined) return null;
+  const detail = `The trainer's process can't write to the server's disk (${code}). Make room in its data folder, and train again.`;
+  return new ForewordError("internal", detail, {}, { cause: error });
+}
+
 async function work(
   job: TrainJob,
   { backbone, data, mirror, runtime, threads, precision }: TrainerPlace,
@@ -89,7 +97,7 @@ async function work(
     await send({ type: "done", outcome });
   } catch (error) {
     const cause = error instanceof ForewordError ? undefined : String((error as Error).stack ?? error);
-    const problem = ForewordError.from(error).toProblem();
+    const problem = (diskFull(error) ?? ForewordError.from(error)).toProblem();
     await send({ type: "problem", problem, ...(cause && { cause }) });
   }
   process.disconnect();

@@ -90,11 +90,12 @@ export function contextOf(
   };
 }
 
-/** Rows of every example. Throws `bad_dataset` that counts those that do not fit and names the first lines. */
+/** Rows of every example. Throws `bad_dataset` that counts those that do not fit and names `field`'s first lines. */
 export function layOut(
   examples: readonly Example[],
   { labels, ...context }: AnyContext,
   lineOf: (example: Example) => number,
+  field: string,
 ): TrainingRow[][] {
   const problems: LineProblem[] = [];
   const rows = examples.map(example => {
@@ -108,7 +109,7 @@ export function layOut(
       return [];
     }
   });
-  if (problems.length > 0) throw refused(problems);
+  if (problems.length > 0) throw refused(problems, field);
   return rows;
 }
 
@@ -174,7 +175,7 @@ function row(
   if (length > maxTokens) {
     throw new ForewordError(
       "bad_dataset",
-      `The example has ${length} tokens; max_tokens allows ${maxTokens}. Shorten it, or raise max_tokens.`,
+      `The example has ${length} tokens; at most ${maxTokens} fit. Shorten it, or raise max_tokens where the backbone's context has room.`,
       { tokens: length, limit: maxTokens, over: length - maxTokens },
     );
   }

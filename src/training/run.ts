@@ -9,6 +9,7 @@ import { architectures } from "../backbone/architectures/index.ts";
 import { classificationLoss, generationLoss } from "../backbone/objective.ts";
 import { inOwnBasis } from "../compile/basis.ts";
 import type { Example } from "../contract/dataset.ts";
+import { ForewordError } from "../errors.ts";
 import type { Parameter } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
@@ -21,7 +22,7 @@ import { curveOf, type Look, Pace } from "./progress.ts";
 import { contextOf, layOut } from "./rows.ts";
 import { sample } from "./split.ts";
 import { promptFileOf } from "./start.ts";
-import { Trainer, type TrainerState, type TrainSettings } from "./trainer.ts";
+import { notFinite, Trainer, type TrainerState, type TrainSettings } from "./trainer.ts";
 
 /** Looks at validation while training, and examples that each takes. */
 const LOOKS = 4;
@@ -41,17 +42,21 @@ interface Checkpoint {
   losses: number[];
 }
 
-/** Throws `bad_dataset`, `validation`, `bad_tensor` (the loss is no number), and what `hooks.pause` throws. */
+/**
+ * Throws `bad_dataset`, `validation`, `bad_tensor` (the loss is no number, before any look at validation), and what
+ * `hooks.pause` throws. After a look the outcome is the best prompt that was found, with the reason in `failure`.
+ */
 export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Promise<TrainOutcome> {
   const { tokenizer, source, runtime, compiled } = bench;
   const data = dataOf(job, hooks.log);
   const plan = planOf(job, data.train, tokenizer);
   const { config } = source;
-  const context = contextOf(plan, job.task, tokenizer, config.maxPositions);
-  const rows = layOut(data.train, context, data.lineOf);
-  layOut(data.validation, context, data.lineOf);
+  const parameters = await begin(bench, plan, job.initial, job.request.seed ?? 0);
+  const prefix = plan.method === "prefix" ? parameters[0]!.dims[2]! : 0;
+  const context = contextOf(plan, job.task, tokenizer, config.maxPositions - prefix);
+  const rows = layOut(data.train, context, data.lineOf, "examples");
+  layOut(data.validation, context, data.lineOf, data.validationField);
   const settings = settingsOf(job, plan, rows);
-  const parameters = await begin(bench, plan, job.initial, settings.seed);
   const step = architectures[config.architecture](config);
   const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
   hooks.log("loading the gradient");
@@ -93,7 +98,8 @@ class Run {
 
   async toTheEnd(examples: number): Promise<TrainOutcome> {
     const started = Date.now();
-    await this.#steps();
+    const failure = await this.#steps().then(() => null, diverged);
+    if (failure && this.#state.kept === null) throw failure;
     const best = this.#parametersOf(this.#state.kept!.parameters);
     const { validation, better } = await this.#compare(best);
     const recipe = {
@@ -120,6 +126,7 @@ class Run {
       },
       validation,
       better,
+      failure: failure?.toProblem() ?? null,
     };
   }
 
@@ -150,6 +157,9 @@ class Run {
   async #look(step: number): Promise<void> {
     const { metric } = this.#options.plan;
     const parameters = this.#options.trainer.averaged();
+    // What overflowed shows in the loss of the next step alone; it is never judged, nor kept.
+    if (!parameters.every(({ data }) => data.every(Number.isFinite)))
+      throw notFinite("A parameter is no finite number", step, this.#options.settings);
     const judged = await this.#judge(parameters, this.#looked);
     const score = scores[metric](judged);
     const state = this.#state;
@@ -169,21 +179,23 @@ class Run {
       parameters: this.#file(parameters, null),
     };
     const { task } = this.#options.job;
+    const { metric } = this.#options.plan;
     return judge(
-      { core, shelf, task, prompts: [content], active: {}, pause: this.#options.hooks.pause },
+      { core, shelf, task, prompts: [content], active: {}, metric, pause: this.#options.hooks.pause },
       examples,
     );
   }
 
   async #compare(parameters: readonly Parameter[]) {
-    const score = scores[this.#options.plan.metric];
+    const { metric } = this.#options.plan;
+    const score = scores[metric];
     const mine = await this.#judge(parameters, this.#options.validation);
     const { active, task } = this.#options.job;
     if (active === null)
       return { validation: { new: score(mine), active: null, p_value: null }, better: true };
     const { core, shelf } = this.#options.bench;
     const theirs = await judge(
-      { core, shelf, task, ...active, pause: this.#options.hooks.pause },
+      { core, shelf, task, ...active, metric, pause: this.#options.hooks.pause },
       this.#options.validation,
     );
     const p = task.type === "classification" ? mcnemar(mine, theirs) : bootstrap(mine, theirs);
@@ -224,6 +236,12 @@ class Run {
     Object.assign(this.#state, state);
     this.#options.hooks.log(`going on from step ${trainer.step}`);
   }
+}
+
+/** The error of a run that left the finite numbers; anything else is thrown on. */
+function diverged(error: unknown): ForewordError {
+  if (error instanceof ForewordError && error.code === "bad_tensor") return error;
+  throw error;
 }
 
 /** SHA-256 over what was trained on and validated with. */

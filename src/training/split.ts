@@ -41,11 +41,11 @@ export function splitExamples(examples: readonly Example[], share: number, seed:
   };
 }
 
-/** Validation without the inputs that are trained on too, which would flatter it; and how many those were. */
-export function withoutLeaks({ train, validation }: Split): { validation: Example[]; leaks: number } {
+/** Validation without the inputs that are trained on too, which would flatter it; and those. */
+export function withoutLeaks({ train, validation }: Split): { validation: Example[]; leaks: Example[] } {
   const known = new Set(train.map(inputKey));
-  const clean = validation.filter(example => !known.has(inputKey(example)));
-  return { validation: clean, leaks: validation.length - clean.length };
+  const leaked = (example: Example) => known.has(inputKey(example));
+  return { validation: validation.filter(each => !leaked(each)), leaks: validation.filter(leaked) };
 }
 
 /** At most `count` examples, every label with its share of them. */

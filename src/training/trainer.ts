@@ -56,6 +56,17 @@ export interface TrainerOptions {
   pause?: () => Promise<void>;
 }
 
+/** `bad_tensor`, with the step, its rate and a remedy. */
+export function notFinite(what: string, step: number, settings: TrainSettings): ForewordError {
+  const { learningRate: peak, warmup, steps } = settings;
+  const rate = rateAt(step - 1, { peak, warmup, steps });
+  return new ForewordError(
+    "bad_tensor",
+    `${what} at step ${step}, at a learning rate of ${rate.toPrecision(2)}. Train with a lower learning_rate; ${(peak / 3).toPrecision(1)} is worth a try.`,
+    { step, learning_rate: rate },
+  );
+}
+
 export class Trainer {
   readonly #options: TrainerOptions;
   readonly #optimiser: Optimiser;
@@ -85,13 +96,8 @@ export class Trainer {
     const { loss, gradients } = await this.#gradient(rows, 1 / chosen.length);
     const norm = clip(gradients, settings.clip);
     const rate = rateAt(this.#step, { peak: learningRate, warmup, steps });
-    if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
-      throw new ForewordError(
-        "bad_tensor",
-        `The loss is ${loss} at step ${this.#step + 1}, at a learning rate of ${rate.toPrecision(2)}. Train with a lower learning_rate; ${(learningRate / 3).toPrecision(1)} is worth a try.`,
-        { step: this.#step + 1, learning_rate: rate },
-      );
-    }
+    if (!Number.isFinite(loss) || !Number.isFinite(norm))
+      throw notFinite(`The loss is ${loss}, its gradient's norm ${norm}`, this.#step + 1, settings);
     this.#optimiser.step(
       parameters.map(({ data }) => data),
       gradients,

@@ -1,29 +1,27 @@
-import { execFile } from "node:child_process";
 import { access } from "node:fs/promises";
 import { dirname } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startServer, type TestServer } from "../http/server.ts";
 import { describeBackbone } from "../support/backbone.ts";
-
-const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
-
-function foreword(args: string[], env: Record<string, string> = {}) {
-  return new Promise<{ code: number; out: string; err: string }>(resolve => {
-    execFile(
-      process.execPath,
-      ["--import", "tsx", main, ...args],
-      { env: { ...process.env, ...env }, timeout: 60_000 },
-      (error, out, err) => resolve({ code: error ? Number(error.code ?? 1) : 0, out, err }),
-    );
-  });
-}
+import { foreword } from "../support/command.ts";
 
 describe("foreword", () => {
   test("help: of the whole, and of each command, with what it is for", async () => {
     const { code, out } = await foreword(["--help"]);
     expect(code).toBe(0);
-    const commands = ["serve", "pull", "infer", "tasks", "prompts", "backup", "graph", "doctor"];
+    const commands = [
+      "serve",
+      "pull",
+      "infer",
+      "tasks",
+      "prompts",
+      "train",
+      "jobs",
+      "datasets",
+      "backup",
+      "graph",
+    ];
+    commands.push("doctor");
     for (const command of commands) expect(out).toMatch(new RegExp(`^  ${command}\\b.* \\w+`, "m"));
     const helps = await Promise.all(commands.map(command => foreword([command, "--help"])));
     for (const help of helps) {
@@ -38,6 +36,19 @@ describe("foreword", () => {
     ["a port that is none", ["serve", "--port", "http"], /Setting port \(flag --port\)/],
     ["an argument too few", ["infer", "sentiment"], /missing required argument 'input'/],
     ["no server", ["tasks", "--server", "http://127.0.0.1:9"], /No server answers at .*npm start/s],
+    ["a number that is none", ["train", "t", "x", "--steps", "many"], /'--steps <count>'.*takes a number/s],
+    [
+      "a start that is none",
+      ["train", "t", "x", "--init", "magic"],
+      /'--init <start>'.*labels.*prompt:<task>/s,
+    ],
+    ["a method that is none", ["train", "t", "x", "--method", "lora"], /Allowed choices are prefix, soft/],
+    [
+      "two wishes",
+      ["train", "t", "x", "--activate", "--if-better"],
+      /cannot be used with option '--if-better'/,
+    ],
+    ["a file that is not there", ["train", "t", "/nothing.jsonl"], /\/nothing\.jsonl can't be read/],
   ])("%s: one message that helps, no stack", async (_, args, message) => {
     const { code, err } = await foreword(args);
     expect(code).not.toBe(0);
@@ -94,7 +105,9 @@ describeBackbone("foreword with a server and a backbone", path => {
   });
 
   test("doctor finds the runtimes and the backbone", async () => {
-    const { code, out } = await foreword(["doctor", "--json"], { FOREWORD_MIRROR: dirname(path) });
+    const { code, out } = await foreword(["doctor", "--json"], {
+      env: { FOREWORD_MIRROR: dirname(path) },
+    });
     const findings = JSON.parse(out) as { check: string; ok: boolean }[];
     expect(findings.map(({ check }) => check)).toContain("runtime tfjs");
     expect(code).toBe(findings.every(({ ok }) => ok) ? 0 : 1);

@@ -2,14 +2,15 @@
  * What every queue promises (src/jobs/jobs.ts). The runner here writes down what it does in memory that outlives the
  * queue, as a trainer's checkpoint does.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { ForewordError } from "../../src/errors.ts";
 import { Interrupted, type JobControl, type Jobs, type Runner } from "../../src/jobs/jobs.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { JobRecord, Registry } from "../../src/registry/registry.ts";
+import { emptyDisk, fillDisk } from "../support/full-disk.ts";
 
 export type OpenQueue = (registry: Registry, runner: Runner, concurrency: number) => Promise<Jobs>;
 
@@ -185,6 +186,52 @@ export function jobsContract(name: string, openQueue: OpenQueue): void {
       await becomes(id, "failed");
       expect((await registry.getJob(id)).error?.detail).toContain("3 times");
       expect(started.length).toBe(3);
+    });
+
+    describe("on a disk that is full for a while", () => {
+      const survive = () => {};
+      beforeAll(() => void process.on("SIGXFSZ", survive));
+      afterEach(() => emptyDisk(process.pid));
+      afterAll(() => void process.removeListener("SIGXFSZ", survive));
+
+      test("a checkpoint that can't be written costs itself alone: the one before stays, and the job goes on", async () => {
+        const id = await submit("t");
+        const { control, finish } = await start(1);
+        await control.checkpoint(Buffer.from("first"));
+        const { checkpoint } = await registry.getJob(id);
+        await fillDisk(process.pid, 500_000);
+        await control.checkpoint(Buffer.alloc(1_000_000, 1));
+        expect((await registry.getJob(id)).checkpoint).toBe(checkpoint);
+        await emptyDisk(process.pid);
+        await control.checkpoint(Buffer.from("third"));
+        finish();
+        await becomes(id, "succeeded");
+        const record = await registry.getJob(id);
+        expect(Buffer.from(await registry.getBlob(record.checkpoint!)).toString()).toBe("third");
+        expect(record.log.map(line => line.text)).toEqual([
+          expect.stringMatching(/^a checkpoint was not saved; the one before stays\./),
+        ]);
+        const files = await readdir(join(folder, "blobs"), { recursive: true, withFileTypes: true });
+        const names = files.filter(file => file.isFile()).map(file => file.name);
+        expect(
+          names.every(name => /^[0-9a-f]{64}$/.test(name)),
+          names.join(),
+        ).toBe(true);
+      });
+
+      test("an end is written as soon as there is room, and the next job runs", async () => {
+        const [first, second] = [await submit("t"), await submit("t")];
+        const { finish } = await start(1);
+        await fillDisk(process.pid, 1);
+        finish({ versions: [7] });
+        await new Promise(resolve => setTimeout(resolve, 700));
+        expect(await state(first)).toBe("running");
+        await emptyDisk(process.pid);
+        await becomes(first, "succeeded");
+        expect((await registry.getJob(first)).result).toEqual({ versions: [7] });
+        (await start(2)).finish();
+        await becomes(second, "succeeded");
+      });
     });
   });
 }

@@ -1,0 +1,53 @@
+import { Command } from "commander";
+import type { Job } from "../contract/job.ts";
+import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { watch } from "./watch.ts";
+
+const done = ({ progress }: Job) => (progress === null ? "" : `${progress.step}/${progress.steps}`);
+
+export function jobs(): Command {
+  const command = new Command("jobs").description("list, show, watch and cancel a running server's jobs");
+
+  serverOptions(command.command("list", { isDefault: true }))
+    .description("list the jobs, newest first")
+    .option("--task <id>", "of one task")
+    .action(async ({ task, ...flags }) => {
+      const query = new URLSearchParams({ limit: "1000", ...(task && { task }) });
+      const reply = await call<{ items: Job[] }>(flags as ServerFlags, "GET", `/jobs?${query}`);
+      print(flags.json, reply, () =>
+        table(
+          ["job", "task", "kind", "state", "steps", "created"],
+          reply.items.map(job => [job.id, job.task, job.kind, job.state, done(job), job.created_at]),
+        ),
+      );
+    });
+
+  serverOptions(command.command("show <id>"))
+    .description("show one job, and what it said")
+    .action(async (id: string, flags: ServerFlags) => {
+      const job = await call<Job>(flags, "GET", `/jobs/${id}`);
+      const { log, progress, result, error, ...rest } = job;
+      print(flags.json, job, () => {
+        const fields = { ...rest, steps: done(job), ...(error && { error: error.detail }), ...result };
+        const text = (value: unknown) => (typeof value === "object" ? JSON.stringify(value) : value);
+        return (
+          table(
+            ["", ""],
+            Object.entries(fields).map(([name, value]) => [name, text(value)]),
+          ) + log.map(line => `${line.at}  ${line.text}\n`).join("")
+        );
+      });
+    });
+
+  serverOptions(command.command("watch <id>"))
+    .description("follow a job to its end; Ctrl-C stops the watching, not the job")
+    .action((id: string, flags: ServerFlags) => watch(flags, id));
+
+  serverOptions(command.command("cancel <id>"))
+    .description("cancel a job; one that has ended stays as it is")
+    .action(async (id: string, flags: ServerFlags) => {
+      const job = await call<Job>(flags, "DELETE", `/jobs/${id}`);
+      print(flags.json, job, () => `${id}: ${job.state}\n`);
+    });
+  return command;
+}

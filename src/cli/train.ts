@@ -1,0 +1,108 @@
+import { Command, Option } from "commander";
+import type { Job } from "../contract/job.ts";
+import type { Init, TrainRequest } from "../contract/train.ts";
+import { call, print, type ServerFlags, serverOptions } from "./request.ts";
+import { formatOption, remarks, type UploadOptions, upload } from "./upload.ts";
+import { initOf, numberOf } from "./values.ts";
+import { watch } from "./watch.ts";
+
+interface TrainFlags extends ServerFlags, Pick<UploadOptions, "format"> {
+  dataset?: boolean;
+  validation?: string;
+  method?: "prefix" | "soft";
+  init?: Init;
+  length?: number;
+  steps?: number;
+  learningRate?: number;
+  batchSize?: number;
+  maxTokens?: number;
+  metric?: "accuracy" | "macro_f1" | "loss";
+  seed?: number;
+  template?: string;
+  activate?: boolean;
+  ifBetter?: boolean;
+  detach?: boolean;
+}
+
+const examples = `
+Examples:
+  foreword train sentiment reviews.jsonl --if-better
+  foreword train sentiment reviews.csv --validation dev.csv --steps 300 --activate
+  foreword train sentiment reviews --dataset --init text:"Is it good?" --detach`;
+
+export const train = (): Command =>
+  serverOptions(new Command("train"))
+    .description("train a prompt for a task: a prefix or virtual tokens; the model stays as it is")
+    .argument("<task>", "the task's id")
+    .argument(
+      "<data>",
+      "a file of examples, NDJSON or CSV (- is standard input); with --dataset a data set's id",
+    )
+    .option("--dataset", "<data>, and --validation unless it is a share, are ids of data sets of the server")
+    .option("--validation <data>", "a share of the examples, such as 0.2, or a file of others (default: 0.1)")
+    .addOption(formatOption())
+    .addOption(
+      new Option("--method <method>", "what is trained (default: prefix)").choices(["prefix", "soft"]),
+    )
+    .option(
+      "--init <start>",
+      "where it begins: examples, labels, vocabulary, random, text:<words> or prompt:<task>/<version>",
+      initOf,
+    )
+    .option("--length <count>", "positions that are trained", numberOf)
+    .option("--steps <count>", "steps of the optimiser", numberOf)
+    .option("--learning-rate <rate>", "at its peak", numberOf)
+    .option("--batch-size <count>", "examples of a step", numberOf)
+    .option("--max-tokens <count>", "of one example; longer ones are refused", numberOf)
+    .addOption(new Option("--metric <metric>", "what is best").choices(["accuracy", "macro_f1", "loss"]))
+    .option("--seed <number>", "the same one gives the same prompt", numberOf)
+    .option("--template <text>", "to start from another one than the active prompt's")
+    .addOption(new Option("--activate", "let the new prompt answer").conflicts("ifBetter"))
+    .option("--if-better", "let it answer if it is better beyond chance")
+    .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
+    .addHelpText("after", examples)
+    .action(async (task: string, data: string, flags: TrainFlags) => {
+      const body = { ...(await dataOf(flags, data)), ...settingsOf(flags) };
+      const job = await call<Job>(flags, "POST", `/tasks/${task}/train`, body);
+      if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
+      else await watch(flags, job.id);
+    });
+
+async function dataOf(
+  { dataset, validation, ...flags }: TrainFlags,
+  data: string,
+): Promise<Pick<TrainRequest, "dataset" | "validation">> {
+  const share = validation === undefined || validation.trim() === "" ? Number.NaN : Number(validation);
+  const apart = validation === undefined ? null : Number.isNaN(share) ? validation : share;
+  if (dataset) return { dataset: data, ...(apart !== null && { validation: apart }) };
+  const id = await sent(flags, data);
+  if (typeof apart !== "string") return { dataset: id, ...(apart !== null && { validation: apart }) };
+  return { dataset: id, validation: await sent(flags, apart, id) };
+}
+
+/** Kept on the server as a data set, whose id follows from its rows: the same file again is the same one. */
+async function sent(flags: TrainFlags, file: string, against?: string): Promise<string> {
+  const { format } = flags;
+  const uploaded = await upload(flags, file, { ...(format && { format }), ...(against && { against }) });
+  if (!flags.json) process.stderr.write(remarks(file, uploaded));
+  return uploaded.id;
+}
+
+function settingsOf(flags: TrainFlags): Omit<TrainRequest, "dataset" | "validation" | "examples"> {
+  const { method, init, length, steps, metric, seed, template } = flags;
+  const { learningRate, batchSize, maxTokens, activate, ifBetter } = flags;
+  const settings = {
+    method,
+    init,
+    length,
+    steps,
+    metric,
+    seed,
+    template,
+    learning_rate: learningRate,
+    batch_size: batchSize,
+    max_tokens: maxTokens,
+    activate: ifBetter ? ("if_better" as const) : activate,
+  };
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,71 @@
+/** A file of examples becomes a data set, as a stream. */
+import { open } from "node:fs/promises";
+import { extname } from "node:path";
+import { Readable } from "node:stream";
+import { Option } from "commander";
+import type { Dataset } from "../contract/dataset.ts";
+import { ForewordError } from "../errors.ts";
+import { request, type ServerFlags } from "./request.ts";
+
+interface Lines {
+  count: number;
+  lines: number[];
+}
+
+/** What the server says of a new data set. */
+export interface Uploaded extends Dataset {
+  duplicates: Lines;
+  conflicts: Lines;
+  leaks?: Lines;
+}
+
+export interface UploadOptions {
+  id?: string;
+  format?: "ndjson" | "csv";
+  /** A data set that is trained on. */
+  against?: string;
+}
+
+export const formatOption = () =>
+  new Option("--format <format>", "by default csv for a file that is called so, else ndjson").choices([
+    "ndjson",
+    "csv",
+  ]);
+
+/** `-` is standard input. Without an id, the server gives one that follows from the rows. */
+export async function upload(
+  flags: ServerFlags,
+  file: string,
+  { id, format = extname(file).toLowerCase() === ".csv" ? "csv" : "ndjson", against }: UploadOptions,
+): Promise<Uploaded> {
+  const query = new URLSearchParams({ format, ...(id && { id }), ...(against && { against }) });
+  const response = await request(flags, "POST", `/datasets?${query}`, {
+    headers: { "content-type": format === "csv" ? "text/csv" : "application/x-ndjson" },
+    body: Readable.toWeb(await source(file)) as ReadableStream,
+    duplex: "half",
+  });
+  return (await response.json()) as Uploaded;
+}
+
+async function source(file: string): Promise<Readable> {
+  if (file === "-") return process.stdin;
+  const handle = await open(file).catch(error => {
+    throw new ForewordError("bad_dataset", `${file} can't be read (${(error as Error).message}).`);
+  });
+  return handle.createReadStream();
+}
+
+/** What a person should know of the rows. */
+export function remarks(name: string, { id, rows, duplicates, conflicts, leaks }: Uploaded): string {
+  const told = [
+    [duplicates, "repeat an earlier one"],
+    [conflicts, "have an input that came with another label before"],
+    [leaks, "are trained on too, and are left out of validation"],
+  ] as const;
+  const notes = told.map(([found, what]) =>
+    found && found.count > 0
+      ? `  ${found.count} ${what}: line${found.count > 1 ? "s" : ""} ${found.lines.join(", ")}${found.lines.length < found.count ? ", …" : ""}\n`
+      : "",
+  );
+  return `${name}: ${rows} examples, data set ${id}\n${notes.join("")}`;
+}

@@ -1,0 +1,84 @@
+/** Follows a job to its end, and says what came of it. */
+import type { Job, JobLine, JobProgress } from "../contract/job.ts";
+import type { PromptRecord } from "../contract/prompt.ts";
+import { type CurvePoint, drawCurve } from "./curve.ts";
+import { events } from "./events.ts";
+import { progressLine, silentLine } from "./progress.ts";
+import { call, print, type ServerFlags } from "./request.ts";
+
+/** As a shell reports a command that Ctrl-C ended: nothing was finished, so what should follow must not. */
+const INTERRUPTED = 130;
+
+/** Sets the exit code: 0 where the job succeeded. Ctrl-C stops the watching alone. */
+export async function watch(flags: ServerFlags, id: string): Promise<void> {
+  const job = await follow(flags, id);
+  if (job === null) {
+    process.stderr.write(
+      `The job goes on. Watch it again with: foreword jobs watch ${id}\nCancel it with: foreword jobs cancel ${id}\n`,
+    );
+    process.exitCode = INTERRUPTED;
+    return;
+  }
+  if (job.state !== "succeeded") process.exitCode = 1;
+  const prompt = flags.json ? null : await promptOf(flags, job);
+  print(flags.json, job, () => outcome(job, prompt));
+}
+
+/** The job as it ended, or null where Ctrl-C came first. */
+async function follow(flags: ServerFlags, id: string): Promise<Job | null> {
+  const line = flags.json ? silentLine : progressLine();
+  const detach = new AbortController();
+  const interrupt = () => detach.abort();
+  process.once("SIGINT", interrupt);
+  try {
+    const heard = events(flags, `/jobs/${id}/events`, {
+      signal: detach.signal,
+      onBroken: reason => line.log(`${reason}; connecting again`),
+    });
+    for await (const { event, data } of heard) {
+      const news: unknown = JSON.parse(data);
+      if (event === "log") line.log((news as JobLine).text);
+      else if (event === "progress") line.update(news as JobProgress);
+      else if (event === "state" && (news as Job).ended_at !== null) return news as Job;
+      else if (event === "state" && (news as Job).state === "queued") line.log("queued");
+    }
+    return null;
+  } catch (error) {
+    if (detach.signal.aborted) return null;
+    throw error;
+  } finally {
+    process.removeListener("SIGINT", interrupt);
+    line.stop();
+  }
+}
+
+async function promptOf(flags: ServerFlags, { task, result }: Job): Promise<PromptRecord | null> {
+  const version = result?.versions?.at(-1);
+  return version === undefined ? null : call<PromptRecord>(flags, "GET", `/tasks/${task}/prompts/${version}`);
+}
+
+/** What a job came to, for people. */
+function outcome({ id, task, state, error, result }: Job, prompt: PromptRecord | null): string {
+  if (state === "cancelled") return `${id} was cancelled; nothing was added\n`;
+  if (error) return `${id} failed: ${error.detail}\n`;
+  if (!prompt) return `${id} succeeded\n`;
+  const { metric, curve, validation_examples } = prompt.metrics as {
+    metric: string;
+    curve: CurvePoint[];
+    validation_examples: number;
+  };
+  const { new: score, active = null, p_value = null } = result?.validation ?? { new: null };
+  const beside = active === null ? "" : `, what was active ${shown(metric, active)}`;
+  const chance = p_value === null ? "" : ` (p ${p_value.toPrecision(2)})`;
+  const next = result?.activated
+    ? `version ${prompt.version} answers for ${task} now`
+    : `what was active still answers; for the new one: foreword prompts activate ${task} ${prompt.version}`;
+  return `${drawCurve(curve, process.stdout.columns || 80)}
+${metric} on ${validation_examples} validation examples: version ${prompt.version} ${shown(metric, score)}${beside}${chance}
+${next}
+`;
+}
+
+/** Scores are kept so that larger is better; a loss is shown as what it is. */
+const shown = (metric: string, score: number | null): string =>
+  score === null ? "-" : (metric === "loss" ? -score : score).toFixed(4);

@@ -1,0 +1,67 @@
+/** What a request can be refused for as soon as it is made, before a tokenizer or an example is looked at. */
+import type { Task } from "../contract/task.ts";
+import type { TrainSettingsRequest } from "../contract/train.ts";
+import { ForewordError } from "../errors.ts";
+import type { CompiledTemplate } from "../prompt/template.ts";
+
+/** Throws `validation`, naming the field. */
+export function checkRequest(
+  { method = "prefix", length, metric, class_weights, label_smoothing }: TrainSettingsRequest,
+  template: CompiledTemplate,
+  task: Pick<Task, "type" | "labels">,
+): void {
+  const slots = template.pieces.filter(piece => piece.kind === "soft");
+  if (method === "prefix" && slots.length > 0) {
+    throw invalid(
+      "template",
+      'its soft slots are trained with method "soft". Choose it, or leave the slots out',
+    );
+  }
+  const known = knownPositions(template);
+  if (slots.length > 0 && known !== null && length !== undefined && known !== length) {
+    throw invalid(
+      "length",
+      `the template's soft slots have ${known} positions, not ${length}. Leave length out, or change the slots`,
+    );
+  }
+  if (task.type === "generation") {
+    if (metric !== undefined && metric !== "loss")
+      throw invalid("metric", `${metric} is for classification. Use "loss", or leave it out`);
+    if (class_weights) throw invalid("class_weights", "it is for classification. Leave it out");
+    if (label_smoothing) throw invalid("label_smoothing", "it is for classification. Leave it out");
+  } else if (typeof class_weights === "object") {
+    const labels = labelsOf(task);
+    const unknown = Object.keys(class_weights).find(label => !labels.includes(label));
+    if (unknown !== undefined)
+      throw invalid(
+        "class_weights",
+        `the task has no label ${JSON.stringify(unknown)}. Use its labels: ${labels.join(", ")}`,
+      );
+  }
+}
+
+/** Throws `validation` where `trained` positions leave no room for one token of input and one of an answer. */
+export function checkPositions(trained: number, context: number, field: string): void {
+  const limit = context - 2;
+  if (trained <= limit) return;
+  throw invalid(
+    field,
+    `${trained} trained positions leave no room for an input in the backbone's context of ${context}. Take at most ${limit}`,
+    { tokens: trained, limit, over: trained - limit },
+  );
+}
+
+/** Positions of a template's soft slots, or null where a start text decides. */
+export function knownPositions({ pieces }: CompiledTemplate): number | null {
+  const lengths = pieces.filter(piece => piece.kind === "soft").map(slot => slot.length);
+  return lengths.reduce(
+    (sum, each) => (sum === null || each === null ? null : sum + each),
+    0 as number | null,
+  );
+}
+
+export const labelsOf = ({ labels }: Pick<Task, "labels">): string[] =>
+  labels === null ? [] : Array.isArray(labels) ? labels : Object.keys(labels);
+
+const invalid = (field: string, what: string, more: object = {}): ForewordError =>
+  new ForewordError("validation", `${field}: ${what}.`, { field, ...more });

@@ -1,0 +1,121 @@
+import { describe, expect, test } from "vitest";
+import type { Example } from "../../../src/contract/dataset.ts";
+import { dataOf } from "../../../src/training/data.ts";
+import { parseExamples, readExamples, writeExamples } from "../../../src/training/examples.ts";
+import type { TrainJob } from "../../../src/training/job.ts";
+import { splitExamples, withoutLeaks } from "../../../src/training/split.ts";
+
+const text = async function* (...parts: string[]) {
+  yield* parts;
+};
+const labelled = (counts: Record<string, number>): Example[] =>
+  Object.entries(counts).flatMap(([label, count]) =>
+    Array.from({ length: count }, (_, index) => ({ input: `${label} ${index}`, label })),
+  );
+const lines = (examples: readonly Example[]) => examples.map((_, index) => index + 1);
+const countsOf = (examples: readonly Example[]) => {
+  const counts: Record<string, number> = {};
+  for (const each of examples) if ("label" in each) counts[each.label] = (counts[each.label] ?? 0) + 1;
+  return counts;
+};
+
+describe("examples as text", () => {
+  test.each([
+    [
+      "NDJSON with empty lines",
+      "ndjson" as const,
+      '\n{"input":"a","label":"x"}\n\n{"input":"b","label":"y"}',
+      [2, 4],
+    ],
+    ["CSV with line breaks in a cell", "csv" as const, 'input,label\n"a\nb\nc",x\nd,y\n', [2, 5]],
+  ])("%s: each stands at the line that it began at", async (_, format, file, expected) => {
+    const read = await readExamples(text(file), format);
+    expect(read.lines).toEqual(expected);
+    const kept = writeExamples(read);
+    expect(parseExamples(kept)).toEqual(read);
+    // What is kept is NDJSON for anybody else too.
+    expect((await readExamples(text(Buffer.from(kept).toString()), "ndjson")).examples).toEqual(
+      read.examples,
+    );
+  });
+});
+
+describe("split", () => {
+  test("every label gives its share, at least one; a lone example is trained on", () => {
+    const { train, validation } = splitExamples(labelled({ a: 100, b: 20, c: 4, d: 1 }), 0.1, 7);
+    expect(countsOf(validation)).toEqual({ a: 10, b: 2, c: 1 });
+    expect(countsOf(train)).toEqual({ a: 90, b: 18, c: 3, d: 1 });
+  });
+
+  test("a seed decides it, and another one another", () => {
+    const all = labelled({ a: 40, b: 40 });
+    expect(splitExamples(all, 0.2, 1)).toEqual(splitExamples(all, 0.2, 1));
+    expect(splitExamples(all, 0.2, 1)).not.toEqual(splitExamples(all, 0.2, 2));
+  });
+
+  test("equal inputs stay on one side, so a split never leaks", () => {
+    const all = [...labelled({ a: 30, b: 30 }), ...labelled({ a: 30, b: 30 })];
+    for (let seed = 0; seed < 5; seed++)
+      expect(withoutLeaks(splitExamples(all, 0.3, seed)).leaks).toEqual([]);
+  });
+
+  test("inputs that differ by white space at their ends are one", () => {
+    const train: Example[] = [{ input: "Fine.", label: "a" }];
+    const validation: Example[] = [
+      { input: " Fine.\n", label: "a" },
+      { input: "Bad.", label: "b" },
+    ];
+    expect(withoutLeaks({ train, validation })).toEqual({
+      validation: [validation[1]],
+      leaks: [validation[0]],
+    });
+  });
+});
+
+describe("a run's data", () => {
+  const job = (examples: Example[], validation: Example[] | number): TrainJob => ({
+    task: { id: "t", type: "classification", labels: ["a", "b"], description: "" },
+    request: {},
+    template: "{{ input }}:",
+    initial: null,
+    examples: writeExamples({ examples, lines: lines(examples) }),
+    validation:
+      typeof validation === "number"
+        ? validation
+        : writeExamples({ examples: validation, lines: lines(validation) }),
+    active: null,
+    checkpoint: null,
+    checkpointSeconds: 30,
+  });
+
+  test("says what repeats, what contradicts, what leaks, and on which lines", () => {
+    const told: string[] = [];
+    const some = labelled({ a: 3, b: 3 });
+    const examples = [...some, some[0]!, { input: "a 1", label: "b" }];
+    const validation = [{ input: "new", label: "a" }, some[2]!, some[5]!];
+    const data = dataOf(job(examples, validation), line => told.push(line));
+    expect(told).toEqual([
+      "examples: 1 of them (line 7) repeat an earlier one",
+      "examples: 1 of them (line 8) have an input that came with another label before",
+      "validation: 2 of them (lines 2, 3) are among the training examples too; they are left out of validation",
+    ]);
+    expect(data.validation).toEqual([validation[0]]);
+    expect(data.validationField).toBe("validation");
+    expect(data.train.map(data.lineOf)).toEqual(lines(examples));
+  });
+
+  test("many lines are counted, and the first of them listed", () => {
+    const told: string[] = [];
+    const some = labelled({ a: 10, b: 10 });
+    dataOf(job([...some, ...some.slice(0, 8)], 0.2), line => told.push(line));
+    expect(told[0]).toBe("examples: 8 of them (lines 21, 22, 23, 24, 25 and 3 more) repeat an earlier one");
+  });
+
+  test.each<[string, Example[], Example[] | number, RegExp]>([
+    ["one label", labelled({ a: 9 }), 0.1, /label "a".*two labels/],
+    ["nothing left to validate with", labelled({ a: 1, b: 1 }), 0.1, /left to validate/],
+    ["validation that is trained on", labelled({ a: 2, b: 2 }), labelled({ a: 1 }), /left to validate/],
+  ])("%s is refused", (_, examples, validation, reason) => {
+    expect(() => dataOf(job(examples, validation), () => {})).toThrow(reason);
+  });
+});
