@@ -4,7 +4,7 @@ import { Tokenizer } from "../backbone/tokenizer.ts";
 import { type CompiledBackbone, compileBackbone, type Progress } from "../compile/backbone.ts";
 import { ForewordError } from "../errors.ts";
 import { createRuntime } from "../runtime/create.ts";
-import type { Runtime, Session } from "../runtime/runtime.ts";
+import type { LoadOptions, Runtime, Session } from "../runtime/runtime.ts";
 import { Core } from "./core.ts";
 import type { PromptSource } from "./engine.ts";
 
@@ -26,6 +26,8 @@ export interface CoreSettings {
   cacheBytes: number;
   batchTokens: number;
   queue: number;
+  /** How the session holds its weights and its memory. */
+  load?: LoadOptions;
 }
 
 export interface OpenedCore {
@@ -57,7 +59,7 @@ export async function openCore(
   const compiled = await compileBackbone(source, settings.cache, progress);
   progress("loading the backbone", null);
   const runtime = await createRuntime(settings.runtime, settings.threads);
-  const session = await runtime.load(compiled.graph, compiled.weights);
+  const session = await runtime.load(compiled.graph, compiled.weights, settings.load);
   // The rotary table bounds a run's tokens (an onnxruntime check), and no run needs more than a context's length.
   const batchTokens = Math.min(settings.batchTokens, source.config.maxPositions);
   const core = new Core({

@@ -11,7 +11,7 @@ import type { Parameter } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
 import { judge } from "./evaluate.ts";
-import { trainingGraph } from "./graph.ts";
+import { openGradients } from "./gradients.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { bootstrap, type Judged, mcnemar, scores, standardError } from "./metrics.ts";
 import { classificationLoss, generationLoss } from "./objective.ts";
@@ -53,15 +53,15 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   const parameters = await begin(bench, plan, job.initial, settings.seed);
   const step = architectures[config.architecture](config);
   const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
-  hooks.log("loading the gradient");
-  const session = await runtime.load(trainingGraph(loss, plan.method), compiled.weights);
+  const { pause } = hooks;
+  const { weights } = compiled;
+  const gradients = openGradients({ runtime, weights, config, loss, method: plan.method, parameters, pause });
   try {
-    const { pause } = hooks;
-    const trainer = new Trainer({ session, config, examples: rows, parameters, settings, pause });
+    const trainer = new Trainer({ gradients, examples: rows, parameters, settings, pause });
     const run = new Run({ bench, job, hooks, plan, settings, trainer, validation: data.validation });
     return await run.toTheEnd(data.train.length);
   } finally {
-    await session.close();
+    await gradients.close();
   }
 }
 
