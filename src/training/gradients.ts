@@ -4,7 +4,6 @@
  */
 import type { BackboneConfig } from "../backbone/source.ts";
 import type { Graph } from "../graph/graph.ts";
-import { specialise } from "../graph/specialise.ts";
 import type { Runtime, WeightFile } from "../runtime/runtime.ts";
 import { type Parameter, trainingFeeds } from "./batches.ts";
 import { runBytes, WHOLE_BYTES } from "./bytes.ts";
@@ -41,8 +40,9 @@ export interface GradientOptions {
   pause?: () => Promise<void>;
   /** What one run may hold; rows that would hold more are staged. */
   bytes?: number;
-  /** What a staged run may hold of logits and of what is computed from them. */
+  /** What a staged run may hold of logits and of what is computed from them, and of one tensor of attention scores. */
   logitBytes?: number;
+  scoreBytes?: number;
 }
 
 /** Chooses by the rows; what no row needs is never loaded. */
@@ -89,6 +89,6 @@ export async function whole(options: GradientOptions): Promise<Omit<GradientSour
 /** A run a layer. */
 export async function staged(options: GradientOptions): Promise<Omit<GradientSource, "fits">> {
   const { loss, method, config, rewrite = same } = options;
-  const segments = segmentsOf(specialise(loss, { "rows?": 1 }), method, config.layers, rewrite);
+  const segments = segmentsOf(loss, method, config, rewrite);
   return new StagedGradient({ ...options, segments });
 }

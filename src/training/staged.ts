@@ -1,11 +1,13 @@
 /**
  * The gradient of rows too long for one run: forwards only the hidden states between layers are kept, backwards each
- * layer is computed again, a session run at a time. Memory is one layer's, and a third more arithmetic.
+ * layer is computed again (Chen et al. 2016), attention a part at a time. Memory is one layer's without its scores,
+ * and the hidden states; arithmetic is half as much again, less what attention saves.
  */
 import type { BackboneConfig } from "../backbone/source.ts";
 import { type Feeds, float32 } from "../engine/feeds.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Runtime, RuntimeTensor, Session, Tensors, WeightFile } from "../runtime/runtime.ts";
+import { addTo, RowAttention } from "./attention.ts";
 import { type Parameter, trainingFeeds } from "./batches.ts";
 import { FedGraphs } from "./fed.ts";
 import type { Gradient } from "./gradients.ts";
@@ -23,16 +25,18 @@ export interface StagedOptions {
   segments: Segments;
   config: BackboneConfig;
   parameters: readonly Parameter[];
-  /** Awaited before every run but the first. */
+  /** Awaited between runs. */
   pause?: () => Promise<void>;
   /** What a run may hold of logits and of what is computed from them. */
   logitBytes?: number;
+  /** What a run may hold of one tensor of attention scores. */
+  scoreBytes?: number;
 }
 
 export class StagedGradient {
   readonly #options: StagedOptions;
   readonly #layers: FedGraphs;
-  /** Of the parts with the embedding table, which stays mapped. */
+  /** Of the parts that are no layer's: attention has no weights, the others' table stays mapped. */
   readonly #sessions = new Map<Graph, Promise<Session>>();
 
   constructor(options: StagedOptions) {
@@ -40,30 +44,17 @@ export class StagedGradient {
     this.#layers = new FedGraphs(options.runtime, options.weights);
   }
 
+  /** A row at a time. */
   async run(rows: readonly TrainingRow[], scale: number): Promise<Gradient> {
-    const { segments, config, parameters } = this.#options;
-    const feeds = trainingFeeds(rows, parameters, config, scale);
-    const states = await this.#forwards(feeds);
-    const { loss, cotangent } = await this.#loss(feeds, states.pop()!);
-    const found = new Map<string, Float32Array>();
-    let d = cotangent;
-    for (const [layer, { back }] of [...segments.layers.entries()].reverse()) {
-      await this.#options.pause?.();
-      const given = { ...layerFeeds(feeds, layer), hidden: states.pop()!, d };
-      const made = await this.#layers.run(
-        back,
-        given,
-        back.outputs.map(({ name }) => name),
-      );
-      d = made["d.hidden"]!;
-      for (const part of ["past_key", "past_value"])
-        if (made[`d.${part}`]) found.set(`${part}.${layer}`, floats(made[`d.${part}`]!));
+    const { parameters } = this.#options;
+    const sum: Gradient = { loss: 0, gradients: parameters.map(({ data }) => new Float32Array(data.length)) };
+    for (const row of rows) {
+      const { loss, found } = await this.#row(row, scale);
+      sum.loss += loss;
+      for (const [index, { input }] of parameters.entries())
+        addTo(sum.gradients[index]!, floats(found.get(input)!));
     }
-    if (segments.embedBack) {
-      const made = await this.#run(segments.embedBack, { ...feeds, d });
-      found.set("virtual", floats(made["d.virtual"]!));
-    }
-    return { loss, gradients: parameters.map(({ input }) => found.get(input)!) };
+    return sum;
   }
 
   async close(): Promise<void> {
@@ -71,36 +62,76 @@ export class StagedGradient {
     for (const session of this.#sessions.values()) await (await session).close();
   }
 
-  /** What every layer reads, and what the last one leaves. */
-  async #forwards(feeds: Feeds): Promise<RuntimeTensor[]> {
-    const { segments, pause } = this.#options;
-    const states = [(await this.#run(segments.embed, feeds)).hidden!];
-    for (const [layer, { forward }] of segments.layers.entries()) {
-      await pause?.();
-      const given = { ...layerFeeds(feeds, layer), hidden: states.at(-1)! };
-      states.push((await this.#layers.run(forward, given, ["after"])).after!);
+  /** The loss, and its gradient by input. */
+  async #row(row: TrainingRow, scale: number) {
+    const { segments, config, parameters, scoreBytes } = this.#options;
+    const feeds = trainingFeeds([row], parameters, config, scale);
+    const run = (graph: Graph, given: Tensors) => this.#run(graph, given);
+    const attention = new RowAttention({ config, graphs: segments.attention, feeds, run, scoreBytes });
+    const states = [(await run(segments.embed, feeds)).hidden!];
+    for (const layer of segments.layers.keys())
+      states.push(await this.#forwards(layer, feeds, attention, states.at(-1)!));
+    const { loss, cotangent } = await this.#loss(feeds, states.pop()!);
+    const found = new Map<string, RuntimeTensor>();
+    let d = cotangent;
+    for (const layer of [...segments.layers.keys()].reverse()) {
+      const made = await this.#back(layer, feeds, attention, states.pop()!, d);
+      d = made.d;
+      for (const part of ["past_key", "past_value"])
+        if (made.cotangents[`d.${part}`]) found.set(`${part}.${layer}`, made.cotangents[`d.${part}`]!);
     }
-    return states;
+    if (segments.embedBack)
+      found.set("virtual", (await run(segments.embedBack, { ...feeds, d }))["d.virtual"]!);
+    return { loss, found };
+  }
+
+  /** What a layer makes of `hidden`. */
+  async #forwards(layer: number, feeds: Feeds, attention: RowAttention, hidden: RuntimeTensor) {
+    const { project, finish } = this.#options.segments.layers[layer]!;
+    const projected = await this.#layer(project, { ...feeds, hidden });
+    const mixed = await attention.forward(projectedOf(projected, feeds, layer));
+    return (await this.#layer(finish, { ...feeds, hidden, mixed })).after!;
+  }
+
+  /** From the cotangent `d` of what a layer made of `hidden` to that of `hidden`, and of keys and values. */
+  async #back(layer: number, feeds: Feeds, attention: RowAttention, hidden: RuntimeTensor, d: RuntimeTensor) {
+    const { project, projectBack, finishBack } = this.#options.segments.layers[layer]!;
+    const projected = projectedOf(await this.#layer(project, { ...feeds, hidden }), feeds, layer);
+    const mixed = await attention.forward(projected);
+    const behind = await this.#layer(finishBack, { ...feeds, hidden, mixed, d });
+    const cotangents = await attention.back(projected, behind["d.mixed"]!);
+    const before = await this.#layer(projectBack, { ...feeds, hidden, ...cotangents });
+    const sum = floats(behind["d.hidden"]!);
+    addTo(sum, floats(before["d.hidden"]!));
+    return { d: float32(hidden.dims, sum), cotangents };
   }
 
   /** The loss, and its cotangent at the last hidden state: over so many predicted tokens at a time as memory allows. */
   async #loss(feeds: Feeds, hidden: RuntimeTensor): Promise<{ loss: number; cotangent: RuntimeTensor }> {
-    const { segments, config, pause, logitBytes = LOGIT_BYTES } = this.#options;
+    const { segments, config, logitBytes = LOGIT_BYTES } = this.#options;
     const size = Math.max(1, Math.floor(logitBytes / (LOGIT_COPIES * 4 * config.vocabSize)));
     const sum = new Float32Array(hidden.data.length);
     let loss = 0;
     for (const part of chunks(feeds, size)) {
-      await pause?.();
       const made = await this.#run(segments.loss, { ...feeds, ...part, hidden });
       loss += Number(made.loss!.data[0]);
-      const more = floats(made["d.hidden"]!);
-      for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + more[i]!;
+      addTo(sum, floats(made["d.hidden"]!));
     }
     return { loss, cotangent: float32(hidden.dims, sum) };
   }
 
+  async #layer(graph: Graph, feeds: Tensors): Promise<Record<string, RuntimeTensor>> {
+    await this.#options.pause?.();
+    return this.#layers.run(
+      graph,
+      feeds,
+      graph.outputs.map(({ name }) => name),
+    );
+  }
+
   async #run(graph: Graph, feeds: Tensors): Promise<Record<string, RuntimeTensor>> {
-    const { runtime, weights } = this.#options;
+    const { runtime, weights, pause } = this.#options;
+    await pause?.();
     const session =
       this.#sessions.get(graph) ?? runtime.load(graph, weights, { packed: false, memory: "returned" });
     this.#sessions.set(graph, session);
@@ -113,8 +144,10 @@ export class StagedGradient {
 
 const floats = (tensor: RuntimeTensor): Float32Array => tensor.data as Float32Array;
 
-const layerFeeds = (feeds: Feeds, layer: number): Feeds => ({
-  ...feeds,
+const projectedOf = ({ query, key, value }: Tensors, feeds: Feeds, layer: number) => ({
+  query: query!,
+  key: key!,
+  value: value!,
   past_key: feeds[`past_key.${layer}`]!,
   past_value: feeds[`past_value.${layer}`]!,
 });

@@ -150,12 +150,16 @@ describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s
     const rows = rowsOf(method, objective);
     const expected = await gradientOf(whole, options, rows);
     loaded.length = 0;
-    // 96 words: the logits of three tokens at a time, of eleven that are predicted.
-    const found = await gradientOf(staged, { ...options, logitBytes: 3 * 4 * 4 * 96 }, rows);
+    // 96 words: the logits of three tokens at a time; 4 heads: the scores of two or three queries.
+    const found = await gradientOf(
+      staged,
+      { ...options, logitBytes: 3 * 4 * 4 * 96, scoreBytes: 2 * 4 * 4 * 9 },
+      rows,
+    );
     expect(Math.abs(found.loss - expected.loss)).toBeLessThan(1e-5 * expected.loss);
     expect(distance(found.gradients, expected.gradients)).toBeLessThan(1e-5);
-    // Three layers, one session each way.
-    expect(loaded.filter(graph => graph === "layer").length).toBe(2);
+    // Three layers, one session each way for each half of a layer.
+    expect(loaded.filter(graph => ["project", "finish"].includes(graph)).length).toBe(4);
   });
 
   test("what is staged follows from the rows, and repeats itself bit for bit", async () => {
@@ -174,7 +178,16 @@ describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s
         const found = [await gradients.run([short], 1)];
         expect(loaded).toEqual([options.loss.name]);
         found.push(await gradients.run([long], 1));
-        expect(loaded.slice(1).sort()).toEqual(["embed", "layer", "layer", "loss"]);
+        expect(loaded.slice(1).sort()).toEqual([
+          "attention",
+          "attention",
+          "embed",
+          "finish",
+          "finish",
+          "loss",
+          "project",
+          "project",
+        ]);
         return found.flatMap(({ loss, gradients }) => [
           loss,
           ...gradients.map(data => Buffer.from(data.buffer)),
