@@ -5,7 +5,7 @@ import type { Progress } from "../compile/backbone.ts";
 import { compileVariants, type Precision, type Variants } from "../compile/variants.ts";
 import { ForewordError } from "../errors.ts";
 import { createRuntime } from "../runtime/create.ts";
-import type { Runtime, Session } from "../runtime/runtime.ts";
+import type { LoadOptions, Runtime, Session } from "../runtime/runtime.ts";
 import { Core } from "./core.ts";
 import type { PromptSource } from "./engine.ts";
 
@@ -28,6 +28,8 @@ export interface CoreSettings {
   cacheBytes: number;
   batchTokens: number;
   queue: number;
+  /** How the session holds its weights and its memory. */
+  load?: LoadOptions;
 }
 
 export interface OpenedCore {
@@ -63,7 +65,7 @@ export async function openCore(
   const variants = await compileVariants(source, { precision, runtime, encode, cache }, progress);
   const compiled = variants.chosen;
   progress("loading the backbone", null);
-  const session = await runtime.load(compiled.graph, compiled.weights);
+  const session = await runtime.load(compiled.graph, compiled.weights, settings.load);
   // The rotary table bounds a run's tokens (an onnxruntime check), and no run needs more than a context's length.
   const batchTokens = Math.min(settings.batchTokens, source.config.maxPositions);
   const core = new Core({

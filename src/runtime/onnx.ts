@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path";
 import * as ort from "onnxruntime-node";
 import { encodeGraph } from "../graph/encode.ts";
 import type { DataOf, DType, Graph } from "../graph/graph.ts";
-import type { Runtime, RuntimeInfo, RuntimeTensor, Session, WeightFile } from "./runtime.ts";
+import type { LoadOptions, Runtime, RuntimeInfo, RuntimeTensor, Session, WeightFile } from "./runtime.ts";
 
 /** onnxruntime on the CPU. One session serves prefill and decode: every size of the graph is symbolic. */
 export function createOnnxRuntime({ threads }: { threads: number }): Runtime {
@@ -16,8 +16,8 @@ export function createOnnxRuntime({ threads }: { threads: number }): Runtime {
   };
   return {
     info,
-    load: async (graph, weights) => {
-      const session = await open(graph, weights, threads);
+    load: async (graph, weights, options) => {
+      const session = await open(graph, weights, threads, options);
       return new OnnxSession(graph, session);
     },
   };
@@ -30,7 +30,12 @@ export function createOnnxRuntime({ threads }: { threads: number }): Runtime {
 const waiting = { intra_op: { allow_spinning: "1", spin_duration_us: "100" }, force_spinning_stop: "1" };
 
 /** External data must lie in the model's folder, so the model is written into the folder of its weights for a moment. */
-async function open(graph: Graph, weights: WeightFile, threads: number): Promise<ort.InferenceSession> {
+async function open(
+  graph: Graph,
+  weights: WeightFile,
+  threads: number,
+  { packed = true, memory = "planned" }: LoadOptions = {},
+): Promise<ort.InferenceSession> {
   const bytes = encodeGraph(graph, name => {
     const entry = weights.entries.get(name);
     if (!entry) throw new Error(`graph ${graph.name}: the weight file has no ${name}`);
@@ -44,7 +49,9 @@ async function open(graph: Graph, weights: WeightFile, threads: number): Promise
       interOpNumThreads: 1,
       executionMode: "sequential",
       graphOptimizationLevel: "all",
-      extra: { session: waiting },
+      enableCpuMemArena: memory !== "returned",
+      enableMemPattern: memory === "planned",
+      extra: { session: { ...waiting, disable_prepacking: packed ? "0" : "1" } },
     });
   } catch (error) {
     throw new Error(`graph ${graph.name} does not load: ${(error as Error).message}`, { cause: error });

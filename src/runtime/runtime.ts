@@ -30,8 +30,22 @@ export interface Session {
   close(): Promise<void>;
 }
 
+/** What a session keeps to itself; what a runtime cannot choose, it ignores. */
+export interface LoadOptions {
+  /**
+   * Weights are copied once into the order that products read them in. Without it they stay in their file, which is
+   * mapped and so shared, and each product orders them anew.
+   */
+  readonly packed?: boolean;
+  /**
+   * `planned`: a run's memory is laid out once for each shape of inputs, and kept: for runs of few shapes. `kept`: it is
+   * kept, without a plan: as fast, and half as much where shapes vary. `returned`: the system has it back after a run.
+   */
+  readonly memory?: "planned" | "kept" | "returned";
+}
+
 export interface Runtime {
   readonly info: RuntimeInfo;
-  /** Throws when the graph cannot be loaded; the message names the graph. */
-  load(graph: Graph, weights: WeightFile): Promise<Session>;
+  /** Throws when the graph cannot be loaded; the message names the graph. By default packed and planned. */
+  load(graph: Graph, weights: WeightFile, options?: LoadOptions): Promise<Session>;
 }

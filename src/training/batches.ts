@@ -34,17 +34,23 @@ export function shuffled(count: number, random: () => number): number[] {
   return order;
 }
 
-/** Rows of like lengths together, each part within `tokens`; a row that is longer stands alone. */
-export function microBatches(rows: readonly TrainingRow[], tokens: number): TrainingRow[][] {
+/** Rows of like lengths together, as many as are within `tokens` and fit; a row that does not stands alone. */
+export function microBatches(
+  rows: readonly TrainingRow[],
+  tokens: number,
+  fits: (part: readonly TrainingRow[]) => boolean,
+): TrainingRow[][] {
   const parts: TrainingRow[][] = [];
   let room = 0;
   for (const row of [...rows].sort((a, b) => a.length - b.length)) {
-    if (parts.length === 0 || row.length > room) {
-      parts.push([]);
-      room = tokens;
+    const part = parts.at(-1);
+    if (part && row.length <= room && fits([...part, row])) {
+      part.push(row);
+      room -= row.length;
+    } else {
+      parts.push([row]);
+      room = tokens - row.length;
     }
-    parts.at(-1)!.push(row);
-    room -= row.length;
   }
   return parts;
 }

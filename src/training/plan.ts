@@ -19,7 +19,7 @@ const STEPS = { least: 150, most: 1000 };
 /** More passes than this over few examples teach nothing new. */
 const PASSES = 20;
 const LENGTH = { least: 16, most: 128 };
-/** Of one run of the gradient graph: its activations take 3.3 MB a token. */
+/** Of one run of the gradient graph: half a second of work. Its memory is bounded apart (bytes.ts). */
 const MICRO_TOKENS = 320;
 
 const rates = { prefix: 0.02, soft: 0.01 } as const;

@@ -18,7 +18,12 @@ const PATIENCE_MS = 1000;
 /** Tokens of a validation run: as short as a micro-batch of the gradient. */
 const BATCH_TOKENS = 512;
 const QUEUE = 4096;
-const CACHE_BYTES = 2 ** 28;
+const CACHE_BYTES = 2 ** 27;
+/**
+ * The session that validates reads mapped weights and gives its memory back. Packed it would hold 0.55 GB, the whole
+ * gradient 0.82 GB; for runs of 320 tokens, packing saves one part in twenty of the time.
+ */
+const MAPPED = { packed: false, memory: "returned" } as const;
 
 let busy = false;
 let idle = () => {};
@@ -85,6 +90,7 @@ async function work(
       cacheBytes: CACHE_BYTES,
       batchTokens: BATCH_TOKENS,
       queue: QUEUE,
+      load: MAPPED,
     };
     const opened = await openCore(settings, shelf, () => {});
     const outcome = await train({ ...opened, shelf }, job, {

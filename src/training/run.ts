@@ -7,14 +7,13 @@ import { createHash } from "node:crypto";
 import { deserialize, serialize } from "node:v8";
 import { architectures } from "../backbone/architectures/index.ts";
 import { classificationLoss, generationLoss } from "../backbone/objective.ts";
-import { inOwnBasis } from "../compile/basis.ts";
 import type { Example } from "../contract/dataset.ts";
 import { ForewordError } from "../errors.ts";
 import type { Parameter } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
 import { judge } from "./evaluate.ts";
-import { trainingGraph } from "./graph.ts";
+import { openGradients } from "./gradients.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { bootstrap, type Judged, mcnemar, scores, standardError } from "./metrics.ts";
 import { type Plan, planOf, settingsOf } from "./plan.ts";
@@ -59,16 +58,15 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   const settings = settingsOf(job, plan, rows);
   const step = architectures[config.architecture](config);
   const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
-  hooks.log("loading the gradient");
-  const graph = trainingGraph(inOwnBasis(loss, compiled.valueScales), plan.method);
-  const session = await runtime.load(compiled.compile(graph), compiled.weights);
+  const { pause } = hooks;
+  const { method } = plan;
+  const gradients = openGradients({ runtime, compiled, config, loss, method, parameters, pause });
   try {
-    const { pause } = hooks;
-    const trainer = new Trainer({ session, config, examples: rows, parameters, settings, pause });
+    const trainer = new Trainer({ gradients, examples: rows, parameters, settings, pause });
     const run = new Run({ bench, job, hooks, plan, settings, trainer, validation: data.validation });
     return await run.toTheEnd(data.train.length);
   } finally {
-    await session.close();
+    await gradients.close();
   }
 }
 

@@ -3,10 +3,9 @@
  * an average of the parameters is kept, which is what is validated and saved (Polyak & Juditsky 1992). The same seed,
  * data and machine give the same bits; so does going on from a saved state.
  */
-import type { BackboneConfig } from "../backbone/source.ts";
 import { ForewordError } from "../errors.ts";
-import type { Session } from "../runtime/runtime.ts";
-import { batchAt, microBatches, type Parameter, trainingFeeds } from "./batches.ts";
+import { batchAt, microBatches, type Parameter } from "./batches.ts";
+import type { GradientSource } from "./gradients.ts";
 import { clip, type Optimiser, type OptimiserName, optimisers, rateAt } from "./optimiser.ts";
 import type { TrainingRow } from "./rows.ts";
 
@@ -44,15 +43,14 @@ export interface TrainerState {
 }
 
 export interface TrainerOptions {
-  /** Of a `trainingGraph`. */
-  session: Session;
-  config: BackboneConfig;
+  /** Of these very parameters. */
+  gradients: GradientSource;
   /** Rows of each example. */
   examples: readonly (readonly TrainingRow[])[];
   /** Changed in place. */
   parameters: Parameter[];
   settings: TrainSettings;
-  /** Awaited before every run of the graph. */
+  /** Awaited before every micro-batch. */
   pause?: () => Promise<void>;
 }
 
@@ -133,18 +131,15 @@ export class Trainer {
   }
 
   async #gradient(rows: readonly TrainingRow[], scale: number) {
-    const { session, config, parameters, settings } = this.#options;
+    const { parameters, settings, gradients: source } = this.#options;
     const gradients = parameters.map(({ data }) => new Float32Array(data.length));
     let loss = 0;
-    for (const part of microBatches(rows, settings.microTokens)) {
+    for (const part of microBatches(rows, settings.microTokens, part => source.fits(part))) {
       await this.#options.pause?.();
-      const found = await session.run(trainingFeeds(part, parameters, config, scale), [
-        "loss",
-        ...parameters.map(({ input }) => `d.${input}`),
-      ]);
-      loss += Number(found.loss!.data[0]);
-      for (const [index, { input }] of parameters.entries()) {
-        const [sum, more] = [gradients[index]!, found[`d.${input}`]!.data as Float32Array];
+      const found = await source.run(part, scale);
+      loss += found.loss;
+      for (const [index, more] of found.gradients.entries()) {
+        const sum = gradients[index]!;
         for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + more[i]!;
       }
     }

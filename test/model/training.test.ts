@@ -12,9 +12,10 @@ import { Batch } from "../../src/engine/batch.ts";
 import { compileTemplate } from "../../src/prompt/template.ts";
 import { buildTrie } from "../../src/prompt/trie.ts";
 import { createOnnxRuntime } from "../../src/runtime/onnx.ts";
-import type { Session } from "../../src/runtime/runtime.ts";
+import type { Runtime, Session } from "../../src/runtime/runtime.ts";
 import type { Parameter } from "../../src/training/batches.ts";
-import { type Method, trainingGraph } from "../../src/training/graph.ts";
+import { type GradientSource, openGradients } from "../../src/training/gradients.ts";
+import type { Method } from "../../src/training/graph.ts";
 import { type ClassificationContext, classificationRows, generationRow } from "../../src/training/rows.ts";
 import { fitIds, prefixFrom, promptFileOf, softFrom } from "../../src/training/start.ts";
 import { Trainer, type TrainSettings } from "../../src/training/trainer.ts";
@@ -48,22 +49,29 @@ describeBackbone("training", path => {
   let core: TestCore;
   let source: BackboneSource;
   const sessions = new Map<string, Session>();
-  let open: (method: Method, loss: "classification" | "generation") => Promise<Session>;
+  let open: (
+    method: Method,
+    objective: "classification" | "generation",
+    parameters: Parameter[],
+  ) => GradientSource;
 
   beforeAll(async () => {
     cache = await mkdtemp(join(tmpdir(), "foreword-training-"));
     core = await openCore(path, cache);
     source = await openBackbone(path);
-    const { weights } = await compileBackbone(source, cache, () => {});
-    open = async (method, objective) => {
-      const key = `${method} ${objective}`;
-      const step = architectures[source.config.architecture](source.config);
+    const compiled = await compileBackbone(source, cache, () => {});
+    const runtime = createOnnxRuntime({ threads: 2 });
+    open = (method, objective, parameters) => {
+      const { config } = source;
+      const step = architectures[config.architecture](config);
       const loss = objective === "classification" ? classificationLoss(step) : generationLoss(step);
-      const session =
-        sessions.get(key) ??
-        (await createOnnxRuntime({ threads: 2 }).load(trainingGraph(loss, method), weights));
-      sessions.set(key, session);
-      return session;
+      const key = `${method} ${objective}`;
+      const load: Runtime["load"] = async (...graph) => {
+        const session = sessions.get(key) ?? (await runtime.load(...graph));
+        sessions.set(key, session);
+        return session;
+      };
+      return openGradients({ runtime: { ...runtime, load }, compiled, config, loss, method, parameters });
     };
   });
   afterAll(async () => {
@@ -137,14 +145,13 @@ describeBackbone("training", path => {
     const file = promptFileOf({ method, template, backbone: core.fingerprint, recipe: null, parameters });
     const prompt = core.prompt(template, file);
     const about = context(template, method, softLengths, labels);
-    const session = await open(method, "classification");
     for (const label of Object.keys(labels)) {
       const example: Example = { input: reviews[0]![0], label };
+      const own = parameters.map(each => ({ ...each, data: each.data.slice() }));
       const trainer = new Trainer({
-        session,
-        config: core.config,
+        gradients: open(method, "classification", own),
         examples: [classificationRows(example, about)],
-        parameters: parameters.map(each => ({ ...each, data: each.data.slice() })),
+        parameters: own,
         settings,
       });
       const { loss } = await trainer.step();
@@ -170,8 +177,7 @@ describeBackbone("training", path => {
     // Serving scores a text without the EOS that training adds.
     const row = { ...whole, next: whole.next.slice(0, -1) };
     const trainer = new Trainer({
-      session: await open("prefix", "generation"),
-      config: core.config,
+      gradients: open("prefix", "generation", parameters),
       examples: [[row]],
       parameters,
       settings,
@@ -192,15 +198,15 @@ describeBackbone("training", path => {
     });
     const examples = reviews.map(([input, label]) => classificationRows({ input, label }, about));
     const start = await prefixOf("Review:");
-    const session = await open("prefix", "classification");
-    const begin = () =>
-      new Trainer({
-        session,
-        config: core.config,
+    const begin = () => {
+      const parameters = start.map(each => ({ ...each, data: each.data.slice() }));
+      return new Trainer({
+        gradients: open("prefix", "classification", parameters),
         examples,
-        parameters: start.map(each => ({ ...each, data: each.data.slice() })),
+        parameters,
         settings: { ...settings, average: 0.9 },
       });
+    };
     const whole = begin();
     const losses: number[] = [];
     for (let step = 0; step < settings.steps; step++) losses.push((await whole.step()).loss);

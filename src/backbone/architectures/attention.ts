@@ -48,22 +48,40 @@ export function attention(
     "query",
   );
 
-  const scale = { alpha: headDim ** -0.5, transA: 0, transB: 1 } as const;
-  const before = g.op("FusedMatMul", [query, past.key], scale, "scores_past");
-  const now = g.op("FusedMatMul", [query, key], scale, "scores_new");
-  const scores = g.op("Concat", [before, now], { axis: 3 }, "scores");
-  const masked = g.op("Add", [scores, mask], {}, "masked");
-  const weights = g.op("Softmax", [masked], { axis: 3 }, "weights");
-  const [onPast, onNew] = g.ops("Split", [weights, step.parts], { axis: 3, sizes: ["past", "new"] }, "parts");
-  const mixed = g.op(
-    "Add",
-    [g.op("MatMul", [onPast!, past.value], {}), g.op("MatMul", [onNew!, value], {})],
-    {},
-    "mixed",
-  );
+  const mixed = attend(g, query, { key, value }, past, mask, step.parts);
 
   const ungrouped = g.op("Reshape", [mixed], { shape: ["rows", kvHeads, group, "new", headDim] });
   const byToken = g.op("Transpose", [ungrouped], { perm: [0, 3, 1, 2, 4] });
   const rows = g.op("Reshape", [byToken], { shape: ["new*rows", heads * headDim] });
   return { out: g.op("Gather", [rows, step.unpad], { axis: 0 }, "attended"), key, value };
+}
+
+/**
+ * Softmax over what each query may see, past and new: query [rows, kvHeads, group·queries, headDim]; keys and values
+ * [rows, kvHeads, positions, headDim], the past's [rows or 1, …]; mask [rows, 1, group·queries, past+new]; `parts`, int64,
+ * their two lengths. Returns [rows, kvHeads, group·queries, headDim].
+ */
+export function attend(
+  g: GraphBuilder,
+  query: Value,
+  now: { key: Value; value: Value },
+  past: { key: Value; value: Value },
+  mask: Value,
+  parts: Value,
+): Value {
+  const headDim = query.shape[3] as number;
+  const scale = { alpha: headDim ** -0.5, transA: 0, transB: 1 } as const;
+  const onPast = g.op("FusedMatMul", [query, past.key], scale, "scores_past");
+  const onNow = g.op("FusedMatMul", [query, now.key], scale, "scores_new");
+  const scores = g.op("Concat", [onPast, onNow], { axis: 3 }, "scores");
+  const masked = g.op("Add", [scores, mask], {}, "masked");
+  const weights = g.op("Softmax", [masked], { axis: 3 }, "weights");
+  const sizes = [past.key.shape[2]!, now.key.shape[2]!];
+  const [ofPast, ofNow] = g.ops("Split", [weights, parts], { axis: 3, sizes }, "parts");
+  return g.op(
+    "Add",
+    [g.op("MatMul", [ofPast!, past.value], {}), g.op("MatMul", [ofNow!, now.value], {})],
+    {},
+    "mixed",
+  );
 }

@@ -6,7 +6,7 @@ import { GraphBuilder } from "../../graph/builder.ts";
 import type { Graph, Value } from "../../graph/graph.ts";
 import type { BackboneConfig } from "../source.ts";
 import { attention, groupMask } from "./attention.ts";
-import { embed, heads, stepInputs } from "./step.ts";
+import { embed, heads, hiddenBefore, stepInputs } from "./step.ts";
 
 export function gpt2(config: BackboneConfig): Graph {
   const { hiddenSize, intermediateSize, layers } = config;
@@ -35,9 +35,9 @@ export function gpt2(config: BackboneConfig): Graph {
 
   let x = g.op(
     "Add",
-    [embed(g, step, table), g.op("Gather", [places, step.positions], { axis: 0 })],
+    [embed(g, step, table, "tokens_alone"), g.op("Gather", [places, step.positions], { axis: 0 })],
     {},
-    "embedded_at",
+    hiddenBefore(0),
   );
   const outputs: Record<string, Value> = {};
   for (let layer = 0; layer < layers; layer++) {

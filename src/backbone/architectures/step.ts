@@ -62,11 +62,18 @@ export function stepInputs(g: GraphBuilder, config: BackboneConfig): Step {
   };
 }
 
+/**
+ * The name of the value [tokens, hidden] that a layer reads; behind the last layer, of the one that the heads read.
+ * Every architecture keeps to it: this is where its graph can be cut.
+ */
+export const hiddenBefore = (layer: number): string =>
+  layer === 0 ? "embedded" : `layer.${layer - 1}/after_feed_forward`;
+
 /** Rows of the embedding table, or virtual tokens where the step says so: float32 [tokens, hidden]. */
-export function embed(g: GraphBuilder, step: Step, table: Value): Value {
+export function embed(g: GraphBuilder, step: Step, table: Value, label = hiddenBefore(0)): Value {
   const words = g.op("Gather", [table, step.ids], { axis: 0 }, "words");
   const virtual = g.op("Gather", [step.virtual, step.slot], { axis: 0 }, "virtual_tokens");
-  return g.op("Where", [step.isVirtual, virtual, words], {}, "embedded");
+  return g.op("Where", [step.isVirtual, virtual, words], {}, label);
 }
 
 /** The heads of a step over the last layer's output: verbalizers' rows alone, the whole vocabulary, its best token. */

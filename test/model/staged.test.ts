@@ -1,0 +1,217 @@
+/** Gradients a layer at a time against one run of the whole gradient graph, on checkpoints of every architecture. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { architectures } from "../../src/backbone/architectures/index.ts";
+import { classificationLoss, generationLoss } from "../../src/backbone/objective.ts";
+import { type BackboneSource, openBackbone } from "../../src/backbone/source.ts";
+import { type CompiledBackbone, compileBackbone } from "../../src/compile/backbone.ts";
+import { randomFrom } from "../../src/engine/sampler.ts";
+import { createOnnxRuntime } from "../../src/runtime/onnx.ts";
+import type { Runtime } from "../../src/runtime/runtime.ts";
+import type { Parameter } from "../../src/training/batches.ts";
+import { runBytes } from "../../src/training/bytes.ts";
+import {
+  type Gradient,
+  type GradientOptions,
+  openGradients,
+  staged,
+  whole,
+} from "../../src/training/gradients.ts";
+import type { Method } from "../../src/training/graph.ts";
+import type { TrainingRow } from "../../src/training/rows.ts";
+import { describeBackbone } from "../support/backbone.ts";
+
+const folder = (name: string) =>
+  fileURLToPath(new URL(`../fixtures/reference/tiny/${name}`, import.meta.url));
+
+type Objective = "classification" | "generation";
+
+/** What one backbone's tests share. */
+function onBackbone(path: string, lengths: readonly number[], positions: number) {
+  let cache: string;
+  let source: BackboneSource;
+  let compiled: CompiledBackbone;
+  const loaded: string[] = [];
+  const random = randomFrom(5);
+  const below = (count: number) => Math.floor(random() * count);
+
+  beforeAll(async () => {
+    cache = await mkdtemp(join(tmpdir(), "foreword-staged-"));
+    source = await openBackbone(path);
+    compiled = await compileBackbone(source, cache, () => {});
+  });
+  afterAll(async () => {
+    await source.close();
+    await rm(cache, { recursive: true, force: true });
+  });
+
+  function parametersOf(method: Method): Parameter[] {
+    const { layers, kvHeads, headDim, hiddenSize } = source.config;
+    const filled = (input: string, dims: number[]): Parameter => {
+      const length = dims.reduce((product, size) => product * size, 1);
+      return { input, dims, data: Float32Array.from({ length }, () => (random() - 0.5) / 2) };
+    };
+    if (method === "soft") return [filled("virtual", [positions, hiddenSize])];
+    return Array.from({ length: layers }, (_, layer) =>
+      ["past_key", "past_value"].map(part => filled(`${part}.${layer}`, [1, kvHeads, positions, headDim])),
+    ).flat();
+  }
+
+  /** Rows of several lengths; where virtual tokens are trained, each row has them before its words. */
+  function rowsOf(method: Method, objective: Objective): TrainingRow[] {
+    return lengths.map(length => {
+      const words = { ids: Array.from({ length }, () => below(source.config.vocabSize)) };
+      const soft = { soft: { from: 0, length: positions } };
+      const segments = (method === "soft" ? [soft, words] : [words]) as TrainingRow["segments"];
+      const total = length + (method === "soft" ? positions : 0);
+      const last = total - 1;
+      return {
+        segments,
+        length: total,
+        decisions:
+          objective === "classification"
+            ? [
+                { at: last - 1, candidates: [1, 5, 7], weights: [0.1, 0.8, 0.1] },
+                { at: last, candidates: [2, 5], weights: [1, 0] },
+              ]
+            : [],
+        next:
+          objective === "generation"
+            ? Array.from({ length: length - 1 }, (_, i) => ({
+                at: last - i,
+                token: i + 1,
+                weight: 1 / length,
+              }))
+            : [],
+      };
+    });
+  }
+
+  const runtime = (): Runtime => {
+    const inner = createOnnxRuntime({ threads: 2 });
+    return {
+      ...inner,
+      load: (graph, ...rest) => {
+        loaded.push(graph.name);
+        return inner.load(graph, ...rest);
+      },
+    };
+  };
+  function optionsOf(method: Method, objective: Objective): GradientOptions {
+    const { config } = source;
+    const step = architectures[config.architecture](config);
+    const loss = objective === "classification" ? classificationLoss(step) : generationLoss(step);
+    return { runtime: runtime(), compiled, config, loss, method, parameters: parametersOf(method) };
+  }
+  async function gradientOf(
+    open: typeof staged,
+    options: GradientOptions,
+    rows: TrainingRow[],
+  ): Promise<Gradient> {
+    const gradients = await open(options);
+    try {
+      return await gradients.run(rows, 0.5);
+    } finally {
+      await gradients.close();
+    }
+  }
+  return { optionsOf, rowsOf, gradientOf, loaded };
+}
+
+/** |a - b| over |b|, of all tensors together. */
+function distance(a: readonly Float32Array[], b: readonly Float32Array[]): number {
+  let [difference, size] = [0, 0];
+  for (const [index, tensor] of b.entries()) {
+    expect(a[index]!.length).toBe(tensor.length);
+    for (const [at, value] of tensor.entries()) {
+      difference += (a[index]![at]! - value) ** 2;
+      size += value ** 2;
+    }
+  }
+  expect(size).toBeGreaterThan(0);
+  return Math.sqrt(difference / size);
+}
+
+const combinations: [Method, Objective][] = [
+  ["prefix", "classification"],
+  ["prefix", "generation"],
+  ["soft", "classification"],
+  ["soft", "generation"],
+];
+
+describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s", name => {
+  const { optionsOf, rowsOf, gradientOf, loaded } = onBackbone(folder(name), [5, 3, 6], 4);
+
+  test.each(combinations)("%s, %s: a layer at a time is the whole", async (method, objective) => {
+    const options = optionsOf(method, objective);
+    const rows = rowsOf(method, objective);
+    const expected = await gradientOf(whole, options, rows);
+    loaded.length = 0;
+    // 96 words: the logits of three tokens at a time; 4 heads: the scores of two or three queries.
+    const found = await gradientOf(
+      staged,
+      { ...options, logitBytes: 3 * 4 * 4 * 96, scoreBytes: 2 * 4 * 4 * 9 },
+      rows,
+    );
+    expect(Math.abs(found.loss - expected.loss)).toBeLessThan(1e-5 * expected.loss);
+    expect(distance(found.gradients, expected.gradients)).toBeLessThan(1e-5);
+    // Three layers, one session each way for each half of a layer.
+    expect(loaded.filter(graph => ["project", "finish"].includes(graph)).length).toBe(4);
+  });
+
+  test("what is staged follows from the rows, and repeats itself bit for bit", async () => {
+    const options = optionsOf("prefix", "classification");
+    const [long, short] = rowsOf("prefix", "classification") as [TrainingRow, TrainingRow];
+    const bytes = (runBytes([short], 4, options.config) + runBytes([long], 4, options.config)) / 2;
+    const once = async () => {
+      loaded.length = 0;
+      const gradients = openGradients({ ...options, bytes });
+      try {
+        expect([gradients.fits([short]), gradients.fits([long]), gradients.fits([short, short])]).toEqual([
+          true,
+          false,
+          false,
+        ]);
+        const found = [await gradients.run([short], 1)];
+        expect(loaded).toEqual([options.loss.name]);
+        found.push(await gradients.run([long], 1));
+        expect(loaded.slice(1).sort()).toEqual([
+          "attention",
+          "attention",
+          "embed",
+          "finish",
+          "finish",
+          "loss",
+          "project",
+          "project",
+        ]);
+        return found.flatMap(({ loss, gradients }) => [
+          loss,
+          ...gradients.map(data => Buffer.from(data.buffer)),
+        ]);
+      } finally {
+        await gradients.close();
+      }
+    };
+    expect(await once()).toEqual(await once());
+  });
+});
+
+describeBackbone("SmolLM2", path => {
+  const { optionsOf, rowsOf, gradientOf } = onBackbone(path, [400], 16);
+
+  test.each<[Method, Objective]>([
+    ["prefix", "generation"],
+    ["soft", "classification"],
+  ])("%s, %s: a row of 400 tokens", { timeout: 300_000 }, async (method, objective) => {
+    const options = optionsOf(method, objective);
+    const rows = rowsOf(method, objective);
+    const expected = await gradientOf(whole, options, rows);
+    const found = await gradientOf(staged, options, rows);
+    expect(Math.abs(found.loss - expected.loss)).toBeLessThan(1e-5 * expected.loss);
+    expect(distance(found.gradients, expected.gradients)).toBeLessThan(1e-4);
+  });
+});
