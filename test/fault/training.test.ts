@@ -54,7 +54,7 @@ describeBackbone("training through faults", path => {
         prompt: { template: "Review: {{ input }}\nSentiment:" },
       }),
     );
-  });
+  }, 5 * MINUTES);
   afterAll(() => server.remove());
 
   const job = (id: string): Promise<Job> => server.json(server.get(`/jobs/${id}`));

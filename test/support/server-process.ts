@@ -51,11 +51,11 @@ export class ServerProcess {
         this.output += chunk;
       });
     this.#child = child;
-    await this.until(async () => (await this.get("/healthz")).status === 200);
+    await this.until(async () => (await this.get("/healthz")).status === 200, 110);
   }
 
   ready(): Promise<void> {
-    return this.until(async () => (await this.get("/readyz")).status === 200);
+    return this.until(async () => (await this.get("/readyz")).status === 200, 150);
   }
 
   /** Its exit code; null where it was killed. */
