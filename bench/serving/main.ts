@@ -7,13 +7,13 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { resolveBackbone } from "../../src/backbone/pull.ts";
 import { peakPss } from "../harness/memory.ts";
+import { picture } from "../harness/picture.ts";
+import { dataFolder, Product } from "../harness/product.ts";
 import { check, publish } from "../harness/report.ts";
 import { interleave, ratios, summarise } from "../harness/samples.ts";
 import { LlamaCpp } from "../peers/llama.ts";
 import { besidePeer } from "./beside.ts";
 import { measures } from "./measures.ts";
-import { picture } from "./picture.ts";
-import { data, Product } from "./product.ts";
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "9" } } });
@@ -79,7 +79,7 @@ export async function run(args: string[]): Promise<void> {
       command: "npm run bench -- serving",
       checks,
       figures: Object.fromEntries(figures),
-      picture: picture(checks),
+      picture: picture("Serving", checks),
     });
   } finally {
     llama.stop();
@@ -103,5 +103,8 @@ async function startTimes(rounds: number): Promise<number[]> {
 
 async function gguf(): Promise<string> {
   const mirror = process.env.FOREWORD_MIRROR;
-  return (await resolveBackbone("smollm2-135m", { data, ...(mirror !== undefined && { mirror }) }))!;
+  return (await resolveBackbone("smollm2-135m", {
+    data: dataFolder("serving"),
+    ...(mirror !== undefined && { mirror }),
+  }))!;
 }
