@@ -63,7 +63,7 @@ export async function publish({ name, command, checks, figures, more = {}, pictu
   console.log(`written: bench/results/${name}.json and .svg`);
 }
 
-function machine() {
+export function machine() {
   const [cpu] = cpus();
   return {
     cpu: cpu?.model,

@@ -62,10 +62,11 @@ async function taskOf(product: Product, { name, task, train }: DataSet): Promise
   return name;
 }
 
-const keep = (product: Product, id: string, examples: DataSet["train"]) =>
+export const keep = (product: Product, id: string, examples: DataSet["train"]) =>
   product.post(`/datasets?id=${id}`, asNdjson(examples), "application/x-ndjson");
 
-async function ended(product: Product, id: string): Promise<Job> {
+/** Tells the job's lines on the way. Throws where it fails. */
+export async function ended(product: Product, id: string): Promise<Job> {
   for (let told = ""; ; ) {
     const job = await product.get<Job>(`/jobs/${id}`);
     const last = job.log.at(-1)?.text ?? "";

@@ -4,10 +4,10 @@
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { resolveBackbone } from "../../src/backbone/pull.ts";
 import { openBackbone } from "../../src/backbone/source.ts";
 import { Tokenizer } from "../../src/backbone/tokenizer.ts";
 import type { TrainSettingsRequest } from "../../src/contract/train.ts";
+import { backboneFile } from "../harness/backbone.ts";
 import { dataFolder } from "../harness/product.ts";
 import { PythonPeer } from "../peers/python.ts";
 import type { Cell, PeerMethod } from "./cells.ts";
@@ -15,7 +15,7 @@ import type { DataSet } from "./data.ts";
 import type { Answered } from "./own.ts";
 import { type PeerRun, peerRun } from "./peer-run.ts";
 
-/** Learning rates, each the best of four on TREC's dev (bench training, --parts time-to); LoRA's is PEFT's usual one. */
+/** Learning rates that are usual for each; `--set` tries others. */
 const rates: Readonly<Record<PeerMethod, number>> = {
   "peft-prompt": 0.01,
   "peft-prefix": 0.01,
@@ -29,17 +29,13 @@ export async function runPeer(
   threads: number,
 ): Promise<Answered> {
   const folder = dataFolder("learning");
-  const mirror = process.env.FOREWORD_MIRROR;
-  const gguf = await resolveBackbone("smollm2-135m", {
-    data: folder,
-    ...(mirror !== undefined && { mirror }),
-  });
-  const source = await openBackbone(gguf!);
+  const gguf = await backboneFile("learning");
+  const source = await openBackbone(gguf);
   try {
     const tokenizer = Tokenizer.from((await source.tokenizerFiles())!);
     const rate = settings.learning_rate ?? rates[method];
     const run = await peerRun({ data, method, seed, settings, rate, tokenizer, config: source.config });
-    const { given, seconds } = await learn(run, gguf!, join(folder, "run.json"), threads, line =>
+    const { given, seconds } = await learn(run, gguf, join(folder, "run.json"), threads, line =>
       console.log(`    ${line}`),
     );
     const labels = run.labels.map(({ label }) => label);

@@ -1,23 +1,35 @@
 """The backbone in transformers, and PEFT's methods around it."""
+import copy
+import functools
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PrefixTuningConfig, PromptEncoderConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+logging.disable_progress_bar()
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def load(gguf, dtype):
-    """The GGUF file's numbers in a data type; dequantised by transformers once, then kept beside the environment."""
+@functools.cache
+def read(gguf):
+    """The GGUF file's numbers in fp32, as a model that knows of no quantisation."""
     source = Path(gguf)
-    folder = Path(__file__).parent / ".venv" / f"{source.stem}-transformers"
-    if not (folder / "config.json").exists():
-        model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-        model.save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    model.config.use_cache = False
-    return model.requires_grad_(False)
+    quantised = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    config = quantised.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config.use_cache = False
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(quantised.state_dict())
+    return model
+
+
+def load(gguf, dtype):
+    """A frozen backbone of the caller's own: PEFT changes what it wraps."""
+    return copy.deepcopy(read(gguf)).to(getattr(torch, dtype)).requires_grad_(False)
 
 
 def wrap(model, method, length, start=None):

@@ -42,6 +42,9 @@ export class PythonPeer {
         MKL_NUM_THREADS: String(threads),
         TOKENIZERS_PARALLELISM: "false",
         HF_HUB_OFFLINE: "1",
+        PYTHONWARNINGS: "ignore",
+        TQDM_DISABLE: "1",
+        TRANSFORMERS_VERBOSITY: "error",
         CUDA_VISIBLE_DEVICES: "",
       },
     });
