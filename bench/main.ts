@@ -1,6 +1,8 @@
 /** `npm run bench -- <name> [options]`: each bench is one command that writes bench/results/<name>.json and .svg. */
 const benches = {
   serving: () => import("./serving/main.ts"),
+  training: () => import("./training/main.ts"),
+  learning: () => import("./learning/main.ts"),
 };
 
 const [name, ...options] = process.argv.slice(2);

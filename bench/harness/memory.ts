@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 /** Proportional set size of a process in bytes: what is shared is counted in shares (proc(5), smaps_rollup). */
 export function pss(pid: number): number {
@@ -17,4 +17,13 @@ export async function peakPss(pid: number, work: Promise<unknown>): Promise<numb
   look();
   clearInterval(timer);
   return peak;
+}
+
+/** The newest child process, or null. */
+export function childOf(pid: number): number | null {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  const children = threads.flatMap(thread =>
+    readFileSync(`/proc/${pid}/task/${thread}/children`, "utf8").split(" ").filter(Boolean).map(Number),
+  );
+  return children.length > 0 ? Math.max(...children) : null;
 }

@@ -34,10 +34,12 @@ export interface Report {
   checks: Check[];
   /** Everything that was measured, by name. */
   figures: Record<string, Summary>;
+  /** What else the JSON tells. */
+  more?: object;
   picture: TopLevelSpec;
 }
 
-export async function publish({ name, command, checks, figures, picture }: Report): Promise<void> {
+export async function publish({ name, command, checks, figures, more = {}, picture }: Report): Promise<void> {
   const shown = (value: number) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
   for (const one of checks) {
     const { claim, unit, figure, floor, ceiling } = one;
@@ -53,6 +55,7 @@ export async function publish({ name, command, checks, figures, picture }: Repor
     machine: machine(),
     checks: checks.map(one => ({ ...one, pass: passes(one) })),
     figures,
+    ...more,
   };
   await writeFile(`${results}${name}.json`, `${JSON.stringify(report, null, 2)}\n`);
   const view = new View(parse(compile(picture).spec), { renderer: "none" });
@@ -60,7 +63,7 @@ export async function publish({ name, command, checks, figures, picture }: Repor
   console.log(`written: bench/results/${name}.json and .svg`);
 }
 
-function machine() {
+export function machine() {
   const [cpu] = cpus();
   return {
     cpu: cpu?.model,

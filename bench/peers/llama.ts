@@ -3,10 +3,7 @@ import { type ChildProcess, execFileSync, fork } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-
-const here = fileURLToPath(new URL(".", import.meta.url));
-const python = join(here, ".venv/bin/python");
+import { ensurePython, peersFolder } from "./python.ts";
 
 export interface Generated {
   seconds: number;
@@ -24,7 +21,7 @@ export class LlamaCpp {
 
   /** Throws where npm, Python or the packages are missing. */
   static async start(gguf: string, threads: number): Promise<LlamaCpp> {
-    const child = fork(join(here, "llama.mjs"), [asF16(gguf), String(threads)]);
+    const child = fork(join(peersFolder, "llama.mjs"), [asF16(gguf), String(threads)]);
     await once(child, "message");
     return new LlamaCpp(child);
   }
@@ -43,12 +40,10 @@ export class LlamaCpp {
 /** The path of the F16 file, made once. */
 function asF16(gguf: string): string {
   const run = (command: string, ...options: string[]) =>
-    execFileSync(command, options, { cwd: here, stdio: ["ignore", "ignore", "inherit"] });
-  if (!existsSync(join(here, "node_modules"))) run("npm", "ci", "--no-fund", "--no-audit");
-  const file = join(here, ".venv/f16.gguf");
+    execFileSync(command, options, { cwd: peersFolder, stdio: ["ignore", "ignore", "inherit"] });
+  if (!existsSync(join(peersFolder, "node_modules"))) run("npm", "ci", "--no-fund", "--no-audit");
+  const file = join(peersFolder, ".venv/f16.gguf");
   if (existsSync(file)) return file;
-  run("python3", "-m", "venv", ".venv");
-  run(python, "-m", "pip", "install", "--quiet", "-r", "requirements.txt");
-  run(python, "f16.py", gguf, file);
+  run(ensurePython("requirements.txt"), "f16.py", gguf, file);
   return file;
 }

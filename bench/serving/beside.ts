@@ -1,7 +1,8 @@
 /** Prefill and decode beside llama.cpp, 32 rows of about 30 tokens: tokens a second, both through their public interface. */
+
+import { load, type Product } from "../harness/product.ts";
 import type { Generated, LlamaCpp } from "../peers/llama.ts";
 import { ROWS } from "./measures.ts";
-import { load, type Product } from "./product.ts";
 import { opening } from "./workload.ts";
 
 const DECODED = 32;

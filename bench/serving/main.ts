@@ -5,21 +5,21 @@
  */
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
-import { resolveBackbone } from "../../src/backbone/pull.ts";
+import { backboneFile } from "../harness/backbone.ts";
 import { peakPss } from "../harness/memory.ts";
+import { picture } from "../harness/picture.ts";
+import { Product } from "../harness/product.ts";
 import { check, publish } from "../harness/report.ts";
 import { interleave, ratios, summarise } from "../harness/samples.ts";
 import { LlamaCpp } from "../peers/llama.ts";
 import { besidePeer } from "./beside.ts";
 import { measures } from "./measures.ts";
-import { picture } from "./picture.ts";
-import { data, Product } from "./product.ts";
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({ args, options: { rounds: { type: "string", default: "9" } } });
   const rounds = Number(values.rounds);
   const starts = await startTimes(rounds);
-  const llama = await LlamaCpp.start(await gguf(), availableParallelism());
+  const llama = await LlamaCpp.start(await backboneFile("serving"), availableParallelism());
   const product = await Product.start();
   try {
     const all = { ...(await measures(product)), ...(await besidePeer(product, llama)) };
@@ -79,7 +79,7 @@ export async function run(args: string[]): Promise<void> {
       command: "npm run bench -- serving",
       checks,
       figures: Object.fromEntries(figures),
-      picture: picture(checks),
+      picture: picture("Serving", checks),
     });
   } finally {
     llama.stop();
@@ -99,9 +99,4 @@ async function startTimes(rounds: number): Promise<number[]> {
     await product.stop();
   }
   return seconds;
-}
-
-async function gguf(): Promise<string> {
-  const mirror = process.env.FOREWORD_MIRROR;
-  return (await resolveBackbone("smollm2-135m", { data, ...(mirror !== undefined && { mirror }) }))!;
 }

@@ -1,5 +1,5 @@
 /** What is measured over HTTP: requests a second, or tokens a second, each as a function that takes one sample. */
-import { load, type Product } from "./product.ts";
+import { load, type Product } from "../harness/product.ts";
 import { registerTasks, subject, text } from "./workload.ts";
 
 export const ROWS = 32;

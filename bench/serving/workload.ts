@@ -2,7 +2,7 @@
 import type { BackboneReport } from "../../src/contract/backbone.ts";
 import { randomFrom } from "../../src/engine/sampler.ts";
 import { writePromptFile } from "../../src/prompt/file.ts";
-import type { Product } from "./product.ts";
+import type { Product } from "../harness/product.ts";
 
 const words =
   "the a film was very good and not bad but story about people who live in small town near river with old house where they find new way to see world after long time".split(

@@ -8,7 +8,8 @@ import type { InferReply, InferRequest } from "../../src/contract/infer.ts";
 
 const host = fileURLToPath(new URL("./host.mjs", import.meta.url));
 /** Kept between runs for its compiled backbone; the registry inside is new each time. */
-export const data = fileURLToPath(new URL("../../.cache/bench-serving", import.meta.url));
+export const dataFolder = (bench: string): string =>
+  fileURLToPath(new URL(`../../.cache/bench-${bench}`, import.meta.url));
 
 export class Product {
   readonly address: string;
@@ -22,7 +23,9 @@ export class Product {
     this.readyMs = readyMs;
   }
 
-  static async start(): Promise<Product> {
+  /** `bench` names the data folder. */
+  static async start(bench = "serving"): Promise<Product> {
+    const data = dataFolder(bench);
     await rm(join(data, "registry"), { recursive: true, force: true });
     const started = performance.now();
     const child = fork(host, {
@@ -64,6 +67,11 @@ export class Product {
 
   async get<Reply>(route: string): Promise<Reply> {
     return (await fetch(this.address + route)).json() as Promise<Reply>;
+  }
+
+  async delete(route: string): Promise<void> {
+    const response = await fetch(this.address + route, { method: "DELETE" });
+    if (!response.ok) throw new Error(`DELETE ${route}: ${response.status} ${await response.text()}`);
   }
 
   infer(task: string, request: InferRequest): Promise<InferReply> {

@@ -1,8 +1,8 @@
 import type { TopLevelSpec } from "vega-lite";
-import type { Check } from "../harness/report.ts";
+import type { Check } from "./report.ts";
 
-/** Every ratio against its floor, as bars with their spread. */
-export function picture(checks: readonly Check[]): TopLevelSpec {
+/** Every figure against its floor, as bars with their spread. */
+export function picture(title: string, checks: readonly Check[]): TopLevelSpec {
   const values = checks.map(({ claim, unit, figure, floor, ceiling }) => {
     const bound = floor ?? ceiling!;
     const share = (value: number) => (floor === undefined ? bound / value : value / bound);
@@ -18,7 +18,7 @@ export function picture(checks: readonly Check[]): TopLevelSpec {
   const y = { field: "claim", type: "nominal", sort: null, title: null, axis: { labelLimit: 480 } } as const;
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
-    title: "Serving: each figure against its bound (1 is the bound, more is better)",
+    title: `${title}: each figure against its bound (1 is the bound, more is better)`,
     width: 460,
     data: { values },
     layer: [

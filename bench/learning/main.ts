@@ -1,0 +1,112 @@
+/**
+ * How well prompts learn: every method on every data set of a folder, default settings over HTTP, seeds 1 to 3, test
+ * read once a run; with `--peers` PEFT's methods on the same backbone, examples and order. What has been run with this
+ * code is kept in bench/results/learning and not run again; the table says what is missing.
+ *
+ *     npm run bench -- learning [--data ../shared/data] [--only prefix/trec/1] [--peers] [--table]
+ */
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import type { TrainSettingsRequest } from "../../src/contract/train.ts";
+import { Product } from "../harness/product.ts";
+import { publish } from "../harness/report.ts";
+import { allCells, type Cell, isPeer, matches, nameOf, type OwnMethod, type PeerMethod } from "./cells.ts";
+import { dataSets, readDataSet } from "./data.ts";
+import { runOwn } from "./own.ts";
+import { runPeer } from "./peer.ts";
+import { picture } from "./picture.ts";
+import { scoreOf } from "./score.ts";
+import { codeVersion, RunStore } from "./store.ts";
+import { checksOf, printTable, tabulate } from "./table.ts";
+
+const root = new URL("../../", import.meta.url).pathname;
+
+const options = {
+  data: { type: "string", default: join(root, "../shared/data") },
+  only: { type: "string", multiple: true },
+  seeds: { type: "string", default: "1,2,3" },
+  /** PEFT's methods too. */
+  peers: { type: "boolean", default: false },
+  /** Runs nothing: the table, the checks and the picture of what is there. */
+  table: { type: "boolean", default: false },
+  threads: { type: "string", default: "2" },
+  /** Runs of this code version instead of the files' own. */
+  code: { type: "string" },
+  /** To try the bench out: examples of each split, settings of training. Such runs are kept apart and published nowhere. */
+  limit: { type: "string" },
+  set: { type: "string", default: "{}" },
+} as const;
+
+const digest = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 6);
+
+export async function run(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options });
+  const settings = JSON.parse(values.set) as TrainSettingsRequest;
+  const trial = values.limit !== undefined || Object.keys(settings).length > 0;
+  const store = new RunStore(join(root, trial ? ".cache/learning-trials" : "bench/results/learning"));
+  const suffix = trial ? `-${values.limit ?? "all"}-${digest(values.set)}` : "";
+  const code = ({ method }: Cell) => (values.code ?? codeVersion({ method })) + suffix;
+  const cells = allCells({
+    data: dataSets(values.data),
+    seeds: values.seeds.split(",").map(Number),
+    peers: true,
+  });
+  const wanted = cells.filter(
+    cell =>
+      matches(cell, values.only ?? []) &&
+      (values.peers || !isPeer(cell.method)) &&
+      !store.find(cell, code(cell)),
+  );
+  if (!values.table) await runAll(wanted);
+
+  const table = tabulate(cells, cell => store.find(cell, code(cell)));
+  printTable(table);
+  if (trial) return console.log("a trial: nothing is published");
+  const { checks, missing } = checksOf(table);
+  await publish({
+    name: "learning",
+    command: "npm run bench -- learning --peers",
+    checks,
+    figures: {},
+    more: { table, missing },
+    picture: picture(table),
+  });
+
+  async function runAll(todo: readonly Cell[]): Promise<void> {
+    if (todo.length === 0) return;
+    let product: Product | null = null;
+    try {
+      for (const [index, cell] of todo.entries()) {
+        console.log(`${index + 1} of ${todo.length}: ${nameOf(cell)}`);
+        const data = readDataSet(values.data, cell.data, Number(values.limit ?? Number.POSITIVE_INFINITY));
+        if (isPeer(cell.method)) {
+          // Side by side they would slow each other down.
+          await product?.stop();
+          product = null;
+        } else product ??= await Product.start("learning");
+        const {
+          given,
+          trainingSeconds,
+          settings: decided,
+        } = product
+          ? await runOwn(product, data, cell as Cell & { method: OwnMethod }, settings)
+          : await runPeer(data, cell as Cell & { method: PeerMethod }, settings, Number(values.threads));
+        const found = scoreOf(data, given);
+        store.keep({
+          ...cell,
+          code: code(cell),
+          date: new Date().toISOString(),
+          metric: data.metric,
+          ...found,
+          test: { examples: data.test.length, left_out: data.leftOut },
+          training_seconds: Math.round(trainingSeconds),
+          settings: decided,
+        });
+        console.log(`    ${data.metric} ${found.score.toFixed(4)} after ${Math.round(trainingSeconds)} s`);
+      }
+    } finally {
+      await product?.stop();
+    }
+  }
+}

@@ -1,0 +1,102 @@
+/** Foreword's runs, through the HTTP interface alone: data sets sent, trained with defaults, test answered once. */
+import type { Job } from "../../src/contract/job.ts";
+import type { PromptRecord } from "../../src/contract/prompt.ts";
+import type { Task } from "../../src/contract/task.ts";
+import type { TrainSettingsRequest } from "../../src/contract/train.ts";
+import { load, type Product } from "../harness/product.ts";
+import type { Cell, OwnMethod } from "./cells.ts";
+import { asNdjson, type DataSet, MAX_TOKENS } from "./data.ts";
+
+/** Inputs of a request, and requests under way. */
+const INPUTS = 16;
+const AT_ONCE = 2;
+const TIMEOUT_MS = 3_600_000;
+const POLL_MS = 500;
+
+export interface Answered {
+  given: string[];
+  trainingSeconds: number;
+  settings: object;
+}
+
+/** `settings` is empty but for trials. */
+export async function runOwn(
+  product: Product,
+  data: DataSet,
+  { method, seed }: Cell & { method: OwnMethod },
+  settings: TrainSettingsRequest,
+): Promise<Answered> {
+  const task = await taskOf(product, data);
+  if (method === "hard") {
+    const { active } = await product.get<Task>(`/tasks/${task}`);
+    return { given: await answer(product, task, data), trainingSeconds: 0, settings: { active } };
+  }
+  await keep(product, `${data.name}-train`, data.train);
+  await keep(product, `${data.name}-dev`, data.dev);
+  const { id } = await product.post<Job>(`/tasks/${task}/train`, {
+    method,
+    dataset: `${data.name}-train`,
+    validation: `${data.name}-dev`,
+    seed,
+    ...settings,
+  });
+  const job = await ended(product, id);
+  const version = job.result!.versions![0]!;
+  const { recipe, metrics, length } = await product.get<PromptRecord>(`/tasks/${task}/prompts/${version}`);
+  const { curve, ...said } = metrics as { curve: unknown };
+  const { template, job: _, ...decided } = recipe as { template: string; job: string };
+  return {
+    given: await answer(product, task, data, version),
+    trainingSeconds: (Date.parse(job.ended_at!) - Date.parse(job.started_at!)) / 1000,
+    settings: { length, ...decided, validation: job.result!.validation, metrics: said },
+  };
+}
+
+/** The bundled task, or one with the plain pattern and the data's labels. */
+async function taskOf(product: Product, { name, task, train }: DataSet): Promise<string> {
+  if (task !== null) return task;
+  const { items } = await product.get<{ items: Task[] }>("/tasks?limit=200");
+  if (items.some(({ id }) => id === name)) return name;
+  const labels = [...new Set(train.flatMap(each => ("label" in each ? [each.label] : [])))];
+  await product.post("/tasks", labels.length > 0 ? { id: name, labels } : { id: name, type: "generation" });
+  return name;
+}
+
+export const keep = (product: Product, id: string, examples: DataSet["train"]) =>
+  product.post(`/datasets?id=${id}`, asNdjson(examples), "application/x-ndjson");
+
+/** Tells the job's lines on the way. Throws where it fails. */
+export async function ended(product: Product, id: string): Promise<Job> {
+  for (let told = ""; ; ) {
+    const job = await product.get<Job>(`/jobs/${id}`);
+    const last = job.log.at(-1)?.text ?? "";
+    if (last !== told) console.log(`    ${last}`);
+    told = last;
+    if (job.state === "succeeded") return job;
+    if (job.ended_at !== null) throw new Error(`job ${id} ${job.state}: ${job.error?.detail}`);
+    await new Promise(resolve => setTimeout(resolve, POLL_MS));
+  }
+}
+
+interface Results {
+  results: ({ label?: string | null; text?: string } | { error: { detail: string } })[];
+}
+
+async function answer(product: Product, task: string, data: DataSet, prompt?: number): Promise<string[]> {
+  const given: string[] = [];
+  const generation = data.metric === "bleu";
+  await load(Math.ceil(data.test.length / INPUTS), AT_ONCE, async index => {
+    const inputs = data.test.slice(index * INPUTS, (index + 1) * INPUTS).map(({ input }) => input);
+    const { results } = await product.post<Results>(`/tasks/${task}/infer`, {
+      inputs,
+      timeout_ms: TIMEOUT_MS,
+      ...(prompt !== undefined && { prompt }),
+      ...(generation && { max_tokens: MAX_TOKENS }),
+    });
+    for (const [at, result] of results.entries()) {
+      if ("error" in result) throw new Error(result.error.detail);
+      given[index * INPUTS + at] = generation ? result.text!.trim() : (result.label ?? "");
+    }
+  });
+  return given;
+}

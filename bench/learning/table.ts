@@ -1,0 +1,108 @@
+/** What the runs say together: a table with what is missing, and the checks of it. */
+import { type Check, check } from "../harness/report.ts";
+import { type Summary, summarise } from "../harness/samples.ts";
+import { type Cell, type Method, nameOf } from "./cells.ts";
+import type { RunRecord } from "./store.ts";
+
+export interface Entry {
+  method: Method;
+  data: string;
+  metric: RunRecord["metric"] | null;
+  /** Of 100, whatever the metric; null before the first run. */
+  score: Summary | null;
+  training_minutes: Summary | null;
+  seeds: number[];
+  missing: number[];
+}
+
+/** One entry for each method on each data set, in the cells' order. */
+export function tabulate(cells: readonly Cell[], find: (cell: Cell) => RunRecord | null): Entry[] {
+  const groups = groupBy(cells, ({ method, data }) => `${method}/${data}`);
+  return [...groups.values()].map(group => {
+    const found = group.map(cell => find(cell));
+    const runs = found.filter(run => run !== null);
+    const { method, data } = group[0]!;
+    return {
+      method,
+      data,
+      metric: runs[0]?.metric ?? null,
+      score: runs.length > 0 ? summarise(runs.map(run => points(run))) : null,
+      training_minutes: runs.length > 0 ? summarise(runs.map(run => run.training_seconds / 60)) : null,
+      seeds: runs.map(({ seed }) => seed),
+      missing: group.filter((_, index) => found[index] === null).map(({ seed }) => seed),
+    };
+  });
+}
+
+/** In the order in which groups first come. */
+export function groupBy<Item>(items: readonly Item[], keyOf: (item: Item) => string): Map<string, Item[]> {
+  const groups = new Map<string, Item[]>();
+  for (const item of items) {
+    const group = groups.get(keyOf(item));
+    if (group) group.push(item);
+    else groups.set(keyOf(item), [item]);
+  }
+  return groups;
+}
+
+const points = ({ metric, score }: RunRecord): number => (metric === "bleu" ? score : 100 * score);
+
+export function printTable(entries: readonly Entry[]): void {
+  for (const [data, rows] of groupBy(entries, each => each.data)) {
+    const metric = rows.find(each => each.metric !== null)?.metric;
+    console.log(`\n${data}${metric ? `, ${metric}` : ""}`);
+    for (const { method, score, training_minutes, missing } of rows) {
+      const figure = score
+        ? `${score.median.toFixed(1).padStart(6)} (${score.min.toFixed(1)} to ${score.max.toFixed(1)}), ${training_minutes!.median.toFixed(1)} min`
+        : "     –";
+      const lacks = missing.length > 0 ? `  missing seeds: ${missing.join(", ")}` : "";
+      console.log(`  ${method.padEnd(12)}${figure}${lacks}`);
+    }
+  }
+  console.log();
+}
+
+/** What the method that is the default must reach on test, of 100, within `MINUTES` of training. */
+export const floors: Readonly<Record<string, number>> = {
+  trec: 95.5,
+  sst2: 90.5,
+  banking77: 86,
+  "sms-spam": 96,
+};
+const MINUTES = 15;
+const OVER_PEERS = 1;
+
+/** Only of what was run; `missing` names the runs that a check waits for. */
+export function checksOf(entries: readonly Entry[]): { checks: Check[]; missing: string[] } {
+  const missing: string[] = [];
+  const samplesOf = (method: Method, data: string): number[] | null => {
+    const entry = entries.find(each => each.method === method && each.data === data);
+    if (!entry?.score) return null;
+    return entry.score.samples;
+  };
+  for (const { method, data, missing: seeds } of entries)
+    for (const seed of seeds) missing.push(nameOf({ method, data, seed }));
+  const checks: Check[] = [];
+  for (const entry of entries.filter(({ method }) => method === "prefix")) {
+    const { data, metric, score, training_minutes: minutes } = entry;
+    if (!score || !minutes) continue;
+    const unit = metric === "bleu" ? "BLEU" : "points";
+    const floor = floors[data];
+    if (floor !== undefined) checks.push(check(`prefix on ${data}`, unit, score.samples, { floor }));
+    checks.push(check(`training time on ${data}`, "min", minutes.samples, { ceiling: MINUTES }));
+    for (const peer of ["peft-prompt", "peft-prefix"] as const) {
+      const theirs = samplesOf(peer, data);
+      if (!theirs) continue;
+      const best = summarise(theirs).median;
+      checks.push(
+        check(
+          `prefix over ${peer} on ${data}`,
+          unit,
+          score.samples.map(value => value - best),
+          { floor: metric === "bleu" ? OVER_PEERS : 0 },
+        ),
+      );
+    }
+  }
+  return { checks, missing };
+}

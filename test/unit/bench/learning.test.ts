@@ -1,0 +1,159 @@
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { allCells, type Cell, matches, nameOf } from "../../../bench/learning/cells.ts";
+import { testCases } from "../../../bench/learning/data.ts";
+import { scoreOf } from "../../../bench/learning/score.ts";
+import { codeVersion, type RunRecord, RunStore } from "../../../bench/learning/store.ts";
+import { checksOf, tabulate } from "../../../bench/learning/table.ts";
+
+const record = (cell: Cell, score: number): RunRecord => ({
+  ...cell,
+  code: "abc",
+  date: "2026-01-01T00:00:00.000Z",
+  metric: "accuracy",
+  score,
+  test: { examples: 10, left_out: 0 },
+  training_seconds: 120,
+  settings: {},
+});
+
+describe("cells", () => {
+  const cells = allCells({ data: ["sst2", "trec"], seeds: [1, 2], peers: false });
+
+  it("are every method, data set and seed; what is not trained has one", () => {
+    expect(cells.map(nameOf)).toEqual([
+      "hard/sst2/1",
+      "prefix/sst2/1",
+      "soft/sst2/1",
+      "prefix/sst2/2",
+      "soft/sst2/2",
+      "hard/trec/1",
+      "prefix/trec/1",
+      "soft/trec/1",
+      "prefix/trec/2",
+      "soft/trec/2",
+    ]);
+    expect(allCells({ data: ["trec"], seeds: [1], peers: true }).map(({ method }) => method)).toEqual([
+      "hard",
+      "prefix",
+      "soft",
+      "peft-prompt",
+      "peft-prefix",
+      "peft-lora",
+    ]);
+  });
+
+  it.each<[string[], string[]]>([
+    [["prefix/trec/1"], ["prefix/trec/1"]],
+    [["prefix/trec"], ["prefix/trec/1", "prefix/trec/2"]],
+    [["hard"], ["hard/sst2/1", "hard/trec/1"]],
+    [["*/sst2/2"], ["prefix/sst2/2", "soft/sst2/2"]],
+    [
+      ["prefix,soft/trec/2", "hard/sst2"],
+      ["hard/sst2/1", "prefix/trec/2", "soft/trec/2"],
+    ],
+    [["pre"], []],
+    [[], cells.map(nameOf)],
+  ])("are picked by %j", (filters, names) => {
+    expect(cells.filter(cell => matches(cell, filters)).map(nameOf)).toEqual(names);
+  });
+});
+
+describe("the store", () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), "foreword-learning-"));
+  });
+  afterEach(() => rmSync(folder, { recursive: true }));
+  const cell = { method: "prefix", data: "trec", seed: 1 } as const;
+
+  it("finds a run of the same code alone, and leaves nothing half written", () => {
+    const store = new RunStore(folder);
+    expect(store.find(cell, "abc")).toBeNull();
+    store.keep(record(cell, 0.9));
+    expect(new RunStore(folder).find(cell, "abc")).toEqual(record(cell, 0.9));
+    for (const other of [
+      { ...cell, seed: 2 },
+      { ...cell, data: "sst2" },
+      { ...cell, method: "soft" as const },
+    ])
+      expect(store.find(other, "abc")).toBeNull();
+    expect(store.find(cell, "abd")).toBeNull();
+    expect(readdirSync(folder)).toEqual(["prefix.trec.1.abc.json"]);
+  });
+
+  it("tells code versions of Foreword and of its peers apart", () => {
+    const own = codeVersion({ method: "prefix" });
+    expect(own).toMatch(/^[0-9a-f]{8}$/);
+    expect(codeVersion({ method: "soft" })).toBe(own);
+    expect(codeVersion({ method: "peft-lora" })).not.toBe(own);
+  });
+});
+
+describe("the table", () => {
+  const cells = allCells({ data: ["trec"], seeds: [1, 2, 3], peers: true });
+  const runs = new Map([
+    ["prefix/trec/1", 0.95],
+    ["prefix/trec/2", 0.97],
+    ["peft-prompt/trec/1", 0.9],
+  ]);
+  const table = tabulate(cells, cell => {
+    const score = runs.get(nameOf(cell));
+    return score === undefined ? null : record(cell, score);
+  });
+
+  it("has medians of what was run, and names what is missing", () => {
+    const [hard, prefix] = table;
+    expect(hard).toMatchObject({ method: "hard", score: null, seeds: [], missing: [1] });
+    expect(prefix).toMatchObject({ method: "prefix", seeds: [1, 2], missing: [3] });
+    expect(prefix!.score!.median).toBeCloseTo(96, 10);
+    expect(prefix!.training_minutes!.median).toBe(2);
+  });
+
+  it("checks only what was run", () => {
+    const { checks, missing } = checksOf(table);
+    expect(checks.map(({ claim }) => claim)).toEqual([
+      "prefix on trec",
+      "training time on trec",
+      "prefix over peft-prompt on trec",
+    ]);
+    expect(checks[2]!.figure.samples.map(Math.round)).toEqual([5, 7]);
+    expect(missing).toContain("prefix/trec/3");
+    expect(missing).not.toContain("prefix/trec/1");
+  });
+});
+
+describe("test data", () => {
+  it("leaves out what is trained on, and joins the references of an input", () => {
+    const train = [{ input: "seen", output: "x" }];
+    const test = [
+      { input: "seen ", output: "a" },
+      { input: "new", output: "b" },
+      { input: "newer", output: "c" },
+      { input: "new", output: "d" },
+    ];
+    expect(testCases(train, test)).toEqual({
+      test: [
+        { input: "new", answers: ["b", "d"] },
+        { input: "newer", answers: ["c"] },
+      ],
+      leftOut: 1,
+    });
+    const labelled = [
+      { input: "twice", label: "a" },
+      { input: "twice", label: "b" },
+    ];
+    expect(testCases([], labelled).test).toHaveLength(2);
+  });
+
+  it("is scored by its metric", () => {
+    const test = ["a", "a", "a", "b"].map(answer => ({ input: "", answers: [answer] }));
+    expect(scoreOf({ metric: "accuracy", test }, ["a", "b", "a", "b"]).score).toBe(0.75);
+    expect(scoreOf({ metric: "macro_f1", test }, ["a", "b", "a", "b"]).score).toBeCloseTo(
+      (0.8 + 2 / 3) / 2,
+      12,
+    );
+  });
+});
