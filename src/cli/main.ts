@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import { ForewordError } from "../errors.ts";
 import { version } from "../main.ts";
+import { backbone } from "./backbone.ts";
 import { backup } from "./backup.ts";
 import { datasets } from "./datasets.ts";
 import { doctor } from "./doctor.ts";
