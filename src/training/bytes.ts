@@ -3,8 +3,8 @@ import type { BackboneConfig } from "../backbone/source.ts";
 import type { TrainingRow } from "./rows.ts";
 
 /**
- * What one run of the whole gradient graph may hold. A trainer holds 0.1 GB before it loads anything, 0.5 GB of mapped
- * weights, and 1 GB more while a row of 2,000 tokens is staged: with this, 3 GB are enough for all of it.
+ * What one run of the whole gradient graph may hold. A trainer holds 0.1 GB before it loads anything and 0.5 GB of mapped
+ * weights; with this, what is staged has more than 1 GB left of 3.
  */
 export const WHOLE_BYTES = 2 ** 30;
 
