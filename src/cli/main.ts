@@ -21,7 +21,20 @@ const program = new Command("foreword")
   .version(version)
   .showHelpAfterError("(foreword --help lists the commands)");
 
-for (const command of [serve, pull, infer, tasks, prompts, train, jobs, datasets, backup, graph, doctor])
+for (const command of [
+  serve,
+  pull,
+  infer,
+  tasks,
+  prompts,
+  train,
+  jobs,
+  datasets,
+  backbone,
+  backup,
+  graph,
+  doctor,
+])
   program.addCommand(command());
 
 try {

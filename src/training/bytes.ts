@@ -3,8 +3,8 @@ import type { BackboneConfig } from "../backbone/source.ts";
 import type { TrainingRow } from "./rows.ts";
 
 /**
- * What one run of the whole gradient graph may hold. A trainer holds 0.1 GB before it loads anything, 0.5 GB of mapped
- * weights, and 1 GB more while a row of 2,000 tokens is staged: with this, 3 GB are enough for all of it.
+ * What one run of the whole gradient graph may hold. A trainer holds 0.1 GB before it loads anything and 0.5 GB of mapped
+ * weights; with this, what is staged has more than 1 GB left of 3.
  */
 export const WHOLE_BYTES = 2 ** 30;
 
@@ -15,16 +15,19 @@ export const WHOLE_BYTES = 2 ** 30;
  */
 const WIDTHS = 6.5;
 const SCORES = 1.5;
+/** Tensors of the vocabulary logits' size that live together on the way to their gradient. */
+export const LOGITS = 4;
 
 /** Of the whole gradient graph over these rows, behind a prefix of `past` positions. */
 export function runBytes(
-  rows: readonly Pick<TrainingRow, "length">[],
+  rows: readonly Pick<TrainingRow, "length" | "next">[],
   past: number,
-  { layers, hiddenSize, intermediateSize, heads }: BackboneConfig,
+  { layers, hiddenSize, intermediateSize, heads, vocabSize }: BackboneConfig,
 ): number {
   const tokens = rows.reduce((sum, { length }) => sum + length, 0);
   const width = Math.max(...rows.map(({ length }) => length));
   const states = tokens * WIDTHS * (hiddenSize + intermediateSize);
   const scores = rows.length * SCORES * heads * width * (past + width);
-  return 4 * layers * (states + scores);
+  const predicted = rows.reduce((sum, { next }) => sum + next.length, 0);
+  return 4 * (layers * (states + scores) + predicted * LOGITS * vocabSize);
 }

@@ -28,7 +28,7 @@ export interface GradientSource {
   close(): Promise<void>;
 }
 
-export type Variant = Pick<CompiledBackbone, "weights" | "valueScales" | "compile">;
+export type Variant = Pick<CompiledBackbone, "precision" | "weights" | "valueScales" | "compile">;
 
 export interface GradientOptions {
   runtime: Runtime;
@@ -73,7 +73,11 @@ export function openGradients(options: GradientOptions): GradientSource {
 export async function whole(options: GradientOptions): Promise<Omit<GradientSource, "fits">> {
   const { runtime, compiled, config, loss, method, parameters } = options;
   const graph = compiled.compile(trainingGraph(inOwnBasis(loss, compiled.valueScales), method));
-  const session = await runtime.load(graph, compiled.weights, { packed: false, memory: "kept" });
+  const session = await runtime.load(graph, compiled.weights, {
+    // Packed codes cost 0.2 GB and save an eighth of a step; packed floats 0.8 GB and a twentieth.
+    packed: compiled.precision === "int8",
+    memory: "kept",
+  });
   const names = parameters.map(({ input }) => `d.${input}`);
   return {
     run: async (rows, scale) => {

@@ -12,6 +12,7 @@ import type { Graph } from "../graph/graph.ts";
 import type { Runtime, RuntimeTensor, Session, Tensors } from "../runtime/runtime.ts";
 import { addTo, RowAttention } from "./attention.ts";
 import { type Parameter, trainingFeeds } from "./batches.ts";
+import { LOGITS } from "./bytes.ts";
 import { FedGraphs } from "./fed.ts";
 import type { Gradient } from "./gradients.ts";
 import type { TrainingRow } from "./rows.ts";
@@ -19,8 +20,6 @@ import type { Segments } from "./segments.ts";
 
 /** 341 tokens of SmolLM2's vocabulary at a time. */
 const LOGIT_BYTES = 2 ** 28;
-/** Tensors of the logits' size that live together on the way to their gradient. */
-const LOGIT_COPIES = 4;
 
 export interface StagedOptions {
   runtime: Runtime;
@@ -127,7 +126,7 @@ export class StagedGradient {
   /** The loss, and its cotangent at the last hidden state: over so many predicted tokens at a time as memory allows. */
   async #loss(feeds: Feeds, hidden: RuntimeTensor): Promise<{ loss: number; cotangent: RuntimeTensor }> {
     const { segments, config, logitBytes = LOGIT_BYTES } = this.#options;
-    const size = Math.max(1, Math.floor(logitBytes / (LOGIT_COPIES * 4 * config.vocabSize)));
+    const size = Math.max(1, Math.floor(logitBytes / (LOGITS * 4 * config.vocabSize)));
     const sum = new Float32Array(hidden.data.length);
     let loss = 0;
     for (const part of chunks(feeds, size)) {

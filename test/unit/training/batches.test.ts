@@ -19,7 +19,13 @@ test("micro-batches: like lengths together, within the tokens and what fits; a l
 });
 
 test("a run's bytes are near what was measured, and grow with rows, lengths and the prefix", () => {
-  const smollm2 = { layers: 30, hiddenSize: 576, intermediateSize: 1536, heads: 9 } as BackboneConfig;
+  const smollm2 = {
+    layers: 30,
+    hiddenSize: 576,
+    intermediateSize: 1536,
+    heads: 9,
+    vocabSize: 49152,
+  } as BackboneConfig;
   const bytes = (lengths: number[], past = 128) => runBytes(lengths.map(row), past, smollm2);
   for (const [lengths, measured] of [
     [Array<number>(8).fill(40), 586e6],
@@ -30,6 +36,10 @@ test("a run's bytes are near what was measured, and grow with rows, lengths and 
     expect(bytes([...lengths]) / measured).toBeLessThan(1.1);
   }
   expect(bytes([330], 512)).toBeGreaterThan(bytes([330]));
+  // What is predicted over the whole vocabulary counts: 0.8 MB a token.
+  const next = [{ at: 0, token: 1, weight: 1 }];
+  const more = runBytes([{ ...row(10), next }], 128, smollm2) - bytes([10]);
+  expect(more).toBe(4 * 4 * 49152);
   // Padding to the longest costs scores, not states.
   expect(bytes([10, 100])).toBeGreaterThan(bytes([100]) + bytes([10]));
 });

@@ -1,0 +1,142 @@
+/** A trainer's process stays below 3 GB, whatever the data: examples of 2,000 tokens among short ones. */
+import { mkdir, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Example } from "../../src/contract/dataset.ts";
+import type { JobProgress } from "../../src/contract/job.ts";
+import { runTrainer } from "../../src/jobs/trainer.ts";
+import { writeExamples } from "../../src/training/examples.ts";
+import type { TrainJob } from "../../src/training/job.ts";
+import { describeBackbone } from "../support/backbone.ts";
+
+const LIMIT = 3e9;
+/** SmolLM2 has a token for each of these words. */
+const words = ["rain", "sun", "wind", "snow", "river", "night", "road", "house", "light", "stone"];
+const text = (tokens: number, shift = 0) =>
+  Array.from({ length: tokens }, (_, i) => words[(i * i + shift) % words.length]).join(" ");
+
+describeBackbone("a trainer's memory", backbone => {
+  let data: string;
+  beforeAll(async () => {
+    data = await mkdtemp(join(tmpdir(), "foreword-memory-"));
+    // Compiled once, for the tests of the server too.
+    const compiled = join(tmpdir(), "foreword-test-compiled");
+    await mkdir(compiled, { recursive: true });
+    await symlink(compiled, join(data, "compiled"));
+  });
+  afterAll(() => rm(data, { recursive: true, force: true }));
+
+  const bytesOf = (examples: Example[]) =>
+    writeExamples({ examples, lines: examples.map((_, index) => index + 1) });
+
+  async function trained(
+    precision: "fp32" | "int8",
+    task: TrainJob["task"],
+    template: string,
+    train: Example[],
+    validation: Example[],
+  ) {
+    const job: TrainJob = {
+      task,
+      request: { steps: 1, batch_size: train.length, length: 128, max_tokens: 2048, seed: 1 },
+      template,
+      initial: null,
+      examples: bytesOf(train),
+      validation: bytesOf(validation),
+      active: null,
+      checkpoint: null,
+      checkpointSeconds: 600,
+    };
+    const told: JobProgress[] = [];
+    const running = runTrainer(
+      {
+        place: { backbone, data, runtime: "onnx", threads: 2 },
+        watchBusy: () => () => {},
+        log: { error: (fields, problem) => console.error(problem, fields) },
+      },
+      precision,
+      job,
+      {
+        signal: new AbortController().signal,
+        progress: progress => told.push(progress),
+        log: () => {},
+        checkpoint: async () => {},
+      },
+    );
+    let done = false;
+    const [outcome, peak] = await Promise.all([
+      running.finally(() => {
+        done = true;
+      }),
+      peakOf(await childOf(process.pid), () => done),
+    ]);
+    return { outcome, told, peak };
+  }
+
+  test("classification: rows of every length in one step, the longest staged", {
+    timeout: 1_200_000,
+  }, async () => {
+    const lengths = [10, 20, 40, 60, 100, 200, 380, 1900];
+    const examples = lengths.map(
+      (tokens, i): Example => ({ input: text(tokens, i), label: i % 2 ? "good" : "bad" }),
+    );
+    const validation: Example[] = [
+      { input: text(1800, 3), label: "good" },
+      { input: text(30, 4), label: "bad" },
+    ];
+    const { outcome, told, peak } = await trained(
+      "int8",
+      { id: "long", type: "classification", labels: ["good", "bad"], description: "" },
+      "Text: {{ input }}\nLabel:",
+      examples,
+      validation,
+    );
+    expect(told.at(-1)!.loss).toBeGreaterThan(0);
+    expect(outcome.file.length).toBeGreaterThan(128 * 30 * 2 * 192 * 4);
+    console.log(`classification: peak PSS ${Math.round(peak / 1e6)} MB`);
+    expect(peak).toBeGreaterThan(5e8);
+    expect(peak).toBeLessThan(LIMIT);
+  });
+
+  test("generation: an output of 1,900 tokens", { timeout: 1_200_000 }, async () => {
+    const { told, peak } = await trained(
+      "fp32",
+      { id: "long", type: "generation", labels: null, description: "" },
+      "Write: {{ input }}\nText:",
+      [
+        { input: "weather", output: text(1900) },
+        { input: "words", output: text(300) },
+      ],
+      [{ input: "roads", output: text(40) }],
+    );
+    expect(told.at(-1)!.loss).toBeGreaterThan(0);
+    console.log(`generation: peak PSS ${Math.round(peak / 1e6)} MB`);
+    expect(peak).toBeGreaterThan(5e8);
+    expect(peak).toBeLessThan(LIMIT);
+  });
+});
+
+/** The trainer that was just started. */
+async function childOf(parent: number): Promise<number> {
+  for (;;) {
+    const children = await readFile(`/proc/${parent}/task/${parent}/children`, "utf8");
+    for (const pid of children.trim().split(" ").filter(Boolean).map(Number)) {
+      const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+      if (command.includes("training/process")) return pid;
+    }
+    await sleep(10);
+  }
+}
+
+/** The largest proportional set size in bytes (proc(5), smaps_rollup) until `done`. */
+async function peakOf(pid: number, done: () => boolean): Promise<number> {
+  let peak = 0;
+  while (!done()) {
+    const rollup = await readFile(`/proc/${pid}/smaps_rollup`, "utf8").catch(() => "");
+    peak = Math.max(peak, Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024);
+    await sleep(20);
+  }
+  return peak;
+}
