@@ -60,6 +60,10 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
   const { pause } = hooks;
   const { method } = plan;
+  const positions = parameters[0]!.dims[method === "prefix" ? 2 : 0];
+  hooks.log(
+    `training ${positions} positions on ${rows.length} examples: ${settings.steps} steps of ${settings.batchSize}, ${compiled.precision}`,
+  );
   const gradients = openGradients({ runtime, compiled, config, loss, method, parameters, pause });
   try {
     const trainer = new Trainer({ gradients, examples: rows, parameters, settings, pause });

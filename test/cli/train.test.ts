@@ -154,7 +154,7 @@ describeBackbone("training on the command line", path => {
         await ok("jobs", "show", ended.id),
         await ok("jobs", "list", "--task", "review"),
       ];
-      expect(shown.out).toMatch(/^state +succeeded$[\s\S]*^steps +4\/4$[\s\S]*Z {2}loading the gradient$/m);
+      expect(shown.out).toMatch(/^state +succeeded$[\s\S]*^steps +4\/4$[\s\S]*Z {2}training 8 positions on 2 examples: 4 steps of 2, \w+$/m);
       expect(listed.out).toMatch(new RegExp(`^${ended.id} +review +train +succeeded +4/4 `, "m"));
       // A job that has ended is watched as one that runs.
       expect((await json("jobs", "watch", ended.id)).id).toBe(ended.id);
@@ -172,7 +172,7 @@ describeBackbone("training on the command line", path => {
       let watcher: ChildProcess | undefined;
       const watching = foreword(["jobs", "watch", id, ...to], { started: child => (watcher = child) });
       watcher!.stderr!.on("data", chunk => {
-        if (/loading the gradient/.test(String(chunk))) watcher!.kill("SIGINT");
+        if (/training 8 positions/.test(String(chunk))) watcher!.kill("SIGINT");
       });
       const { code, err, out: said } = await watching;
       expect([code, said]).toEqual([130, ""]);
