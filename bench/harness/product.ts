@@ -23,13 +23,19 @@ export class Product {
     this.readyMs = readyMs;
   }
 
-  /** `bench` names the data folder. */
-  static async start(bench = "serving"): Promise<Product> {
+  /** `bench` names the data folder; `settings` are environment variables. */
+  static async start(bench = "serving", settings: Record<string, string> = {}): Promise<Product> {
     const data = dataFolder(bench);
     await rm(join(data, "registry"), { recursive: true, force: true });
     const started = performance.now();
     const child = fork(host, {
-      env: { ...process.env, FOREWORD_DATA: data, FOREWORD_PORT: "0", FOREWORD_LOG_LEVEL: "error" },
+      env: {
+        ...process.env,
+        ...settings,
+        FOREWORD_DATA: data,
+        FOREWORD_PORT: "0",
+        FOREWORD_LOG_LEVEL: "error",
+      },
     });
     const [message] = await once(child, "message");
     if (message.type === "failed") throw new Error(`the server does not start: ${message.message}`);

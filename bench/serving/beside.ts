@@ -8,13 +8,26 @@ import { opening } from "./workload.ts";
 const DECODED = 32;
 type Generate = (texts: readonly string[], tokens: number) => Promise<Generated>;
 
-export async function besidePeer(product: Product, llama: LlamaCpp) {
+export async function besidePeer(product: Product, fp32: Product, llama: LlamaCpp) {
+  const [fast, ours] = [await through(product), await through(fp32)];
+  const theirs: Generate = (texts, tokens) => llama.generate(texts, tokens);
+  return {
+    "prefill, Foreword": prefill(fast),
+    "prefill, Foreword fp32": prefill(ours),
+    "prefill, llama.cpp F16": prefill(theirs),
+    "decode, Foreword": decode(fast),
+    "decode, Foreword fp32": decode(ours),
+    "decode, llama.cpp F16": decode(theirs),
+  };
+}
+
+async function through(product: Product): Promise<Generate> {
   await product.post("/tasks", {
     id: "bare",
     type: "generation",
     prompt: { kind: "hard", template: "{{ input }}" },
   });
-  const ours: Generate = async (texts, tokens) => {
+  return async (texts, tokens) => {
     const total = { input: 0, output: 0 };
     const seconds = await load(texts.length, texts.length, async index => {
       const { usage } = await product.infer("bare", { input: texts[index]!, max_tokens: tokens });
@@ -22,13 +35,6 @@ export async function besidePeer(product: Product, llama: LlamaCpp) {
       total.output += usage.output_tokens;
     });
     return { seconds, ...total };
-  };
-  const theirs: Generate = (texts, tokens) => llama.generate(texts, tokens);
-  return {
-    "prefill, Foreword fp32": prefill(ours),
-    "prefill, llama.cpp F16": prefill(theirs),
-    "decode, Foreword fp32": decode(ours),
-    "decode, llama.cpp F16": decode(theirs),
   };
 }
 

@@ -21,8 +21,9 @@ export async function run(args: string[]): Promise<void> {
   const starts = await startTimes(rounds);
   const llama = await LlamaCpp.start(await backboneFile("serving"), availableParallelism());
   const product = await Product.start();
+  const fp32 = await Product.start("serving-fp32", { FOREWORD_PRECISION: "fp32" });
   try {
-    const all = { ...(await measures(product)), ...(await besidePeer(product, llama)) };
+    const all = { ...(await measures(product)), ...(await besidePeer(product, fp32, llama)) };
     const samples = await interleave(rounds, all, (round, found) =>
       console.log(round === 0 ? "warm-up, not counted:" : `round ${round} of ${rounds}:`, rounded(found)),
     );
@@ -58,13 +59,13 @@ export async function run(args: string[]): Promise<void> {
         floor: 0.9,
       }),
       check(
-        "prefill of 32 rows, against llama.cpp",
+        "prefill of 32 rows at fp32, against llama.cpp",
         "times",
         ratio("prefill, Foreword fp32", "prefill, llama.cpp F16"),
         { floor: 1 },
       ),
       check(
-        "decode at 32 rows, against llama.cpp",
+        "decode at 32 rows at fp32, against llama.cpp",
         "times",
         ratio("decode, Foreword fp32", "decode, llama.cpp F16"),
         { floor: 1 },
@@ -84,6 +85,7 @@ export async function run(args: string[]): Promise<void> {
   } finally {
     llama.stop();
     await product.stop();
+    await fp32.stop();
   }
 }
 

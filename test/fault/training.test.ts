@@ -82,7 +82,7 @@ describeBackbone("training through faults", path => {
 
   /** Its process is there, with the limits that the server had until now. */
   const training = (id: string) =>
-    server.until(async () => texts(await job(id)).match(/training \d+ positions/), 60);
+    server.until(async () => /training \d+ positions/.test(texts(await job(id))), 60);
 
   async function step(id: string): Promise<number> {
     return (await job(id)).progress?.step ?? 0;
