@@ -10,7 +10,7 @@ export interface Bleu {
 
 /** Corpus BLEU by sacrebleu itself; any number of references a text, each text's own number. */
 export function sacrebleu(texts: readonly string[], references: readonly (readonly string[])[]): Bleu {
-  const reply = execFileSync(ensurePython("requirements-training.txt"), [join(peersFolder, "bleu.py")], {
+  const reply = execFileSync(ensurePython("requirements-bleu.txt"), [join(peersFolder, "bleu.py")], {
     input: JSON.stringify({ texts, references }),
     encoding: "utf8",
   });

@@ -19,8 +19,8 @@ const STEPS = { least: 150, most: 1000 };
 /** More passes than this over few examples teach nothing new. */
 const PASSES = 20;
 const LENGTH = { least: 16, most: 128 };
-/** Of one run of the gradient graph: half a second of work. Its memory is bounded apart (bytes.ts). */
-const MICRO_TOKENS = 320;
+/** Of one run of the gradient graph: about half a second of work. Its memory is bounded apart (bytes.ts). */
+const MICRO_TOKENS = { fp32: 320, int8: 512 } as const;
 
 const rates = { prefix: 0.02, soft: 0.01 } as const;
 
@@ -124,6 +124,7 @@ export function settingsOf(
   { request }: TrainJob,
   plan: Plan,
   examples: readonly (readonly TrainingRow[])[],
+  precision: keyof typeof MICRO_TOKENS,
 ): TrainSettings {
   const tokens = examples.flat().reduce((sum, row) => sum + row.length, 0) / examples.length;
   const batchSize = Math.min(request.batch_size ?? 16, examples.length);
@@ -139,7 +140,7 @@ export function settingsOf(
     weightDecay: request.weight_decay ?? 0,
     clip: request.clip ?? 1,
     seed: request.seed ?? 0,
-    microTokens: MICRO_TOKENS,
+    microTokens: MICRO_TOKENS[precision],
     average: 0.98,
   };
 }

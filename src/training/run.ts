@@ -55,7 +55,7 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   const context = contextOf(plan, job.task, tokenizer, config.maxPositions - prefix);
   const rows = layOut(data.train, context, data.lineOf, "examples");
   layOut(data.validation, context, data.lineOf, data.validationField);
-  const settings = settingsOf(job, plan, rows);
+  const settings = settingsOf(job, plan, rows, compiled.precision);
   const step = architectures[config.architecture](config);
   const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
   const { pause } = hooks;
