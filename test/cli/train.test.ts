@@ -154,7 +154,9 @@ describeBackbone("training on the command line", path => {
         await ok("jobs", "show", ended.id),
         await ok("jobs", "list", "--task", "review"),
       ];
-      expect(shown.out).toMatch(/^state +succeeded$[\s\S]*^steps +4\/4$[\s\S]*Z {2}training 8 positions on 2 examples: 4 steps of 2, \w+$/m);
+      expect(shown.out).toMatch(
+        /^state +succeeded$[\s\S]*^steps +4\/4$[\s\S]*Z {2}training 8 positions on 2 examples: 4 steps of 2, \w+$/m,
+      );
       expect(listed.out).toMatch(new RegExp(`^${ended.id} +review +train +succeeded +4/4 `, "m"));
       // A job that has ended is watched as one that runs.
       expect((await json("jobs", "watch", ended.id)).id).toBe(ended.id);
