@@ -41,7 +41,8 @@ export class LlamaCpp {
 function asF16(gguf: string): string {
   const run = (command: string, ...options: string[]) =>
     execFileSync(command, options, { cwd: peersFolder, stdio: ["ignore", "ignore", "inherit"] });
-  if (!existsSync(join(peersFolder, "node_modules"))) run("npm", "ci", "--no-fund", "--no-audit");
+  // Not `npm ci`: it refuses where a registry lacks another platform's optional package.
+  if (!existsSync(join(peersFolder, "node_modules/node-llama-cpp"))) run("npm", "install", "--no-save");
   const file = join(peersFolder, ".venv/f16.gguf");
   if (existsSync(file)) return file;
   run(ensurePython("requirements.txt"), "f16.py", gguf, file);

@@ -14,15 +14,15 @@ import { fitIds, startIds } from "./start.ts";
 import type { TrainSettings } from "./trainer.ts";
 
 /** A run sees about this many tokens unless it is told otherwise: minutes on two cores. */
-const TOKENS = 200_000;
+const TOKENS = 300_000;
 const STEPS = { least: 150, most: 1000 };
 /** More passes than this over few examples teach nothing new. */
 const PASSES = 20;
-const LENGTH = { least: 16, most: 128 };
+const LENGTH = { least: 16, most: 64 };
 /** Of one run of the gradient graph: about half a second of work. Its memory is bounded apart (bytes.ts). */
 const MICRO_TOKENS = { fp32: 320, int8: 512 } as const;
 
-const rates = { prefix: 0.02, soft: 0.01 } as const;
+const rates = { prefix: 0.01, soft: 0.01 } as const;
 
 export interface Plan {
   method: TrainMethod;
