@@ -65,8 +65,10 @@ export function joinBlocks(blocks: readonly KvBlock[], shape: KvShape): KvBlock 
   return { length, key: join(block => block.key), value: join(block => block.value) };
 }
 
-/** Positions that the pool grows by: attention reads the room that is not used yet too, and growing copies all rows. */
+/** Positions that the pool grows by: attention reads the room that is not used yet too, and growing moves all rows. */
 const GRAIN = 32;
+/** Positions that buffers have more than the pool needs: fresh memory costs several times what moving rows in it does. */
+const HEADROOM = 64;
 
 /**
  * The rows that decode, packed into one buffer a layer: [rows, kvHeads, capacity, headDim]. The runtime reads the first
@@ -79,6 +81,8 @@ export class DecodePool {
   #value: Float32Array[] = [];
   #rowCapacity = 0;
   #capacity = 0;
+  /** Positions of a row that the buffers could hold. */
+  #largest = 0;
   readonly #lengths: number[] = [];
 
   constructor(shape: KvShape) {
@@ -165,14 +169,12 @@ export class DecodePool {
         ? this.#rowCapacity
         : Math.max(rows, Math.min(2 * this.#rowCapacity, rows + 8));
     const capacity = length <= this.#capacity ? this.#capacity : Math.ceil(length / GRAIN) * GRAIN;
+    const fresh = rowCapacity > this.#rowCapacity || capacity > this.#largest;
+    const largest = fresh ? capacity + HEADROOM : this.#largest;
     const { kvHeads, headDim, layers } = this.#shape;
     const grow = (old: Float32Array | undefined) => {
-      const data = new Float32Array(rowCapacity * kvHeads * capacity * headDim);
-      if (old) {
-        const width = this.#capacity * headDim;
-        for (let lane = 0; lane < this.rows * kvHeads; lane++)
-          data.set(old.subarray(lane * width, (lane + 1) * width), lane * capacity * headDim);
-      }
+      const data = fresh ? new Float32Array(rowCapacity * kvHeads * largest * headDim) : old!;
+      if (old) spread(old, data, this.rows * kvHeads, this.#capacity * headDim, capacity * headDim);
       return data;
     };
     // A layer at a time, so that old and new buffers of all layers never stand side by side.
@@ -182,6 +184,7 @@ export class DecodePool {
     }
     this.#rowCapacity = rowCapacity;
     this.#capacity = capacity;
+    this.#largest = largest;
   }
 
   #drop(): void {
@@ -189,5 +192,16 @@ export class DecodePool {
     this.#value = [];
     this.#rowCapacity = 0;
     this.#capacity = 0;
+    this.#largest = 0;
+  }
+}
+
+/** Lanes of width `from` become lanes of width `to`, the rest of each 0; both may be the same buffer. */
+function spread(source: Float32Array, target: Float32Array, lanes: number, from: number, to: number): void {
+  // From the last on: in one buffer, a lane only ever moves over those that have moved.
+  for (let lane = lanes - 1; lane >= 0; lane--) {
+    if (source === target) target.copyWithin(lane * to, lane * from, (lane + 1) * from);
+    else target.set(source.subarray(lane * from, (lane + 1) * from), lane * to);
+    target.fill(0, lane * to + from, (lane + 1) * to);
   }
 }

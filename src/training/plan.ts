@@ -14,7 +14,7 @@ import { fitIds, startIds } from "./start.ts";
 import type { TrainSettings } from "./trainer.ts";
 
 /** A run sees about this many tokens unless it is told otherwise: minutes on two cores. */
-const TOKENS = 300_000;
+const TOKENS = { fp32: 200_000, int8: 300_000 } as const;
 const STEPS = { least: 150, most: 1000 };
 /** More passes than this over few examples teach nothing new. */
 const PASSES = 20;
@@ -128,7 +128,7 @@ export function settingsOf(
 ): TrainSettings {
   const tokens = examples.flat().reduce((sum, row) => sum + row.length, 0) / examples.length;
   const batchSize = Math.min(request.batch_size ?? 16, examples.length);
-  const affordable = Math.round(TOKENS / (tokens * batchSize));
+  const affordable = Math.round(TOKENS[precision] / (tokens * batchSize));
   const useful = Math.ceil((PASSES * examples.length) / batchSize);
   const steps = request.steps ?? Math.max(STEPS.least, Math.min(affordable, useful, STEPS.most));
   return {
