@@ -96,6 +96,16 @@ describeBackbone("foreword with a server and a backbone", path => {
     expect((await server.get("/tasks")).body.items).toHaveLength(5);
   });
 
+  test("backbone shows the model, and what each precision costs and loses", async () => {
+    const { out } = await foreword(["backbone", ...to]);
+    expect(out).toMatch(/^parameters +134\.5 million$/m);
+    const row = (name: string) => new RegExp(`^${name} .* \\d+ MB +\\d\\.\\d{3} +(1|0\\.\\d)`, "m");
+    expect(out).toMatch(row("fp32"));
+    expect(out).toMatch(row("int8"));
+    const { precision, fingerprint } = (await server.get("/backbone")).body;
+    expect(await json("backbone")).toMatchObject({ precision, fingerprint });
+  });
+
   test("graph prints the model as a person reads it", async () => {
     const { out } = await foreword(["graph", "--backbone", path]);
     expect(out).toMatch(/RMSNormalization/);

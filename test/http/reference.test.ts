@@ -1,5 +1,6 @@
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { learnsAsWell } from "../../src/gate/learned.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { startServer, type TestServer } from "./server.ts";
 
@@ -70,6 +71,15 @@ describeBackbone("what the server says of itself", path => {
       fingerprint: expect.stringMatching(/^[0-9a-f]{64}$/),
       runtime: { name: "onnx", backend: "cpu" },
     });
+  });
+
+  test("the backbone's precisions: what each loses against fp32, which answers and which trains", async () => {
+    const { precision } = await server.backbone();
+    const [fp32, int8] = precision.table;
+    expect([fp32!.precision, int8!.precision]).toEqual(["fp32", "int8"]);
+    expect(int8!.bytes).toBeLessThan(fp32!.bytes);
+    expect(precision.active).toBe(int8!.serves ? "int8" : "fp32");
+    expect(precision.training).toBe(int8!.trains && learnsAsWell(int8!.learned ?? null) ? "int8" : "fp32");
   });
 
   test("metrics count rows, tokens, steps and requests, and name no input", async () => {
