@@ -66,7 +66,7 @@ export function joinBlocks(blocks: readonly KvBlock[], shape: KvShape): KvBlock 
 }
 
 /** Positions that the pool grows by: attention reads the room that is not used yet too, and growing moves all rows. */
-const GRAIN = 16;
+const GRAIN = 32;
 /** Positions that buffers have more than the pool needs: fresh memory costs several times what moving rows in it does. */
 const HEADROOM = 64;
 
