@@ -7,7 +7,13 @@ export type Learned = Readonly<Record<string, { readonly fp32: number; readonly 
 const LOSS = 0.005;
 
 /** By the backbone's fingerprint. */
-const measured: Readonly<Record<string, Learned>> = {};
+const measured: Readonly<Record<string, Learned>> = {
+  // SmolLM2-135M-Instruct: npm run bench -- gate --set '{"steps":200,"batch_size":8}'
+  "4dd0099a6df89e418a4f3bd444fb594227bfa3a63a81a290bbf36d51dd78b3de": {
+    trec: { fp32: 0.9082, int8: 0.9163 },
+    sst2: { fp32: 0.8876, int8: 0.8876 },
+  },
+};
 
 export const learnedOn = (fingerprint: string): Learned | null => measured[fingerprint] ?? null;
 
