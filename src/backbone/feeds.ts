@@ -76,6 +76,21 @@ export function segmentFeeds(segments: readonly Segment[], hidden: number): Feed
   };
 }
 
+/** Keys and values of nothing, which all rows share. */
+export function emptyPast({
+  layers,
+  kvHeads,
+  headDim,
+}: {
+  layers: number;
+  kvHeads: number;
+  headDim: number;
+}): Feeds {
+  const none = float32([1, kvHeads, 0, headDim], new Float32Array(0));
+  const names = Array.from({ length: layers }, (_, layer) => [`past_key.${layer}`, `past_value.${layer}`]);
+  return Object.fromEntries(names.flat().map(name => [name, none]));
+}
+
 /** Where each row begins in the packed order. */
 export const startsOf = (rows: readonly Row[]): number[] => {
   const starts: number[] = [];

@@ -1,15 +1,11 @@
 /** A curve of losses, drawn with characters. */
 import { plot } from "asciichart";
+import type { CurvePoint } from "../training/progress.ts";
 
 /** The axis and its labels. */
 const MARGIN = 12;
 const WIDEST = 72;
 const HEIGHT = 9;
-
-export interface CurvePoint {
-  step: number;
-  loss: number;
-}
 
 /** At most `columns` wide; empty where there is no curve to see. */
 export function drawCurve(points: readonly CurvePoint[], columns: number): string {

@@ -1,7 +1,8 @@
 /** Follows a job to its end, and says what came of it. */
 import type { Job, JobLine, JobProgress } from "../contract/job.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
-import { type CurvePoint, drawCurve } from "./curve.ts";
+import type { CurvePoint } from "../training/progress.ts";
+import { drawCurve } from "./curve.ts";
 import { events } from "./events.ts";
 import { progressLine, silentLine } from "./progress.ts";
 import { call, print, type ServerFlags } from "./request.ts";

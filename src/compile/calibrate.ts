@@ -1,5 +1,5 @@
 /** The largest activations that linear layers read, over a few passages of text. */
-import { type Feeds, float32, int64, layout, wordFeeds } from "../backbone/feeds.ts";
+import { emptyPast, type Feeds, int64, layout, wordFeeds } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import { GraphBuilder } from "../graph/builder.ts";
 import type { Graph, Value } from "../graph/graph.ts";
@@ -68,16 +68,14 @@ export function runsOf(texts: readonly (readonly number[])[], tokens: number, mo
 /** Rows of words alone, behind nothing; no logits are asked for, save those of the tokens in `sampled`. */
 export function plainFeeds(
   rows: readonly (readonly number[])[],
-  { hiddenSize, layers, kvHeads, headDim }: BackboneConfig,
+  config: BackboneConfig,
   sampled: readonly number[] = [],
 ): Feeds {
   const shapes = rows.map(({ length }) => ({ past: 0, trunk: length, branches: [], length }));
-  const none = float32([1, kvHeads, 0, headDim], new Float32Array(0));
-  const names = Array.from({ length: layers }, (_, layer) => [`past_key.${layer}`, `past_value.${layer}`]);
   return {
-    ...wordFeeds(rows.flat(), hiddenSize),
+    ...wordFeeds(rows.flat(), config.hiddenSize),
     ...layout(shapes, 0),
-    ...Object.fromEntries(names.flat().map(name => [name, none])),
+    ...emptyPast(config),
     scored: int64([0], []),
     candidates: int64([0], []),
     sampled: int64([sampled.length], sampled),

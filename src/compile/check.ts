@@ -16,7 +16,7 @@ import { specialise } from "../graph/specialise.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { CompiledBackbone } from "./backbone.ts";
 import { plainFeeds, runsOf } from "./calibrate.ts";
-import { vocabularyOf } from "./smooth.ts";
+import { embeddingOf } from "./smooth.ts";
 import { heldOutTexts } from "./texts.ts";
 
 /** Tokens of a passage, of those virtual ones, and tokens of a run. */
@@ -86,7 +86,7 @@ async function measure(
   const step = architectures[source.config.architecture](source.config);
   const loss = specialise(generationLoss(step), { "rows?": 1 });
   const graph = gradient(loss, { of: "loss", wrt: ["virtual"], keep: ["loss"], undo: { pad: "unpad" } });
-  const table = await source.read(embeddingOf(source));
+  const table = await source.read(embeddingOf(source.config));
   const runs = runsOf(heldOutTexts.map(encode), TOKENS, Math.min(RUN_TOKENS, source.config.maxPositions));
   const tokens = runs.flat().reduce((sum, row) => sum + row.length - VIRTUAL, 0);
   const session = await runtime.load(variant.compile(graph), variant.weights);
@@ -105,8 +105,6 @@ async function measure(
     await session.close();
   }
 }
-
-const embeddingOf = ({ config }: BackboneSource): string => vocabularyOf({ ...config, tiedEmbedding: true });
 
 /** Rows that begin with virtual tokens, which are the embeddings of their first words; every word behind is predicted. */
 function textFeeds(

@@ -104,10 +104,12 @@ const vocabularyGroup = (config: BackboneConfig): Group => ({
 });
 
 /** The weight of the logits, [vocabulary, hidden]. */
-export function vocabularyOf({ tiedEmbedding, architecture }: BackboneConfig): string {
-  if (!tiedEmbedding) return "lm_head.weight";
-  return architecture === "gpt2" ? "wte.weight" : "embed_tokens.weight";
-}
+export const vocabularyOf = (config: BackboneConfig): string =>
+  config.tiedEmbedding ? embeddingOf(config) : "lm_head.weight";
+
+/** The weight whose rows are the tokens' embeddings, [vocabulary, hidden]. */
+export const embeddingOf = ({ architecture }: BackboneConfig): string =>
+  architecture === "gpt2" ? "wte.weight" : "embed_tokens.weight";
 
 /** The groups of every layer, in order, and the vocabulary's. */
 export const smoothingGroups = (config: BackboneConfig): Group[] => [

@@ -39,8 +39,7 @@ function describe({
   runtime,
   core,
 }: OpenedCore): BackboneReport {
-  const { fingerprint, precision, weights } = compiled;
-  const bytes = [...weights.entries.values()].reduce((sum, entry) => sum + entry.bytes, 0);
+  const { fingerprint, precision } = compiled;
   return {
     name: settings.name,
     fingerprint,
@@ -60,7 +59,7 @@ function describe({
     precision: { active: precision, table: precisionTable(variants) },
     memory: {
       rss_bytes: process.memoryUsage.rss(),
-      weights_bytes: bytes,
+      weights_bytes: variants.bytes[precision]!,
       prefix_cache_bytes: core.statistics().prefixBytes,
       prefix_cache_limit_bytes: settings.cacheBytes,
     },

@@ -1,6 +1,5 @@
 /** Which rows make a step, in which micro-batches, and what the training graph is fed for one. */
-
-import { type Feeds, float32, int64, layout, startsOf } from "../backbone/feeds.ts";
+import { emptyPast, type Feeds, float32, int64, layout, startsOf } from "../backbone/feeds.ts";
 import { EXCLUDED } from "../backbone/objective.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import { randomFrom } from "../engine/sampler.ts";
@@ -108,12 +107,6 @@ function tokens(rows: readonly TrainingRow[], hidden: number): Feeds {
     is_virtual: { type: "bool", dims: [ids.length, 1], data: Uint8Array.from(virtual) },
     virtual: float32([1, hidden], new Float32Array(hidden)),
   };
-}
-
-function emptyPast({ layers, kvHeads, headDim }: BackboneConfig): Feeds {
-  const none = float32([1, kvHeads, 0, headDim], new Float32Array(0));
-  const names = Array.from({ length: layers }, (_, layer) => [`past_key.${layer}`, `past_value.${layer}`]);
-  return Object.fromEntries(names.flat().map(name => [name, none]));
 }
 
 function decisionFeeds(rows: readonly TrainingRow[], starts: readonly number[], scale: number): Feeds {

@@ -1,4 +1,5 @@
 /** The trained tensors as they begin: a text's keys and values or embeddings, another prompt's, or chance. */
+import { embeddingOf } from "../compile/smooth.ts";
 import type { PromptContent } from "../engine/engine.ts";
 import type { OpenedCore } from "../engine/open.ts";
 import { ForewordError } from "../errors.ts";
@@ -37,7 +38,7 @@ async function prefix(
 async function soft({ source }: Bench, { ids }: Plan, initial: PromptContent | null): Promise<Parameter[]> {
   const hidden = source.config.hiddenSize;
   const stored = initial?.parameters ? readPromptFile(initial.parameters).soft : undefined;
-  if (!stored) return softFrom(ids, await source.read("embed_tokens.weight"), hidden);
+  if (!stored) return softFrom(ids, await source.read(embeddingOf(source.config)), hidden);
   if (stored.dims[0] === ids.length) return [{ input: "virtual", ...stored, data: stored.data.slice() }];
   throw new ForewordError(
     "validation",

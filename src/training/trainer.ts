@@ -4,6 +4,7 @@
  * data and machine give the same bits; so does going on from a saved state.
  */
 import { ForewordError } from "../errors.ts";
+import { addTo } from "./attention.ts";
 import { batchAt, microBatches, type Parameter } from "./batches.ts";
 import type { GradientSource } from "./gradients.ts";
 import { clip, type Optimiser, type OptimiserName, optimisers, rateAt } from "./optimiser.ts";
@@ -138,10 +139,7 @@ export class Trainer {
       await this.#options.pause?.();
       const found = await source.run(part, scale);
       loss += found.loss;
-      for (const [index, more] of found.gradients.entries()) {
-        const sum = gradients[index]!;
-        for (let i = 0; i < sum.length; i++) sum[i] = sum[i]! + more[i]!;
-      }
+      for (const [index, more] of found.gradients.entries()) addTo(gradients[index]!, more);
     }
     return { loss, gradients };
   }
