@@ -13,6 +13,8 @@ import { ServerProcess } from "../support/server-process.ts";
 
 const MINUTES = 60_000;
 const CHECKPOINT_SECONDS = 1;
+/** Several checkpoints long, on a fast machine too. */
+const STEPS = 120;
 /** A step, its checkpoint's way to the disk, and a look at the job. */
 const SLACK_MS = 2500;
 
@@ -91,7 +93,7 @@ describeBackbone("training through faults", path => {
   test(
     "kill -9 of the server: after a restart the job goes on from its last checkpoint and ends in the same bits",
     async () => {
-      const body = { ...short, steps: 30 };
+      const body = { ...short, steps: STEPS };
       const whole = await ended(await start(body));
 
       const id = await start(body);
@@ -99,7 +101,7 @@ describeBackbone("training through faults", path => {
       const seen: { at: number; step: number }[] = [];
       await server.until(async () => {
         seen.push({ at: Date.now(), step: await step(id) });
-        return seen.at(-1)!.step >= 15;
+        return seen.at(-1)!.step >= STEPS / 2;
       }, 120);
       const [trainer] = await trainersOf(server.pid);
       expect(trainer).toBeDefined();
@@ -113,15 +115,15 @@ describeBackbone("training through faults", path => {
       const due = killed - CHECKPOINT_SECONDS * 1000 - SLACK_MS;
       const least = Math.max(1, ...seen.filter(({ at }) => at <= due).map(each => each.step));
       expect(from, JSON.stringify(seen.at(-1))).toBeGreaterThanOrEqual(least);
-      expect(resumed.progress?.step).toBe(30);
+      expect(resumed.progress?.step).toBe(STEPS);
       expect(await parameters(resumed)).toBe(await parameters(whole));
       const task = await server.json(server.get("/tasks/review"));
       expect(task.prompts).toBe(3);
       // Who watched on the command line saw the whole of it.
       const { code, out, err } = await watching;
       expect(code, err).toBe(0);
-      expect(err).toMatch(/connecting again[\s\S]*going on from step \d+[\s\S]*step 30\/30/);
-      expect(out).toMatch(/step 1 +30\n[\s\S]*accuracy on 2 validation examples: version 3 \d/);
+      expect(err).toMatch(/connecting again[\s\S]*going on from step \d+[\s\S]*step 120\/120/);
+      expect(out).toMatch(/step 1 +120\n[\s\S]*accuracy on 2 validation examples: version 3 \d/);
     },
     6 * MINUTES,
   );
@@ -132,7 +134,7 @@ describeBackbone("training through faults", path => {
       await server.ready();
       const { items } = await server.json(server.get("/jobs"));
       const whole = items.at(-1) as Job;
-      const id = await start({ ...short, steps: 30 });
+      const id = await start({ ...short, steps: STEPS });
       await training(id);
       // A checkpoint of this run has 2.6 MB, its prompt 0.4.
       await fillDisk(server.pid, 1_500_000);

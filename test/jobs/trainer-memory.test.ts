@@ -12,6 +12,8 @@ import type { TrainJob } from "../../src/training/job.ts";
 import { describeBackbone } from "../support/backbone.ts";
 
 const LIMIT = 3e9;
+/** Less is not a trainer's: weights that other processes map too are counted in part. */
+const MEASURED = 2e8;
 /** SmolLM2 has a token for each of these words. */
 const words = ["rain", "sun", "wind", "snow", "river", "night", "road", "house", "light", "stone"];
 const text = (tokens: number, shift = 0) =>
@@ -96,7 +98,7 @@ describeBackbone("a trainer's memory", backbone => {
     expect(told.at(-1)!.loss).toBeGreaterThan(0);
     expect(outcome.file.length).toBeGreaterThan(128 * 30 * 2 * 192 * 4);
     console.log(`classification: peak PSS ${Math.round(peak / 1e6)} MB`);
-    expect(peak).toBeGreaterThan(5e8);
+    expect(peak).toBeGreaterThan(MEASURED);
     expect(peak).toBeLessThan(LIMIT);
   });
 
@@ -113,7 +115,7 @@ describeBackbone("a trainer's memory", backbone => {
     );
     expect(told.at(-1)!.loss).toBeGreaterThan(0);
     console.log(`generation: peak PSS ${Math.round(peak / 1e6)} MB`);
-    expect(peak).toBeGreaterThan(5e8);
+    expect(peak).toBeGreaterThan(MEASURED);
     expect(peak).toBeLessThan(LIMIT);
   });
 });
