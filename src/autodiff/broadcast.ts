@@ -1,23 +1,14 @@
 import type { GraphBuilder } from "../graph/builder.ts";
-import { type Shape, showShape } from "../graph/dims.ts";
+import { showShape } from "../graph/dims.ts";
 import type { Value } from "../graph/graph.ts";
-import { reshapeTarget } from "../graph/operators.ts";
+import { expressible } from "../graph/reshape.ts";
 
 /** `x` with the shape of `like`, by that value's own sizes where the graph does not know them. */
 export function reshapeAs(g: GraphBuilder, x: Value, like: Value): Value {
   const { shape } = like;
   if (showShape(x.shape) === showShape(shape)) return x;
-  if (fits(x.shape, shape)) return g.op("Reshape", [x], { shape });
+  if (expressible(x.shape, shape)) return g.op("Reshape", [x], { shape });
   return g.op("Reshape", [x, g.op("Shape", [like], { start: 0, end: shape.length })], { shape });
-}
-
-function fits(from: Shape, to: Shape): boolean {
-  try {
-    reshapeTarget(from, to);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** The cotangent of a value that was broadcast: summed over the axes that it was repeated along. */

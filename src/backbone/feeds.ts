@@ -133,11 +133,11 @@ export function layout(rows: readonly Row[], past: number): Feeds {
     unpad: int64([unpad.length], unpad),
     pad: int64([rows.length, width], pad),
     parts: int64([2], [past, width]),
-    mask: float32([rows.length, 1, width, past + width], maskOf(rows, past, width)),
+    mask: float32([rows.length, 1, 1, width, past + width], maskOf(rows, past, width)),
   };
 }
 
-/** 0 where a token may look, -inf elsewhere: [rows, 1, width, past + width]. Padding looks anywhere, so that it stays finite. */
+/** 0 where a token may look, -inf elsewhere: [rows, 1, 1, width, past + width]. Padding looks anywhere, so that it stays finite. */
 function maskOf(rows: readonly Row[], past: number, width: number): Float32Array {
   const span = past + width;
   const mask = new Float32Array(rows.length * width * span);

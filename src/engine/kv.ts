@@ -67,22 +67,19 @@ export function joinBlocks(blocks: readonly KvBlock[], shape: KvShape): KvBlock 
 
 /** Positions that the pool grows by: attention reads the room that is not used yet too, and growing moves all rows. */
 const GRAIN = 32;
-/** Positions that buffers have more than the pool needs: fresh memory costs several times what moving rows in it does. */
+/** Positions a row that new buffers have more than they need: fresh memory costs several times what moving rows does. */
 const HEADROOM = 64;
 
 /**
  * The rows that decode, packed into one buffer a layer: [rows, kvHeads, capacity, headDim]. The runtime reads the first
  * `rows` of it without a copy; a step's new keys and values are written into their places; a row that leaves is
- * replaced by the last one.
+ * replaced by the last one. Buffers stay when the last row leaves, until `free`.
  */
 export class DecodePool {
   readonly #shape: KvShape;
   #key: Float32Array[] = [];
   #value: Float32Array[] = [];
-  #rowCapacity = 0;
   #capacity = 0;
-  /** Positions of a row that the buffers could hold. */
-  #largest = 0;
   readonly #lengths: number[] = [];
 
   constructor(shape: KvShape) {
@@ -126,7 +123,7 @@ export class DecodePool {
       this.#lengths[row] = this.#lengths[last]!;
     }
     this.#lengths.pop();
-    if (this.rows === 0) this.#drop();
+    if (this.rows === 0) this.#capacity = 0;
     return row === last ? null : last;
   }
 
@@ -162,18 +159,22 @@ export class DecodePool {
     for (let row = 0; row < this.rows; row++) this.#lengths[row]!++;
   }
 
+  /** Gives the buffers back to the system, unless rows are there. */
+  free(): void {
+    if (this.rows > 0) return;
+    this.#key = [];
+    this.#value = [];
+  }
+
   #reserve(rows: number, length: number): void {
-    if (rows <= this.#rowCapacity && length <= this.#capacity) return;
-    const rowCapacity =
-      rows <= this.#rowCapacity
-        ? this.#rowCapacity
-        : Math.max(rows, Math.min(2 * this.#rowCapacity, rows + 8));
-    const capacity = length <= this.#capacity ? this.#capacity : Math.ceil(length / GRAIN) * GRAIN;
-    const fresh = rowCapacity > this.#rowCapacity || capacity > this.#largest;
-    const largest = fresh ? capacity + HEADROOM : this.#largest;
     const { kvHeads, headDim, layers } = this.#shape;
+    const floats = (rows: number, capacity: number) => rows * kvHeads * capacity * headDim;
+    const capacity = length <= this.#capacity ? this.#capacity : Math.ceil(length / GRAIN) * GRAIN;
+    const fresh = floats(rows, capacity) > (this.#key[0]?.length ?? 0);
+    if (!fresh && capacity === this.#capacity) return;
+    const room = floats(Math.max(rows, Math.min(2 * this.rows, rows + 8)), capacity + HEADROOM);
     const grow = (old: Float32Array | undefined) => {
-      const data = fresh ? new Float32Array(rowCapacity * kvHeads * largest * headDim) : old!;
+      const data = fresh ? new Float32Array(room) : old!;
       if (old) spread(old, data, this.rows * kvHeads, this.#capacity * headDim, capacity * headDim);
       return data;
     };
@@ -182,17 +183,7 @@ export class DecodePool {
       this.#key[layer] = grow(this.#key[layer]);
       this.#value[layer] = grow(this.#value[layer]);
     }
-    this.#rowCapacity = rowCapacity;
     this.#capacity = capacity;
-    this.#largest = largest;
-  }
-
-  #drop(): void {
-    this.#key = [];
-    this.#value = [];
-    this.#rowCapacity = 0;
-    this.#capacity = 0;
-    this.#largest = 0;
   }
 }
 

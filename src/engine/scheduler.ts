@@ -61,6 +61,9 @@ export interface SchedulerLimits {
   queue: number;
 }
 
+/** How long memory for rows that decode is kept when nothing runs: the next burst is served without asking for it anew. */
+const IDLE_MS = 10_000;
+
 export class Scheduler implements Seats {
   readonly #batch: Batch;
   readonly #pool: DecodePool;
@@ -70,6 +73,7 @@ export class Scheduler implements Seats {
   readonly #running = new Set<Running>();
   readonly #seated: Seat[] = [];
   #stepping: Promise<void> | null = null;
+  #freeing: NodeJS.Timeout | undefined;
   readonly counts = { steps: 0, rows: 0, prefillTokens: 0, decodeTokens: 0, stepSeconds: 0 };
 
   constructor(batch: Batch, shape: KvShape & { heads: number }, limits: SchedulerLimits) {
@@ -133,6 +137,7 @@ export class Scheduler implements Seats {
   }
 
   async #loop(): Promise<void> {
+    clearTimeout(this.#freeing);
     // Requests that arrive together should share the first step.
     await new Promise(setImmediate);
     while (this.#queue.length > 0 || this.#running.size > 0) {
@@ -147,6 +152,7 @@ export class Scheduler implements Seats {
       await new Promise(setImmediate);
     }
     this.#stepping = null;
+    this.#freeing = setTimeout(() => this.#pool.free(), IDLE_MS).unref();
   }
 
   #dropAbandoned(): void {

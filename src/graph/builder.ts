@@ -11,7 +11,7 @@ export class GraphBuilder {
   readonly #constants: Constant[] = [];
   readonly #weights = new Map<string, Weight>();
   readonly #nodes: Node[] = [];
-  readonly #numbers = new Map<number, Constant>();
+  readonly #numbers = new Map<string, Constant>();
   readonly #names = new Set<string>();
   #scope = "";
 
@@ -93,12 +93,21 @@ export class GraphBuilder {
 
   /** A scalar, float32; the same number is the same value. */
   number(number: number): Constant {
-    const known = this.#numbers.get(number);
+    return this.#number(`number.${number}`, [], Float32Array.of(number));
+  }
+
+  /** One int64 in a row; the same number is the same value. */
+  integer(number: number): Constant {
+    return this.#number(`integer.${number}`, [1], BigInt64Array.of(BigInt(number)));
+  }
+
+  #number(label: string, shape: readonly number[], data: Float32Array | BigInt64Array): Constant {
+    const known = this.#numbers.get(label);
     if (known) return known;
-    const name = this.#fresh(`number.${number}`);
-    const value = Object.freeze({ name, type: "float32" as const, shape: [], data: Float32Array.of(number) });
+    const type = data instanceof Float32Array ? ("float32" as const) : ("int64" as const);
+    const value: Constant = Object.freeze({ name: this.#fresh(label), type, shape, data });
     this.#constants.push(value);
-    this.#numbers.set(number, value);
+    this.#numbers.set(label, value);
     return value;
   }
 

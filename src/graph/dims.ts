@@ -55,6 +55,14 @@ export function multiply(...dims: Dim[]): Dim {
   return write(product);
 }
 
+/** A size without sums as the sizes that it is the product of. */
+export function factors(dim: Dim): Dim[] {
+  const [[names, scale] = ["", 0], ...more] = [...read(dim)];
+  if (more.length > 0) throw new Error(`${dim} is a sum`);
+  const named = names === "" ? [] : names.split("*");
+  return scale === 1 && named.length > 0 ? named : [scale, ...named];
+}
+
 /** The size with other sizes in place of some of its names. */
 export function substitute(dim: Dim, sizes: Readonly<Record<string, Dim>>): Dim {
   let total: Dim = 0;

@@ -51,9 +51,9 @@ function encodeNode(node: Node, shapes: Constant[]) {
     return name;
   };
   if (node.op === "Reshape") {
-    // ONNX takes the target as a tensor: 0 keeps the input's size, -1 is found out at run time.
-    if (inputs.length === 1)
-      inputs.push(inlined("shape", reshapeTarget(node.inputs[0]!.shape, node.attributes.shape)));
+    // ONNX takes the target as a tensor: 0 keeps the input's size, -1 is found out; one from run time is meant literally.
+    if (inputs.length === 2) attributes.allowzero = 1;
+    else inputs.push(inlined("shape", reshapeTarget(node.inputs[0]!.shape, node.attributes.shape)));
     delete attributes.shape;
   }
   if ("axes" in node.attributes) {

@@ -49,6 +49,12 @@ function product(tf: TensorFlow, a: Tensor, b: Tensor, transA: boolean, transB: 
     const matrix = tf.reshape(b, b.shape.slice(-2));
     return tf.reshape(tf.matMul(tf.reshape(a, [-1, k]), matrix, false, transB), [...batch, m, n]);
   }
+  if (batchA.length > 1 && batchA.length === batchB.length && batchB.at(-1) === 1 && !transA) {
+    // One matrix for a group: a product over every row of the group's, which also keeps to four axes.
+    const rows = [...batchA.slice(0, -1), batchA.at(-1)! * m, k];
+    const alone = tf.reshape(b, [...batchB.slice(0, -1), ...b.shape.slice(-2)]);
+    return tf.reshape(product(tf, tf.reshape(a, rows), alone, false, transB), [...batch, m, n]);
+  }
   const flat = (x: Tensor) =>
     tf.reshape(stretch(tf, x, [...batch, ...x.shape.slice(-2)]), [-1, ...x.shape.slice(-2)]);
   return tf.reshape(tf.matMul(flat(a), flat(b), transA, transB), [...batch, m, n]);

@@ -8,7 +8,6 @@ import { attend } from "../backbone/architectures/attention.ts";
 import { type Feeds, float32, int64 } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import { GraphBuilder } from "../graph/builder.ts";
-import { multiply } from "../graph/dims.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Tensors } from "../runtime/runtime.ts";
 import type { Method } from "./graph.ts";
@@ -27,16 +26,13 @@ export function attentionGraphs(
   { heads, kvHeads, headDim }: BackboneConfig,
   method: Method,
 ): AttentionGraphs {
-  const group = heads / kvHeads;
   const g = new GraphBuilder("attention");
-  const input = (name: string, length: string | number) =>
-    g.input(name, "float32", [1, kvHeads, length, headDim]);
-  const query = input("query", multiply(group, "queries"));
+  const input = (name: string, length: string) => g.input(name, "float32", [1, kvHeads, length, headDim]);
+  const query = g.input("query", "float32", [1, kvHeads, heads / kvHeads, "queries", headDim]);
   const now = { key: input("key", "keys"), value: input("value", "keys") };
   const past = { key: input("past_key", "past"), value: input("past_value", "past") };
-  const mask = g.input("mask", "float32", [1, 1, "queries", "keys+past"]);
-  const all = group === 1 ? mask : g.op("Concat", Array(group).fill(mask), { axis: 2 }, "group_mask");
-  const mixed = attend(g, query, now, past, all, g.input("parts", "int64", [2]));
+  const mask = g.input("mask", "float32", [1, 1, 1, "queries", "keys+past"]);
+  const mixed = attend(g, query, now, past, mask, g.input("parts", "int64", [2]));
   const forward = g.finish({ mixed });
   const wrt = ["query", "key", "value", ...(method === "prefix" ? ["past_key", "past_value"] : [])];
   return { forward, back: gradient(forward, { of: { mixed: "d.mixed" }, wrt }) };
@@ -58,7 +54,7 @@ export interface AttentionOptions {
   scoreBytes?: number | undefined;
 }
 
-/** Keys, values and queries of one row, `[1, kvHeads, positions, headDim]`; queries `[1, kvHeads, group·positions, headDim]`. */
+/** Keys, values and queries of one row, `[1, kvHeads, positions, headDim]`; queries `[1, kvHeads, group, positions, headDim]`. */
 type Projected = Readonly<Record<"query" | "key" | "value" | "past_key" | "past_value", Tensors[string]>>;
 
 export class RowAttention {
@@ -69,7 +65,7 @@ export class RowAttention {
   constructor(options: AttentionOptions) {
     this.#options = options;
     const { config, feeds, scoreBytes = SCORE_BYTES } = options;
-    const [rows, , length, span] = feeds.mask!.dims as [number, number, number, number];
+    const [rows, , , length, span] = feeds.mask!.dims as [number, number, number, number, number];
     if (rows !== 1) throw new Error(`attention in parts takes one row, not ${rows}`);
     this.#length = length;
     const queries = Math.max(1, Math.floor(scoreBytes / (4 * config.heads * span)));
@@ -83,12 +79,12 @@ export class RowAttention {
       return {
         start,
         end,
-        feeds: { mask: float32([1, 1, end - start, seen], data), parts: int64([2], [span - length, end]) },
+        feeds: { mask: float32([1, 1, 1, end - start, seen], data), parts: int64([2], [span - length, end]) },
       };
     });
   }
 
-  /** `[1, kvHeads, group·positions, headDim]`. */
+  /** `[1, kvHeads, group, positions, headDim]`. */
   async forward(of: Projected): Promise<Tensors[string]> {
     const { graphs, run } = this.#options;
     const mixed = new Float32Array(of.query.data.length);
@@ -110,7 +106,7 @@ export class RowAttention {
     for (const part of this.#parts) {
       const found = await run(graphs.back, {
         ...this.#feeds(of, part),
-        "d.mixed": this.#take(mixed, this.#group, part.start, part.end),
+        "d.mixed": this.#queries(mixed, part),
       });
       for (const name of wanted) {
         const sum = sums[name]!.data as Float32Array;
@@ -126,19 +122,28 @@ export class RowAttention {
     return this.#options.config.heads / this.#options.config.kvHeads;
   }
 
-  #feeds({ query, key, value, past_key, past_value }: Projected, { start, end, feeds }: Part): Tensors {
+  #feeds({ query, key, value, past_key, past_value }: Projected, part: Part): Tensors {
+    const { kvHeads, headDim } = this.#options.config;
+    const upTo = (x: Tensors[string]) =>
+      float32([1, kvHeads, part.end, headDim], this.#take(x, 1, 0, part.end));
     return {
-      ...feeds,
-      query: this.#take(query, this.#group, start, end),
-      key: this.#take(key, 1, 0, end),
-      value: this.#take(value, 1, 0, end),
+      ...part.feeds,
+      query: this.#queries(query, part),
+      key: upTo(key),
+      value: upTo(value),
       past_key,
       past_value,
     };
   }
 
+  #queries(x: Tensors[string], { start, end }: Part): Tensors[string] {
+    const { kvHeads, headDim } = this.#options.config;
+    const group = this.#group;
+    return float32([1, kvHeads, group, end - start, headDim], this.#take(x, group, start, end));
+  }
+
   /** Positions `start` to `end` of every head; of queries, a key's head has `group`. */
-  #take({ data }: Tensors[string], group: number, start: number, end: number): Tensors[string] {
+  #take({ data }: Tensors[string], group: number, start: number, end: number): Float32Array {
     const { kvHeads, headDim } = this.#options.config;
     const size = (end - start) * headDim;
     const part = new Float32Array(kvHeads * group * size);
@@ -146,7 +151,7 @@ export class RowAttention {
       const from = (head * this.#length + start) * headDim;
       part.set((data as Float32Array).subarray(from, from + size), head * size);
     }
-    return float32([1, kvHeads, group * (end - start), headDim], part);
+    return part;
   }
 
   /** Adds what `#take` took, or what became of it, where it was. */

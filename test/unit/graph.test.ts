@@ -4,11 +4,13 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { GraphBuilder } from "../../src/graph/builder.ts";
-import { add, broadcast, type Dim, evaluate, multiply } from "../../src/graph/dims.ts";
+import { add, broadcast, type Dim, evaluate, factors, multiply } from "../../src/graph/dims.ts";
 import { reshapeTarget } from "../../src/graph/operators.ts";
 import { printGraph } from "../../src/graph/print.ts";
+import { reshape } from "../../src/graph/reshape.ts";
 import { createOnnxRuntime } from "../../src/runtime/onnx.ts";
 import type { WeightFile } from "../../src/runtime/runtime.ts";
+import { noWeights } from "../runtime/runtimes.ts";
 
 describe("sizes", () => {
   test("products and sums of names have one normal form", () => {
@@ -68,6 +70,14 @@ describe("sizes", () => {
     expect(evaluate(add(multiply("past+new", "rows"), 1), sizes)).toBe(7);
     expect(evaluate("3*new", sizes)).toBe(9);
     expect(() => evaluate("tokens", sizes)).toThrow("tokens is not known");
+  });
+
+  test("a product's factors are found again; a sum has none", () => {
+    expect(factors("3*new*rows")).toEqual([3, "new", "rows"]);
+    expect(factors("new")).toEqual(["new"]);
+    expect(factors(4)).toEqual([4]);
+    expect(factors(0)).toEqual([0]);
+    expect(() => factors("new+past")).toThrow("is a sum");
   });
 
   test("a reshape's target keeps sizes by 0, has one -1 at most and as many elements", () => {
@@ -191,5 +201,37 @@ describe("encoded, it loads in onnxruntime", () => {
   test("a graph that asks for a weight which the file lacks names both", async () => {
     const file: WeightFile = { path: join(folder, "none"), entries: new Map() };
     await expect(createOnnxRuntime({ threads: 1 }).load(sample(), file)).rejects.toThrow(/sample.*no w/);
+  });
+});
+
+describe("a reshape that ONNX has no notation for takes its sizes from the run", () => {
+  test.each([
+    { queries: 2, keys: 3 },
+    { queries: 2, keys: 0 },
+  ])("$queries queries, $keys keys", async ({ queries, keys }) => {
+    const g = new GraphBuilder("reshape");
+    const x = g.input("x", "float32", ["rows", 3, "queries", "keys"]);
+    const other = g.input("other", "float32", ["queries"]);
+    const together = reshape(g, x, ["rows", "3*queries", "keys"]);
+    const apart = reshape(g, together, ["rows", 3, "queries", "keys"], other);
+    const graph = g.finish({ together, apart });
+    const folder = await mkdtemp(join(tmpdir(), "foreword-graph-"));
+    const session = await createOnnxRuntime({ threads: 1 }).load(graph, noWeights(folder));
+    const data = Float32Array.from({ length: 2 * 3 * queries * keys }, (_, i) => i);
+    const feeds = {
+      x: { type: "float32", dims: [2, 3, queries, keys], data },
+      other: { type: "float32", dims: [queries], data: new Float32Array(queries) },
+    } as const;
+    const found = await session.run(feeds, ["together", "apart"]);
+    expect(found.together).toEqual({ type: "float32", dims: [2, 3 * queries, keys], data });
+    expect(found.apart).toEqual(feeds.x);
+    await session.close();
+    await rm(folder, { recursive: true });
+  });
+
+  test("a size that no value has is an error", () => {
+    const g = new GraphBuilder("reshape");
+    const x = g.input("x", "float32", ["rows", "2*new", "past"]);
+    expect(() => reshape(g, x, ["rows", 2, "new", "past"])).toThrow("no value has the size new");
   });
 });

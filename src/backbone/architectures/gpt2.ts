@@ -5,14 +5,14 @@
 import { GraphBuilder } from "../../graph/builder.ts";
 import type { Graph, Value } from "../../graph/graph.ts";
 import type { BackboneConfig } from "../source.ts";
-import { attention, groupMask } from "./attention.ts";
+import { attention, queryScale } from "./attention.ts";
 import { embed, heads, hiddenBefore, stepInputs } from "./step.ts";
 
 export function gpt2(config: BackboneConfig): Graph {
   const { hiddenSize, intermediateSize, layers } = config;
   const g = new GraphBuilder(config.architecture);
   const step = stepInputs(g, config);
-  const mask = groupMask(g, config, step);
+  const scale = g.constant("query_scale", "float32", [1], Float32Array.of(queryScale(config)));
   const table = g.weight("wte.weight", [config.vocabSize, hiddenSize]);
   const places = g.weight("wpe.weight", [config.maxPositions, hiddenSize]);
 
@@ -50,7 +50,8 @@ export function gpt2(config: BackboneConfig): Graph {
         { axis: 1, sizes: [hiddenSize, hiddenSize, hiddenSize] },
         "qkv",
       );
-      const { out, key, value } = attention(g, config, step, mask, layer, q!, k!, v!);
+      const scaled = g.op("Mul", [q!, scale], {});
+      const { out, key, value } = attention(g, config, step, layer, scaled, k!, v!);
       outputs[`key.${layer}`] = key;
       outputs[`value.${layer}`] = value;
       const attended = g.op(

@@ -6,7 +6,7 @@
 import { GraphBuilder } from "../../graph/builder.ts";
 import type { Graph, Value } from "../../graph/graph.ts";
 import type { BackboneConfig } from "../source.ts";
-import { attention, groupMask } from "./attention.ts";
+import { attention, queryScale } from "./attention.ts";
 import { rotaryTables } from "./rotary.ts";
 import { embed, heads, stepInputs } from "./step.ts";
 
@@ -26,8 +26,10 @@ export function llama(
   const keyWidth = config.kvHeads * headDim;
   const g = new GraphBuilder(config.architecture);
   const step = stepInputs(g, config);
-  const mask = groupMask(g, config, step);
-  const rotary = rotaryTables(g, config);
+  const turning = {
+    q: rotaryTables(g, config, "query", queryScale(config)),
+    k: rotaryTables(g, config, "key"),
+  };
   const positions = g.op("Reshape", [step.positions], { shape: [1, "tokens"] }, "position_ids");
   const table = g.weight("embed_tokens.weight", [config.vocabSize, hiddenSize]);
 
@@ -46,8 +48,8 @@ export function llama(
       name.split(".").at(-1),
     );
 
-  /** Rotates queries or keys; Qwen3 normalises each head first. */
-  const rotate = (x: Value, heads: number, name: string) => {
+  /** Rotates queries, which it scales too, or keys; Qwen3 normalises each head first. */
+  const rotate = (x: Value, heads: number, which: "q" | "k", name: string) => {
     const width = heads * headDim;
     const normed = headNorm
       ? reshape(g, norm(reshape(g, x, ["tokens", heads, headDim]), name, headDim), ["tokens", width])
@@ -55,7 +57,7 @@ export function llama(
     const row = reshape(g, normed, [1, "tokens", width]);
     const turned = g.op(
       "RotaryEmbedding",
-      [row, rotary.cos, rotary.sin, positions],
+      [row, turning[which].cos, turning[which].sin, positions],
       { num_heads: heads, interleaved: 0 },
       "rotary",
     );
@@ -71,15 +73,17 @@ export function llama(
       const q = rotate(
         linear(attending, at("self_attn.q_proj"), queryWidth, hiddenSize, qkvBias),
         config.heads,
+        "q",
         at("self_attn.q_norm"),
       );
       const k = rotate(
         linear(attending, at("self_attn.k_proj"), keyWidth, hiddenSize, qkvBias),
         config.kvHeads,
+        "k",
         at("self_attn.k_norm"),
       );
       const v = linear(attending, at("self_attn.v_proj"), keyWidth, hiddenSize, qkvBias);
-      const { out, key, value } = attention(g, config, step, mask, layer, q, k, v);
+      const { out, key, value } = attention(g, config, step, layer, q, k, v);
       outputs[`key.${layer}`] = key;
       outputs[`value.${layer}`] = value;
       const attended = g.op(

@@ -4,21 +4,27 @@ import type { BackboneConfig } from "../source.ts";
 
 /**
  * Cosines and sines of every position, float32 [maxPositions, headDim/2] (Su et al. 2021), with Llama 3's scaling of the
- * low frequencies or linear position interpolation where the config asks for it. Computed in double precision.
+ * low frequencies or linear position interpolation where the config asks for it. Computed in double precision. Times
+ * `scale`, they scale what they rotate at no cost.
  */
-export function rotaryTables(g: GraphBuilder, config: BackboneConfig): { cos: Constant; sin: Constant } {
+export function rotaryTables(
+  g: GraphBuilder,
+  config: BackboneConfig,
+  name: string,
+  scale = 1,
+): { cos: Constant; sin: Constant } {
   const frequencies = rotaryFrequencies(config);
   const shape = [config.maxPositions, frequencies.length];
   const table = (f: (angle: number) => number) => {
     const data = new Float32Array(config.maxPositions * frequencies.length);
     for (let position = 0, at = 0; position < config.maxPositions; position++) {
-      for (const frequency of frequencies) data[at++] = f(position * frequency);
+      for (const frequency of frequencies) data[at++] = scale * f(position * frequency);
     }
     return data;
   };
   return {
-    cos: g.constant("rotary_cos", "float32", shape, table(Math.cos)),
-    sin: g.constant("rotary_sin", "float32", shape, table(Math.sin)),
+    cos: g.constant(`${name}_cos`, "float32", shape, table(Math.cos)),
+    sin: g.constant(`${name}_sin`, "float32", shape, table(Math.sin)),
   };
 }
 

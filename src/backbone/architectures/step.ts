@@ -25,7 +25,7 @@ export interface Step {
   pad: Value;
   /** Where each packed token lies in `rows × new`, int64 [tokens]. */
   unpad: Value;
-  /** 0 or -inf, float32 [rows, 1, new, past+new]. */
+  /** 0 or -inf, float32 [rows, 1, 1, new, past+new]. */
   mask: Value;
   /** [past, new], int64 [2]. */
   parts: Value;
@@ -50,7 +50,7 @@ export function stepInputs(g: GraphBuilder, config: BackboneConfig): Step {
     positions: g.input("positions", "int64", ["tokens"]),
     pad: g.input("pad", "int64", ["rows", "new"]),
     unpad: g.input("unpad", "int64", ["tokens"]),
-    mask: g.input("mask", "float32", ["rows", 1, "new", "past+new"]),
+    mask: g.input("mask", "float32", ["rows", 1, 1, "new", "past+new"]),
     parts: g.input("parts", "int64", [2]),
     past: Array.from({ length: config.layers }, (_, layer) => ({
       key: g.input(`past_key.${layer}`, "float32", cache),
