@@ -57,7 +57,7 @@ const engine = createEngine({
   ...(options.mirror !== undefined && { mirror: options.mirror }),
   runtime: "onnx",
   threads: Number(options.threads),
-  precision: "fp32",
+  precision: "auto",
   cacheBytes: 1 << 30,
   batchTokens: 2048,
   queue: 4096,

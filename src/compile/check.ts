@@ -9,6 +9,7 @@ import { arch } from "node:os";
 import { dirname, join } from "node:path";
 import { gradient } from "../autodiff/gradient.ts";
 import { architectures } from "../backbone/architectures/index.ts";
+import { undone } from "../backbone/architectures/step.ts";
 import { type Feeds, float32, int64, segmentFeeds } from "../backbone/feeds.ts";
 import { generationLoss } from "../backbone/objective.ts";
 import type { BackboneSource } from "../backbone/source.ts";
@@ -85,7 +86,7 @@ async function measure(
 ) {
   const step = architectures[source.config.architecture](source.config);
   const loss = specialise(generationLoss(step), { "rows?": 1 });
-  const graph = gradient(loss, { of: "loss", wrt: ["virtual"], keep: ["loss"], undo: { pad: "unpad" } });
+  const graph = gradient(loss, { of: "loss", wrt: ["virtual"], keep: ["loss"], undo: undone });
   const table = await source.read(embeddingOf(source.config));
   const runs = runsOf(heldOutTexts.map(encode), TOKENS, Math.min(RUN_TOKENS, source.config.maxPositions));
   const tokens = runs.flat().reduce((sum, row) => sum + row.length - VIRTUAL, 0);

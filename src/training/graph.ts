@@ -1,5 +1,6 @@
 /** The graph that one training step runs: the loss, and its gradient with respect to what the method moves. */
 import { gradient } from "../autodiff/gradient.ts";
+import { undone } from "../backbone/architectures/step.ts";
 import type { Graph } from "../graph/graph.ts";
 import { specialise } from "../graph/specialise.ts";
 
@@ -13,8 +14,7 @@ export function moved(graph: Graph, method: Method): string[] {
 
 /**
  * From a graph with output `loss`: outputs `loss` and `d.<input>` for each moved input. All rows share one past, which
- * is the prefix. `pad` and `unpad` undo each other wherever a cotangent is not zero: padding is masked, and what it
- * computes is dropped.
+ * is the prefix.
  */
 export function trainingGraph(loss: Graph, method: Method): Graph {
   const shared = specialise(loss, { "rows?": 1 });
@@ -22,6 +22,6 @@ export function trainingGraph(loss: Graph, method: Method): Graph {
     of: "loss",
     wrt: moved(shared, method),
     keep: ["loss"],
-    undo: { pad: "unpad" },
+    undo: undone,
   });
 }

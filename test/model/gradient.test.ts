@@ -13,6 +13,7 @@ import "@tensorflow/tfjs-core/dist/register_all_gradients.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { gradient } from "../../src/autodiff/gradient.ts";
 import { architectures } from "../../src/backbone/architectures/index.ts";
+import { undone } from "../../src/backbone/architectures/step.ts";
 import type { Segment } from "../../src/backbone/feeds.ts";
 import {
   endOf,
@@ -106,7 +107,7 @@ describe.each(names)("%s", name => {
 
   /** The five-point difference of L(θ + hv) along three random directions, against <gradient, v>. */
   async function checkDifferences(loss: Graph, wrt: string[], given: Feeds): Promise<void> {
-    const backward = gradient(loss, { of: "loss", wrt, keep: ["loss"], undo: { pad: "unpad" } });
+    const backward = gradient(loss, { of: "loss", wrt, keep: ["loss"], undo: undone });
     const found = await run(
       backward,
       given,
@@ -201,7 +202,7 @@ describe.each(names)("%s", name => {
 
   test("no frozen weight gets a gradient: one product more a linear layer, and none in a weight's shape", () => {
     const loss = classificationLoss(step());
-    const backward = gradient(loss, { of: "loss", wrt: pastNames(), undo: { pad: "unpad" } });
+    const backward = gradient(loss, { of: "loss", wrt: pastNames(), undo: undone });
     const gemms = (graph: Graph) => graph.nodes.filter(({ op }) => op === "Gemm").length;
     // The way back ends at layer 0's past: its queries' and keys' projections are not on it.
     expect(gemms(backward)).toBeLessThanOrEqual(2 * gemms(loss));

@@ -63,6 +63,12 @@ export function stepInputs(g: GraphBuilder, config: BackboneConfig): Step {
 }
 
 /**
+ * The gathers between packed tokens and `rows × new` undo one another, for the gradient (src/autodiff): padding is masked
+ * and what it computes is dropped, so its cotangents are zero on the way in, and it has none on the way out.
+ */
+export const undone = { pad: { by: "unpad" }, unpad: { by: "pad", partial: true } } as const;
+
+/**
  * The name of the value [tokens, hidden] that a layer reads; behind the last layer, of the one that the heads read.
  * Every architecture keeps to it: this is where its graph can be cut.
  */
