@@ -3,6 +3,7 @@ import { emptyPast, type Feeds, int64, layout, wordFeeds } from "../backbone/fee
 import type { BackboneConfig } from "../backbone/source.ts";
 import { GraphBuilder } from "../graph/builder.ts";
 import type { Graph, Value } from "../graph/graph.ts";
+import { largestAbsolute } from "../graph/quantise.ts";
 import type { Runtime, WeightFile } from "../runtime/runtime.ts";
 
 /** Tokens of a passage that are read, and of a run. */
@@ -48,9 +49,7 @@ function observed(graph: Graph, layers: readonly string[]): Graph {
   for (const { op, inputs } of graph.nodes) {
     const [x, weight] = inputs;
     if (op !== "Gemm" || !wanted.has(weight!.name)) continue;
-    const over = { axes: [0], keepdims: 1 } as const;
-    const below = g.op("Mul", [g.op("ReduceMin", [x!], over), g.number(-1)], {});
-    outputs[outputOf(weight!.name)] = g.op("Max", [g.op("ReduceMax", [x!], over), below], {});
+    outputs[outputOf(weight!.name)] = largestAbsolute(g, x!, 0);
   }
   return g.finish(outputs);
 }

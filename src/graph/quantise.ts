@@ -26,6 +26,14 @@ export const codesOf = (weight: string, transposed: boolean) => {
   return { codes, scales: `${codes}.scale`, divisors: `${codes}.divisor` };
 };
 
+/** The largest absolute value along an axis, which stays as 1. */
+export function largestAbsolute(g: GraphBuilder, x: Value, axis: number): Value {
+  const over = { axes: [axis], keepdims: 1 } as const;
+  // Two reductions read x twice; its absolute values would be written once more.
+  const below = g.op("Mul", [g.op("ReduceMin", [x], over), g.number(-1)], {});
+  return g.op("Max", [g.op("ReduceMax", [x], over), below], {});
+}
+
 /** How a product with a weight is quantised; null leaves it as it is. */
 export type Coding = { divided: boolean } | null;
 
@@ -42,11 +50,7 @@ export function quantise(graph: Graph, coding: (weight: string, transposed: bool
     if (known) return known;
     zero ??= g.constant("zero_point", "uint8", [], Uint8Array.of(ZERO_POINT));
     const [count] = x.shape;
-    const over = { axes: [1], keepdims: 1 } as const;
-    // Two reductions read x twice; its absolute values would be written once more.
-    const below = g.op("Mul", [g.op("ReduceMin", [x], over), g.number(-1)], {});
-    const largest = g.op("Max", [g.op("ReduceMax", [x], over), below], {});
-    const scaled = g.op("Mul", [largest, g.number(1 / CODES)], {});
+    const scaled = g.op("Mul", [largestAbsolute(g, x, 1), g.number(1 / CODES)], {});
     const scale = g.op("Add", [scaled, g.number(LEAST)], {}, "row_scale");
     const flat = g.op("Reshape", [scale], { shape: [count!] });
     const from =

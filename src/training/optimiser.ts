@@ -3,7 +3,12 @@
  * checkpoints hold; the arithmetic is in doubles, rounded once, so that a run repeats bit for bit.
  */
 export interface Optimiser {
-  step(parameters: readonly Float32Array[], gradients: readonly Float32Array[], rate: number): void;
+  /** `rates`: one for each parameter. */
+  step(
+    parameters: readonly Float32Array[],
+    gradients: readonly Float32Array[],
+    rates: readonly number[],
+  ): void;
   /** Everything that the next step depends on besides the parameters. */
   state(): Float64Array[];
   restore(state: readonly Float64Array[]): void;
@@ -23,11 +28,12 @@ export function adamw(
   const second = shapes.map(shape => new Float64Array(count(shape)));
   const steps = new Float64Array(1);
   return {
-    step(parameters, gradients, rate) {
+    step(parameters, gradients, rates) {
       const t = ++steps[0]!;
       const [correction1, correction2] = [1 - beta1 ** t, 1 - beta2 ** t];
       for (const [index, parameter] of parameters.entries()) {
         const [m, v, gradient] = [first[index]!, second[index]!, gradients[index]!];
+        const rate = rates[index]!;
         for (let i = 0; i < parameter.length; i++) {
           const g = gradient[i]!;
           m[i] = beta1 * m[i]! + (1 - beta1) * g;
@@ -55,12 +61,13 @@ export function adafactor(shapes: Shapes, { decay = 0.8, epsilon = 1e-30, weight
   const columns = sizes.map(size => new Float64Array(size.columns));
   const steps = new Float64Array(1);
   return {
-    step(parameters, gradients, rate) {
+    step(parameters, gradients, rates) {
       const t = ++steps[0]!;
       const keep = 1 - t ** -decay;
       for (const [index, parameter] of parameters.entries()) {
         const { rows: height, columns: width } = sizes[index]!;
         const [r, c, gradient] = [rows[index]!, columns[index]!, gradients[index]!];
+        const rate = rates[index]!;
         const [rowMeans, columnMeans] = meanSquares(gradient, height, width, epsilon);
         for (let i = 0; i < height; i++) r[i] = keep * r[i]! + (1 - keep) * rowMeans[i]!;
         for (let j = 0; j < width; j++) c[j] = keep * c[j]! + (1 - keep) * columnMeans[j]!;
@@ -99,6 +106,9 @@ function fill(arrays: readonly Float64Array[], values: readonly Float64Array[]):
   if (arrays.length !== values.length) throw new Error("the optimiser's state is of another optimiser");
   for (const [index, array] of arrays.entries()) array.set(values[index]!);
 }
+
+export const rootMeanSquare = (data: Float32Array): number =>
+  Math.sqrt(data.reduce((sum, value) => sum + value * value, 0) / data.length);
 
 /** Scales the gradients so that their common norm is at most `limit`; returns the norm before. */
 export function clip(gradients: readonly Float32Array[], limit: number): number {

@@ -15,6 +15,7 @@ import { verbalize } from "../prompt/verbalizer.ts";
 import { type Parameter, shuffled } from "./batches.ts";
 import { answerOf } from "./examples.ts";
 import type { Method } from "./graph.ts";
+import { rootMeanSquare } from "./optimiser.ts";
 
 /** Byte-pair vocabularies number frequent tokens first; Lester et al. 2021 sample from the 5,000 most frequent. */
 const FREQUENT = 5000;
@@ -134,9 +135,7 @@ const normal = (random: () => number): number =>
 export function randomLike(parameters: readonly Parameter[], seed: number): Parameter[] {
   const random = randomFrom(seed);
   return parameters.map(parameter => {
-    const spread = Math.sqrt(
-      parameter.data.reduce((sum, value) => sum + value * value, 0) / parameter.data.length,
-    );
+    const spread = rootMeanSquare(parameter.data);
     return { ...parameter, data: parameter.data.map(() => spread * normal(random)) };
   });
 }

@@ -7,12 +7,16 @@ import { ForewordError } from "../errors.ts";
 import { addTo } from "./attention.ts";
 import { batchAt, microBatches, type Parameter } from "./batches.ts";
 import type { GradientSource } from "./gradients.ts";
-import { clip, type Optimiser, type OptimiserName, optimisers, rateAt } from "./optimiser.ts";
+import { clip, type Optimiser, type OptimiserName, optimisers, rateAt, rootMeanSquare } from "./optimiser.ts";
 import type { TrainingRow } from "./rows.ts";
 
 export interface TrainSettings {
   steps: number;
   batchSize: number;
+  /**
+   * Of a tensor's size, the root mean square that it starts with: a backbone's keys are several times its values, and its
+   * last values forty times its first, so that no absolute rate suits both.
+   */
   learningRate: number;
   warmup: number;
   optimizer: OptimiserName;
@@ -70,6 +74,7 @@ export class Trainer {
   readonly #options: TrainerOptions;
   readonly #optimiser: Optimiser;
   readonly #average: Float64Array[];
+  readonly #sizes: readonly number[];
   #step = 0;
 
   constructor(options: TrainerOptions) {
@@ -80,6 +85,7 @@ export class Trainer {
       { weightDecay },
     );
     this.#average = options.parameters.map(({ data }) => Float64Array.from(data));
+    this.#sizes = options.parameters.map(({ data }) => rootMeanSquare(data) || 1);
   }
 
   get steps(): number {
@@ -100,7 +106,7 @@ export class Trainer {
     this.#optimiser.step(
       parameters.map(({ data }) => data),
       gradients,
-      rate,
+      this.#sizes.map(size => rate * size),
     );
     this.#step++;
     this.#follow();
