@@ -60,19 +60,39 @@ export class Product {
     await once(this.#child, "exit");
   }
 
-  async post<Reply>(route: string, body: unknown, type = "application/json"): Promise<Reply> {
+  post<Reply>(route: string, body: unknown, type?: string): Promise<Reply> {
+    return this.#send("POST", route, body, type);
+  }
+
+  put<Reply>(route: string, body: unknown): Promise<Reply> {
+    return this.#send("PUT", route, body);
+  }
+
+  async #send<Reply>(
+    method: string,
+    route: string,
+    body: unknown,
+    type = "application/json",
+  ): Promise<Reply> {
     const response = await fetch(this.address + route, {
-      method: "POST",
+      method,
       headers: { "content-type": type },
       body: body instanceof Uint8Array ? body : JSON.stringify(body),
     });
     const reply = await response.json();
-    if (!response.ok) throw new Error(`POST ${route}: ${response.status} ${JSON.stringify(reply)}`);
+    if (!response.ok) throw new Error(`${method} ${route}: ${response.status} ${JSON.stringify(reply)}`);
     return reply as Reply;
   }
 
   async get<Reply>(route: string): Promise<Reply> {
     return (await fetch(this.address + route)).json() as Promise<Reply>;
+  }
+
+  /** A prompt version as its own file. */
+  async promptFile(task: string, version: number): Promise<Uint8Array> {
+    const response = await fetch(`${this.address}/tasks/${task}/prompts/${version}?format=safetensors`);
+    if (!response.ok) throw new Error(`${task} ${version}: ${response.status} ${await response.text()}`);
+    return new Uint8Array(await response.arrayBuffer());
   }
 
   async delete(route: string): Promise<void> {

@@ -1,11 +1,11 @@
 /** Foreword's runs, through the HTTP interface alone: data sets sent, trained with defaults, test answered once. */
 import type { Job } from "../../src/contract/job.ts";
 import type { PromptRecord } from "../../src/contract/prompt.ts";
-import type { Task } from "../../src/contract/task.ts";
+import type { Activation, Task } from "../../src/contract/task.ts";
 import type { TrainSettingsRequest } from "../../src/contract/train.ts";
 import { load, type Product } from "../harness/product.ts";
 import type { Cell, OwnMethod } from "./cells.ts";
-import { asNdjson, type DataSet, MAX_TOKENS } from "./data.ts";
+import { asNdjson, type DataSet, MAX_TOKENS, type TestCase } from "./data.ts";
 
 /** Inputs of a request, and requests under way. */
 const INPUTS = 16;
@@ -28,16 +28,29 @@ export async function runOwn(
 ): Promise<Answered> {
   const task = await taskOf(product, data);
   if (method === "hard") {
-    const { active } = await product.get<Task>(`/tasks/${task}`);
-    return { given: await answer(product, task, data), trainingSeconds: 0, settings: { active } };
+    const active = await useHard(product, task);
+    return {
+      given: await answer(product, task, data.test, data.metric),
+      trainingSeconds: 0,
+      settings: { active },
+    };
   }
+  const trained = await trainOn(product, task, data, { method, seed, ...settings });
+  return { ...trained, given: await answer(product, task, data.test, data.metric, trained.version) };
+}
+
+/** A version of the task by the data set's train and dev, and everything that decided it. */
+export async function trainOn(
+  product: Product,
+  task: string,
+  data: DataSet,
+  settings: TrainSettingsRequest,
+): Promise<Omit<Answered, "given"> & { version: number }> {
   await keep(product, `${data.name}-train`, data.train);
   await keep(product, `${data.name}-dev`, data.dev);
   const { id } = await product.post<Job>(`/tasks/${task}/train`, {
-    method,
     dataset: `${data.name}-train`,
     validation: `${data.name}-dev`,
-    seed,
     ...settings,
   });
   const job = await ended(product, id);
@@ -46,10 +59,18 @@ export async function runOwn(
   const { curve, ...said } = metrics as { curve: unknown };
   const { template, job: _, ...decided } = recipe as { template: string; job: string };
   return {
-    given: await answer(product, task, data, version),
+    version,
     trainingSeconds: (Date.parse(job.ended_at!) - Date.parse(job.started_at!)) / 1000,
     settings: { length, ...decided, validation: job.result!.validation, metrics: said },
   };
+}
+
+/** Makes the hard prompt that the task began with answer, as it did then; returns its active record. */
+async function useHard(product: Product, task: string): Promise<unknown> {
+  const { items } = await product.get<{ items: Activation[] }>(`/tasks/${task}/history?limit=200`);
+  const { active } = items.at(-1)!;
+  await product.put(`/tasks/${task}/active`, active);
+  return active;
 }
 
 /** The bundled task, or one with the plain pattern and the data's labels. */
@@ -82,11 +103,18 @@ interface Results {
   results: ({ label?: string | null; text?: string } | { error: { detail: string } })[];
 }
 
-async function answer(product: Product, task: string, data: DataSet, prompt?: number): Promise<string[]> {
+/** The task's answers, a label or a text each; by default its active prompt's. */
+export async function answer(
+  product: Product,
+  task: string,
+  cases: readonly TestCase[],
+  metric: DataSet["metric"],
+  prompt?: number,
+): Promise<string[]> {
   const given: string[] = [];
-  const generation = data.metric === "bleu";
-  await load(Math.ceil(data.test.length / INPUTS), AT_ONCE, async index => {
-    const inputs = data.test.slice(index * INPUTS, (index + 1) * INPUTS).map(({ input }) => input);
+  const generation = metric === "bleu";
+  await load(Math.ceil(cases.length / INPUTS), AT_ONCE, async index => {
+    const inputs = cases.slice(index * INPUTS, (index + 1) * INPUTS).map(({ input }) => input);
     const { results } = await product.post<Results>(`/tasks/${task}/infer`, {
       inputs,
       timeout_ms: TIMEOUT_MS,

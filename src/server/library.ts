@@ -1,11 +1,16 @@
-/** The bundled library (prompts/): its tasks are registered at the first start, when there is none yet. */
+/**
+ * The bundled library (prompts/): its tasks are registered at the first start, when there is none yet. A task begins
+ * with its hard prompt; on the backbone that they were trained on, its soft prompt and its prefix follow, and the prefix
+ * answers.
+ */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Active, Labels, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Logger } from "../observe/log.ts";
-import { hardPrompt } from "../registry/new-prompt.ts";
+import { readPromptFile } from "../prompt/file.ts";
+import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { Registry } from "../registry/registry.ts";
 
 /** prompts/<task>/task.json. */
@@ -19,6 +24,9 @@ interface LibraryTask {
   scores: object;
 }
 
+/** prompts/<task>/<method>.safetensors, and .json with its scores; what comes last answers. */
+const trained = ["soft", "prefix"] as const;
+
 const folder = fileURLToPath(new URL("../../prompts", import.meta.url));
 
 export async function loadLibrary(registry: Registry, engine: Engine, log: Logger): Promise<void> {
@@ -27,11 +35,27 @@ export async function loadLibrary(registry: Registry, engine: Engine, log: Logge
     .filter(entry => entry.isDirectory())
     .map(entry => entry.name);
   for (const name of names.sort()) {
-    const { id, type, labels, description, template, active, scores } = JSON.parse(
-      await readFile(join(folder, name, "task.json"), "utf8"),
-    ) as LibraryTask;
+    const { id, type, labels, description, template, active, scores } = await readJson<LibraryTask>(
+      join(folder, name, "task.json"),
+    );
     const prompt = { ...(await hardPrompt(engine, template, "library")), metrics: scores };
     await registry.createTask({ id, type, labels, description }, prompt, "library", active ?? { prompt: 1 });
+    for (const method of trained) await addTrained(registry, engine, id, join(folder, name, method));
   }
   log.info({ tasks: names }, "the bundled tasks are registered");
+}
+
+async function addTrained(registry: Registry, engine: Engine, task: string, place: string): Promise<void> {
+  const file = await readFile(`${place}.safetensors`).catch(absent);
+  if (file === null || readPromptFile(file).backbone !== engine.backbone().fingerprint) return;
+  const metrics = await readJson<object>(`${place}.json`);
+  const prompt = { ...(await trainedPrompt(engine, registry, file)), name: "library", metrics };
+  await registry.addPrompt(task, prompt, { activate: { by: "library" } });
+}
+
+const readJson = async <Content>(path: string): Promise<Content> => JSON.parse(await readFile(path, "utf8"));
+
+function absent(error: NodeJS.ErrnoException): null {
+  if (error.code === "ENOENT") return null;
+  throw error;
 }

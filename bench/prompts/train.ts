@@ -1,0 +1,71 @@
+/**
+ * Trains the bundled tasks' prompts with default settings and keeps them beside the hard ones: prompts/<task>/<method>
+ * .safetensors, parameters as F16, and .json with what the file scores as it lies there, on dev and once on test.
+ *
+ *     npx tsx bench/prompts/train.ts [--task sentiment] [--method prefix] [--data ../shared/data]
+ */
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import type { PromptRecord } from "../../src/contract/prompt.ts";
+import type { TrainMethod } from "../../src/contract/train.ts";
+import { readPromptFile, writePromptFile } from "../../src/prompt/file.ts";
+import { Product } from "../harness/product.ts";
+import { type DataSet, readDataSet, testCases } from "../learning/data.ts";
+import { answer, trainOn } from "../learning/own.ts";
+import { scoreOf } from "../learning/score.ts";
+import { type LibraryTask, libraryTasks } from "./candidates.ts";
+
+const root = new URL("../../", import.meta.url).pathname;
+const PROMPT_FILE = "application/vnd.foreword.prompt+safetensors";
+
+const { values: options } = parseArgs({
+  options: {
+    data: { type: "string", default: join(root, "../shared/data") },
+    task: { type: "string", multiple: true },
+    method: { type: "string", multiple: true },
+    seed: { type: "string", default: "1" },
+    out: { type: "string", default: join(root, "prompts") },
+  },
+});
+
+const methods: TrainMethod[] = ["prefix", "soft"];
+const rounded = (score: number) => Number(score.toFixed(4));
+
+async function train(product: Product, { id, dataset }: LibraryTask, method: TrainMethod): Promise<void> {
+  const data = readDataSet(options.data, dataset);
+  const seed = Number(options.seed);
+  const { version, trainingSeconds } = await trainOn(product, id, data, { method, seed });
+  const file = writePromptFile(readPromptFile(await product.promptFile(id, version)), "F16");
+  const kept = await product.post<PromptRecord>(`/tasks/${id}/prompts`, file, PROMPT_FILE);
+  const score = async (cases: DataSet["test"]) => {
+    const given = await answer(product, id, cases, data.metric, kept.version);
+    return rounded(scoreOf({ metric: data.metric, test: cases }, given).score);
+  };
+  const dev = testCases([], data.dev).test;
+  const about = {
+    metric: data.metric,
+    dev: await score(dev),
+    dev_examples: dev.length,
+    test: await score(data.test),
+    test_examples: data.test.length,
+    length: kept.length,
+    bytes: kept.bytes,
+    training_seconds: Math.round(trainingSeconds),
+    command: `npx tsx bench/prompts/train.ts --task ${id} --method ${method} --seed ${seed}`,
+  };
+  const place = join(options.out, id, method);
+  await writeFile(`${place}.safetensors`, file);
+  await writeFile(`${place}.json`, `${JSON.stringify(about, null, 2)}\n`);
+  console.log(id, method, about);
+}
+
+const product = await Product.start("prompts");
+try {
+  for (const task of libraryTasks)
+    for (const method of methods)
+      if ((options.task?.includes(task.id) ?? true) && (options.method?.includes(method) ?? true))
+        await train(product, task, method);
+} finally {
+  await product.stop();
+}
