@@ -5,10 +5,9 @@
  * a gradient.
  */
 import { GraphBuilder } from "../graph/builder.ts";
-import { type Dim, multiply } from "../graph/dims.ts";
 import type { Graph, Node, Value } from "../graph/graph.ts";
-import { reshapeAs } from "./broadcast.ts";
 import { type Rule, rules } from "./rules.ts";
+import { type Undo, UndoneGathers } from "./undo.ts";
 
 export interface GradientOptions {
   /**
@@ -22,16 +21,6 @@ export interface GradientOptions {
   keep?: readonly string[];
   /** Index inputs whose gathers of rows another index input undoes. */
   undo?: Readonly<Record<string, Undo>>;
-}
-
-/**
- * A gather by `by` is what scattering would come to, at a tenth of the cost: wherever a cotangent is not zero, `by` has
- * the place that each row was taken to.
- */
-export interface Undo {
-  by: string;
-  /** Some rows are never taken: they get nothing, whatever `by` has for them. */
-  partial?: boolean;
 }
 
 /**
@@ -55,35 +44,7 @@ export function gradient(graph: Graph, { of, wrt, keep = [], undo = {} }: Gradie
     const other = cotangents.get(to);
     cotangents.set(to, other ? g.op("Add", [other, cotangent], {}, "sum") : cotangent);
   };
-  const masks = new Map<Value, Value>();
-  /** 1 for every row that `indices` take, else 0: [rows, 1]. */
-  const mask = (indices: Value, by: Value, rows: Dim): Value => {
-    const known = masks.get(indices);
-    if (known) return known;
-    const all = (number: number, like: Value) => {
-      const { shape } = like;
-      return g.op("Expand", [g.number(number), g.op("Shape", [like], { start: 0, end: shape.length })], {
-        shape,
-      });
-    };
-    const zeros = g.op("Reshape", [all(0, by)], { shape: [rows] });
-    const scattered = g.op("ScatterElements", [zeros, indices, all(1, indices)], {
-      axis: 0,
-      reduction: "add",
-    });
-    const made = g.op("Reshape", [scattered], { shape: [rows, 1] });
-    masks.set(indices, made);
-    return made;
-  };
-  const gatherBack = (node: Node, cotangent: Value, { by, partial = false }: Undo): Value => {
-    const [data, indices] = [node.inputs[0]!, node.inputs[1]!];
-    const inverse = named(inputs, by, "input");
-    const rows = g.op("Reshape", [cotangent], {
-      shape: [multiply(...indices.shape), ...data.shape.slice(1)],
-    });
-    const back = reshapeAs(g, g.op("Gather", [rows, inverse], { axis: 0 }), data);
-    return partial ? g.op("Mul", [back, mask(indices, inverse, data.shape[0]!)], {}) : back;
-  };
+  const gathers = new UndoneGathers(g, undo, name => named(inputs, name, "input"));
 
   return g.within("d", () => {
     const seeds: Value[] = [];
@@ -97,8 +58,7 @@ export function gradient(graph: Graph, { of, wrt, keep = [], undo = {} }: Gradie
       const given = node.outputs.map(output => cotangents.get(output) ?? null);
       const wants = node.inputs.map(input => input !== null && active.has(input));
       if (!given.some(Boolean) || !wants.some(Boolean)) continue;
-      const undone = node.op === "Gather" ? undo[node.inputs[1]!.name] : undefined;
-      const found = undone ? [gatherBack(node, given[0]!, undone)] : apply(g, node, given, wants);
+      const found = gathers.has(node) ? [gathers.back(node, given[0]!)] : apply(g, node, given, wants);
       for (const [index, cotangent] of found.entries())
         if (cotangent && wants[index]) give(node.inputs[index]!, cotangent);
     }
