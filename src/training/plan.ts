@@ -22,7 +22,8 @@ const LENGTH = { least: 16, most: 64 };
 /** Of one run of the gradient graph: about half a second of work. Its memory is bounded apart (bytes.ts). */
 const MICRO_TOKENS = { fp32: 320, int8: 512 } as const;
 
-const rates = { prefix: 0.01, soft: 0.01 } as const;
+/** Of a tensor's size (trainer.ts). */
+const rates = { prefix: 0.02, soft: 0.1 } as const;
 
 export interface Plan {
   method: TrainMethod;

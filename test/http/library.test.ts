@@ -1,0 +1,68 @@
+/** The bundled library as the first start registers it. */
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { PromptRecord } from "../../src/contract/prompt.ts";
+import type { Engine } from "../../src/engine/engine.ts";
+import { createLogger } from "../../src/observe/log.ts";
+import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
+import { loadLibrary } from "../../src/server/library.ts";
+import { describeBackbone } from "../support/backbone.ts";
+import { startServer, type TestServer } from "./server.ts";
+
+const folder = fileURLToPath(new URL("../../prompts", import.meta.url));
+const about = async (task: string, file: string) =>
+  JSON.parse(await readFile(join(folder, task, file), "utf8"));
+
+describeBackbone("on the backbone that it was trained on", path => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(path);
+  });
+  afterAll(() => server.close());
+
+  test("every task has a hard prompt, a soft prompt and a prefix, with their scores, and the prefix answers", async () => {
+    const names = await readdir(folder);
+    const { items: tasks } = (await server.get("/tasks")).body;
+    expect(tasks.map(({ id }: { id: string }) => id)).toEqual(names.sort());
+    for (const { id, active } of tasks) {
+      const { items } = (await server.get(`/tasks/${id}/prompts`)).body as { items: PromptRecord[] };
+      expect(items.map(({ kind }) => kind)).toEqual(["hard", "soft", "prefix"]);
+      expect(items.map(({ metrics }) => metrics)).toEqual([
+        (await about(id, "task.json")).scores,
+        await about(id, "soft.json"),
+        await about(id, "prefix.json"),
+      ]);
+      expect(active).toEqual({ prompt: 3 });
+    }
+  });
+
+  test("a prefix is better on dev than the hard prompt", async () => {
+    for (const id of await readdir(folder)) {
+      const { scores } = await about(id, "task.json");
+      const prefix = await about(id, "prefix.json");
+      expect(prefix.metric, id).toBe(scores.metric);
+      expect(prefix.dev, id).toBeGreaterThan(scores.dev);
+    }
+  });
+});
+
+test("on another backbone the hard prompts answer alone, calibrated", async () => {
+  const data = await mkdtemp(join(tmpdir(), "foreword-library-"));
+  const registry = await openLmdbRegistry(join(data, "registry"));
+  const other = {
+    backbone: () => ({ name: "other", fingerprint: "0".repeat(64) }),
+    inspect: async () => ({ digest: "", length: 9, pieces: [] }),
+  } as unknown as Engine;
+  await loadLibrary(registry, other, createLogger("silent"));
+  const { items } = await registry.listTasks();
+  expect(items).toHaveLength(5);
+  for (const { id, active } of items) {
+    expect((await registry.listPrompts(id)).items.map(({ kind }) => kind)).toEqual(["hard"]);
+    expect(active).toEqual((await about(id, "task.json")).active);
+  }
+  await registry.close();
+  await rm(data, { recursive: true });
+});
