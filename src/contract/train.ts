@@ -36,7 +36,13 @@ const knobs = {
   ),
   steps: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
   batch_size: Type.Optional(Type.Integer({ minimum: 1, maximum: 1024 })),
-  learning_rate: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 100 })),
+  learning_rate: Type.Optional(
+    Type.Number({
+      exclusiveMinimum: 0,
+      maximum: 100,
+      description: "Of what each trained tensor is at the start, by its root mean square.",
+    }),
+  ),
   optimizer: Type.Optional(Type.Enum(["adamw", "adafactor"])),
   warmup: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000, description: "Steps." })),
   weight_decay: Type.Optional(Type.Number({ minimum: 0, maximum: 10 })),

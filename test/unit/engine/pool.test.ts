@@ -47,9 +47,10 @@ const action = fc.oneof(
   fc.record({ admit: fc.integer({ min: 0, max: 70 }), expected: fc.integer({ min: 0, max: 6 }) }),
   fc.record({ release: fc.nat(9) }),
   fc.record({ step: fc.constant(true) }),
+  fc.record({ free: fc.constant(true) }),
 );
 
-test("rows that come, grow and leave in any order keep their keys and values", () => {
+test("rows that come, grow and leave in any order, while idle memory is given back, keep their keys and values", () => {
   fc.assert(
     fc.property(fc.array(action, { maxLength: 30 }), actions => {
       const pool = new DecodePool(shape);
@@ -81,7 +82,7 @@ test("rows that come, grow and leave in any order keep their keys and values", (
             }
           }
           pool.advance();
-        }
+        } else if ("free" in each) pool.free();
         expect(pool.rows).toBe(rows.length);
         for (const [row, positions] of rows.entries()) expect(read(pool, row)).toEqual(positions);
       }
