@@ -4,6 +4,8 @@ const benches = {
   training: () => import("./training/main.ts"),
   gate: () => import("./gate/main.ts"),
   learning: () => import("./learning/main.ts"),
+  /** Not a measurement alone: it writes the bundled prompts. */
+  prompts: () => import("./prompts/train.ts"),
 };
 
 const [name, ...options] = process.argv.slice(2);

@@ -9,7 +9,7 @@ import type { TrainSettingsRequest } from "../../src/contract/train.ts";
 import { layoutPrefix, layoutRow, type Segment } from "../../src/prompt/layout.ts";
 import { compileTemplate } from "../../src/prompt/template.ts";
 import { plainPattern } from "../../src/server/tasks.ts";
-import { batchAt } from "../../src/training/batches.ts";
+import { batchAt, tokensOf } from "../../src/training/batches.ts";
 import { planOf, settingsOf, wordsBeforeField } from "../../src/training/plan.ts";
 import { contextOf, type Decision, layOut, type NextToken } from "../../src/training/rows.ts";
 import { asNdjson, type DataSet, MAX_TOKENS } from "./data.ts";
@@ -85,6 +85,7 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
     ...tokenizer.encodeWithSpecials(kept.trimEnd()),
   ];
   const at = (position: number) => position + lead.length;
+  const lengths = examples.map(tokensOf);
   const firsts = examples.map((_, index) =>
     examples.slice(0, index).reduce((sum, { length }) => sum + length, 0),
   );
@@ -105,7 +106,7 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
       next: next.map(each => ({ ...each, at: at(each.at) })),
     })),
     batches: Array.from({ length: steps }, (_, step) =>
-      batchAt(step, { count: examples.length, size: batchSize, seed }).flatMap(index =>
+      batchAt(step, { lengths, size: batchSize, seed }).flatMap(index =>
         examples[index]!.map((_, row) => firsts[index]! + row),
       ),
     ),

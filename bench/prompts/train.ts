@@ -2,7 +2,7 @@
  * Trains the bundled tasks' prompts with default settings and keeps them beside the hard ones: prompts/<task>/<method>
  * .safetensors, parameters as F16, and .json with what the file scores as it lies there, on dev and once on test.
  *
- *     npx tsx bench/prompts/train.ts [--task sentiment] [--method prefix] [--data ../shared/data]
+ *     npm run bench -- prompts [--task sentiment] [--method prefix] [--data ../shared/data]
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -19,20 +19,36 @@ import { type LibraryTask, libraryTasks } from "./candidates.ts";
 const root = new URL("../../", import.meta.url).pathname;
 const PROMPT_FILE = "application/vnd.foreword.prompt+safetensors";
 
-const { values: options } = parseArgs({
-  options: {
-    data: { type: "string", default: join(root, "../shared/data") },
-    task: { type: "string", multiple: true },
-    method: { type: "string", multiple: true },
-    seed: { type: "string", default: "1" },
-    out: { type: "string", default: join(root, "prompts") },
-  },
-});
+const options = {
+  data: { type: "string", default: join(root, "../shared/data") },
+  task: { type: "string", multiple: true },
+  method: { type: "string", multiple: true },
+  seed: { type: "string", default: "1" },
+  out: { type: "string", default: join(root, "prompts") },
+} as const;
 
 const methods: TrainMethod[] = ["prefix", "soft"];
 const rounded = (score: number) => Number(score.toFixed(4));
 
-async function train(product: Product, { id, dataset }: LibraryTask, method: TrainMethod): Promise<void> {
+export async function run(args: string[]): Promise<void> {
+  const { values } = parseArgs({ args, options });
+  const product = await Product.start("prompts");
+  try {
+    for (const task of libraryTasks)
+      for (const method of methods)
+        if ((values.task?.includes(task.id) ?? true) && (values.method?.includes(method) ?? true))
+          await train(product, task, method, values);
+  } finally {
+    await product.stop();
+  }
+}
+
+async function train(
+  product: Product,
+  { id, dataset }: LibraryTask,
+  method: TrainMethod,
+  options: { data: string; seed: string; out: string },
+): Promise<void> {
   const data = readDataSet(options.data, dataset);
   const seed = Number(options.seed);
   const { version, trainingSeconds } = await trainOn(product, id, data, { method, seed });
@@ -52,20 +68,10 @@ async function train(product: Product, { id, dataset }: LibraryTask, method: Tra
     length: kept.length,
     bytes: kept.bytes,
     training_seconds: Math.round(trainingSeconds),
-    command: `npx tsx bench/prompts/train.ts --task ${id} --method ${method} --seed ${seed}`,
+    command: `npm run bench -- prompts --task ${id} --method ${method} --seed ${seed}`,
   };
   const place = join(options.out, id, method);
   await writeFile(`${place}.safetensors`, file);
   await writeFile(`${place}.json`, `${JSON.stringify(about, null, 2)}\n`);
   console.log(id, method, about);
-}
-
-const product = await Product.start("prompts");
-try {
-  for (const task of libraryTasks)
-    for (const method of methods)
-      if ((options.task?.includes(task.id) ?? true) && (options.method?.includes(method) ?? true))
-        await train(product, task, method);
-} finally {
-  await product.stop();
 }

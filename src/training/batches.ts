@@ -5,22 +5,30 @@ import type { BackboneConfig } from "../backbone/source.ts";
 import { randomFrom } from "../engine/sampler.ts";
 import type { TrainingRow } from "./rows.ts";
 
+/** Batches whose examples are sorted by length together. */
+const WINDOW = 8;
+
 /**
  * The examples of one step: every pass over the data has an order of its own, which follows from the seed and the pass
- * alone, so that a run can go on from any step.
+ * alone, so that a run can go on from any step. Batches next to one another are sorted by length among themselves, and
+ * stand in any order again, so that little is padded; what does not fill a batch waits for another pass.
  */
 export function batchAt(
   step: number,
-  { count, size, seed }: { count: number; size: number; seed: number },
+  { lengths, size, seed }: { lengths: readonly number[]; size: number; seed: number },
 ): number[] {
-  const orders = new Map<number, number[]>();
-  return Array.from({ length: Math.min(size, count) }, (_, i) => {
-    const at = step * Math.min(size, count) + i;
-    const pass = Math.floor(at / count);
-    const order = orders.get(pass) ?? shuffled(count, randomFrom(seed * 1_000_003 + pass));
-    orders.set(pass, order);
-    return order[at % count]!;
-  });
+  const each = Math.min(size, lengths.length);
+  const batches = Math.floor(lengths.length / each);
+  const [pass, at] = [Math.floor(step / batches), step % batches];
+  const order = shuffled(lengths.length, randomFrom(seed * 1_000_003 + pass));
+  const first = at - (at % WINDOW);
+  const count = Math.min(WINDOW, batches - first);
+  const window = order
+    .slice(first * each, (first + count) * each)
+    .sort((a, b) => lengths[a]! - lengths[b]! || a - b);
+  const places = shuffled(count, randomFrom(seed * 1_000_003 + pass * batches + first));
+  const place = places[at - first]!;
+  return window.slice(place * each, (place + 1) * each);
 }
 
 /** Fisher and Yates. */
@@ -32,6 +40,10 @@ export function shuffled(count: number, random: () => number): number[] {
   }
   return order;
 }
+
+/** Tokens that an example's rows hold. */
+export const tokensOf = (rows: readonly TrainingRow[]): number =>
+  rows.reduce((sum, { length }) => sum + length, 0);
 
 /** Rows of like lengths together, as many as are within `tokens` and fit; a row that does not stands alone. */
 export function microBatches(

@@ -7,6 +7,7 @@ import type { TextCodec } from "../prompt/codec.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { softLengths } from "../prompt/layout.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
+import { tokensOf } from "./batches.ts";
 import { checkRequest } from "./check.ts";
 import type { TrainJob } from "./job.ts";
 import type { TrainingRow } from "./rows.ts";
@@ -127,7 +128,7 @@ export function settingsOf(
   examples: readonly (readonly TrainingRow[])[],
   precision: keyof typeof MICRO_TOKENS,
 ): TrainSettings {
-  const tokens = examples.flat().reduce((sum, row) => sum + row.length, 0) / examples.length;
+  const tokens = examples.reduce((sum, rows) => sum + tokensOf(rows), 0) / examples.length;
   const batchSize = Math.min(request.batch_size ?? 16, examples.length);
   const affordable = Math.round(TOKENS[precision] / (tokens * batchSize));
   const useful = Math.ceil((PASSES * examples.length) / batchSize);

@@ -5,7 +5,7 @@
  */
 import { ForewordError } from "../errors.ts";
 import { addTo } from "./attention.ts";
-import { batchAt, microBatches, type Parameter } from "./batches.ts";
+import { batchAt, microBatches, type Parameter, tokensOf } from "./batches.ts";
 import type { GradientSource } from "./gradients.ts";
 import { clip, type Optimiser, type OptimiserName, optimisers, rateAt, rootMeanSquare } from "./optimiser.ts";
 import type { TrainingRow } from "./rows.ts";
@@ -75,6 +75,7 @@ export class Trainer {
   readonly #optimiser: Optimiser;
   readonly #average: Float64Array[];
   readonly #sizes: readonly number[];
+  readonly #lengths: readonly number[];
   #step = 0;
 
   constructor(options: TrainerOptions) {
@@ -85,6 +86,7 @@ export class Trainer {
       { weightDecay },
     );
     this.#average = options.parameters.map(({ data }) => Float64Array.from(data));
+    this.#lengths = options.examples.map(tokensOf);
     this.#sizes = options.parameters.map(({ data }) => rootMeanSquare(data) || 1);
   }
 
@@ -96,7 +98,7 @@ export class Trainer {
   async step(): Promise<StepReport> {
     const { settings, parameters, examples } = this.#options;
     const { batchSize, seed, steps, warmup, learningRate } = settings;
-    const chosen = batchAt(this.#step, { count: examples.length, size: batchSize, seed });
+    const chosen = batchAt(this.#step, { lengths: this.#lengths, size: batchSize, seed });
     const rows = chosen.flatMap(index => examples[index]!);
     const { loss, gradients } = await this.#gradient(rows, 1 / chosen.length);
     const norm = clip(gradients, settings.clip);
