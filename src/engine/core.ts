@@ -120,12 +120,14 @@ export class Core {
       beginning = await this.#leading.take(request.prompt, block, row, program =>
         this.#scheduler.submit(program, forOthersToo(options)),
       );
+      // A trained prefix is read, never computed: it is cached from the first request on.
+      const kept = acquired.hit ? block.length : (prompt.trained?.length ?? 0);
       const prepared: Prepared = {
         past: [block, ...beginning.blocks],
         segments: beginning.rest,
         context: [...prompt.segments, ...row].flatMap(segment => ("ids" in segment ? segment.ids : [])),
         inputTokens: block.length + segmentsLength(row),
-        cachedTokens: (acquired.hit ? block.length : 0) + beginning.cached,
+        cachedTokens: kept + beginning.cached,
       };
       const answer =
         request.kind === "classify"
