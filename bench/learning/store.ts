@@ -33,6 +33,8 @@ const deciding = [
   "training",
 ];
 const own = [...deciding.map(room => `src/${room}`), "src/jobs/train.ts", "src/server/train.ts", "prompts"];
+/** What the bundled prompts were trained to decides nothing: runs start from their templates. */
+const counts = (path: string) => !/^prompts\/[^/]+\/(soft|prefix)\./.test(path);
 const peers = [
   "bench/peers/learn.py",
   "bench/peers/objective.py",
@@ -43,7 +45,7 @@ const peers = [
 /** Eight hexadecimal digits over the files that decide a method's runs. */
 export function codeVersion({ method }: Pick<Cell, "method">): string {
   const hash = createHash("sha256");
-  for (const path of (isPeer(method) ? peers : own).flatMap(files)) {
+  for (const path of (isPeer(method) ? peers : own).flatMap(files).filter(counts)) {
     hash
       .update(path)
       .update("\0")

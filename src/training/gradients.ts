@@ -7,6 +7,7 @@ import type { CompiledBackbone } from "../compile/backbone.ts";
 import { inOwnBasis } from "../compile/basis.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import { addTo } from "./attention.ts";
 import { type Parameter, trainingFeeds } from "./batches.ts";
 import { runBytes, WHOLE_BYTES } from "./bytes.ts";
 import { type Method, trainingGraph } from "./graph.ts";
@@ -21,10 +22,16 @@ export interface Gradient {
 }
 
 export interface GradientSource {
-  /** Of the rows' loss, every weight multiplied by `scale`, where the parameters stand now. */
-  run(rows: readonly TrainingRow[], scale: number): Promise<Gradient>;
-  /** Whether the rows fit into one run together. */
+  /** Of the loss of all parts' rows, every weight multiplied by `scale`, where the parameters stand now. */
+  run(parts: readonly (readonly TrainingRow[])[], scale: number): Promise<Gradient>;
+  /** Whether the rows fit into one part together. */
   fits(rows: readonly TrainingRow[]): boolean;
+  close(): Promise<void>;
+}
+
+/** One way to compute a part. */
+interface Way {
+  run(rows: readonly TrainingRow[], scale: number): Promise<Gradient>;
   close(): Promise<void>;
 }
 
@@ -39,7 +46,7 @@ export interface GradientOptions {
   loss: Graph;
   method: Method;
   parameters: readonly Parameter[];
-  /** Awaited between the runs that one gradient takes. */
+  /** Awaited before every part, and between the runs that one takes. */
   pause?: () => Promise<void>;
   /** What one run may hold; rows that would hold more are staged. */
   bytes?: number;
@@ -50,27 +57,40 @@ export interface GradientOptions {
 
 /** Chooses by the rows; what no row needs is never loaded. */
 export function openGradients(options: GradientOptions): GradientSource {
-  const { config, parameters, bytes = WHOLE_BYTES } = options;
+  const { config, parameters, pause, bytes = WHOLE_BYTES } = options;
   const [{ input, dims }] = parameters as [Parameter];
   const past = input === "virtual" ? 0 : dims[2]!;
   const fits = (rows: readonly TrainingRow[]) => runBytes(rows, past, config) <= bytes;
-  const opened = new Map<typeof whole, ReturnType<typeof whole>>();
+  const opened = new Map<typeof whole, Promise<Way>>();
+  const wayOf = (rows: readonly TrainingRow[]) => {
+    const open = fits(rows) ? whole : staged;
+    const way = opened.get(open) ?? open(options);
+    opened.set(open, way);
+    return way;
+  };
   return {
     fits,
-    run: async (rows, scale) => {
-      const open = fits(rows) ? whole : staged;
-      const gradients = opened.get(open) ?? open(options);
-      opened.set(open, gradients);
-      return (await gradients).run(rows, scale);
+    run: async (parts, scale) => {
+      const sum: Gradient = {
+        loss: 0,
+        gradients: parameters.map(({ data }) => new Float32Array(data.length)),
+      };
+      for (const rows of parts) {
+        await pause?.();
+        const { loss, gradients } = await (await wayOf(rows)).run(rows, scale);
+        sum.loss += loss;
+        for (const [index, more] of gradients.entries()) addTo(sum.gradients[index]!, more);
+      }
+      return sum;
     },
     close: async () => {
-      for (const gradients of opened.values()) await (await gradients).close();
+      for (const way of opened.values()) await (await way).close();
     },
   };
 }
 
 /** One run for everything. */
-export async function whole(options: GradientOptions): Promise<Omit<GradientSource, "fits">> {
+export async function whole(options: GradientOptions): Promise<Way> {
   const { runtime, compiled, config, loss, method, parameters } = options;
   const graph = compiled.compile(trainingGraph(inOwnBasis(loss, compiled.valueScales), method));
   const session = await runtime.load(graph, compiled.weights, {
@@ -92,7 +112,7 @@ export async function whole(options: GradientOptions): Promise<Omit<GradientSour
 }
 
 /** A run a layer. */
-export async function staged(options: GradientOptions): Promise<Omit<GradientSource, "fits">> {
+export async function staged(options: GradientOptions): Promise<Way> {
   const { loss, method, config, compiled } = options;
   const segments = segmentsOf(loss, method, config, compiled.compile);
   return new StagedGradient({ ...options, segments });

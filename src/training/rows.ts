@@ -40,9 +40,9 @@ export interface RowContext {
   eos: number;
   /** Positions of every soft slot. */
   softLengths: readonly number[];
-  /** Whether a trained prefix stands before everything: it has BOS inside. */
-  prefix: boolean;
-  /** Positions that a row may take, the prefix not counted. */
+  /** What rows hold of the template before its first field: a trained prefix has BOS inside, a lead is computed apart. */
+  beginning: "all" | "all but BOS" | "none";
+  /** Positions that a row may take; what stands before it is not counted. */
   maxTokens: number;
 }
 
@@ -61,12 +61,13 @@ export interface AnyContext extends RowContext {
   labels: Omit<ClassificationContext, keyof RowContext> | null;
 }
 
-/** What laying out a plan's examples needs. Throws `duplicate_verbalizer`. */
+/** What laying out a plan's examples needs; `led` where `leadOf` computes the beginning apart. Throws `duplicate_verbalizer`. */
 export function contextOf(
   { method, template, softLengths, maxTokens, labelSmoothing, classWeights }: Plan,
   { labels }: Pick<Task, "labels">,
   codec: TextCodec & { eosIds: readonly number[] },
   positions: number,
+  led = false,
 ): AnyContext {
   const sequences = labels
     ? verbalize(labels, template).map(({ label, verbalizers }) => ({
@@ -79,7 +80,7 @@ export function contextOf(
     codec,
     eos: codec.eosIds[0]!,
     softLengths,
-    prefix: method === "prefix",
+    beginning: method === "prefix" ? "all but BOS" : led ? "none" : "all",
     maxTokens: Math.min(maxTokens, positions),
     labels: sequences && {
       trie: buildTrie(sequences),
@@ -159,10 +160,12 @@ export function generationRow(example: Example, context: RowContext): TrainingRo
   return row([...input, { ids: output.slice(0, -1) }], [], next, context);
 }
 
-function inputSegments(example: Example, { template, codec, softLengths, prefix }: RowContext): Segment[] {
-  const lead = layoutPrefix(template, codec, softLengths);
-  const behind = prefix && codec.bosId !== null ? lead.slice(1) : lead;
-  return [...behind, ...layoutRow(template, codec, example.input as never, softLengths)];
+function inputSegments(example: Example, { template, codec, softLengths, beginning }: RowContext): Segment[] {
+  const all = layoutPrefix(template, codec, softLengths);
+  const held = { all, "all but BOS": codec.bosId === null ? all : all.slice(1), none: [] }[beginning];
+  const segments = [...held, ...layoutRow(template, codec, example.input as never, softLengths)];
+  if (positions(segments) > 0) return segments;
+  throw new ForewordError("bad_dataset", "The example's input is empty. Give its fields some text.");
 }
 
 function row(

@@ -76,7 +76,7 @@ function layerParts(loss: Graph, layer: number, rewrite: Rewrite): LayerParts {
 }
 
 /** One row needs no padding: the gathers between packed tokens and `rows × new` are reshapes. */
-function ofOneRow(loss: Graph): Graph {
+export function ofOneRow(loss: Graph): Graph {
   const graph = specialise(loss, { "rows?": 1, rows: 1, new: "tokens" });
   const plain = (node: Node): Node => {
     if (node.op !== "Gather" || !["pad", "unpad"].includes(node.inputs[1]!.name)) return node;

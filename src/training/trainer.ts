@@ -4,7 +4,6 @@
  * data and machine give the same bits; so does going on from a saved state.
  */
 import { ForewordError } from "../errors.ts";
-import { addTo } from "./attention.ts";
 import { batchAt, microBatches, type Parameter, tokensOf } from "./batches.ts";
 import type { GradientSource } from "./gradients.ts";
 import { clip, type Optimiser, type OptimiserName, optimisers, rateAt, rootMeanSquare } from "./optimiser.ts";
@@ -55,8 +54,6 @@ export interface TrainerOptions {
   /** Changed in place. */
   parameters: Parameter[];
   settings: TrainSettings;
-  /** Awaited before every micro-batch. */
-  pause?: () => Promise<void>;
 }
 
 /** `bad_tensor`, with the step, its rate and a remedy. */
@@ -100,7 +97,9 @@ export class Trainer {
     const { batchSize, seed, steps, warmup, learningRate } = settings;
     const chosen = batchAt(this.#step, { lengths: this.#lengths, size: batchSize, seed });
     const rows = chosen.flatMap(index => examples[index]!);
-    const { loss, gradients } = await this.#gradient(rows, 1 / chosen.length);
+    const source = this.#options.gradients;
+    const parts = microBatches(rows, settings.microTokens, part => source.fits(part));
+    const { loss, gradients } = await source.run(parts, 1 / chosen.length);
     const norm = clip(gradients, settings.clip);
     const rate = rateAt(this.#step, { peak: learningRate, warmup, steps });
     if (!Number.isFinite(loss) || !Number.isFinite(norm))
@@ -137,19 +136,6 @@ export class Trainer {
     for (const [index, data] of parameters.entries()) this.#options.parameters[index]!.data.set(data);
     for (const [index, data] of average.entries()) this.#average[index]!.set(data);
     this.#optimiser.restore(optimiser);
-  }
-
-  async #gradient(rows: readonly TrainingRow[], scale: number) {
-    const { parameters, settings, gradients: source } = this.#options;
-    const gradients = parameters.map(({ data }) => new Float32Array(data.length));
-    let loss = 0;
-    for (const part of microBatches(rows, settings.microTokens, part => source.fits(part))) {
-      await this.#options.pause?.();
-      const found = await source.run(part, scale);
-      loss += found.loss;
-      for (const [index, more] of found.gradients.entries()) addTo(gradients[index]!, more);
-    }
-    return { loss, gradients };
   }
 
   /** The average follows the parameters; early steps count less than they would in a plain running mean. */

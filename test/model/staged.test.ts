@@ -1,4 +1,4 @@
-/** Gradients a layer at a time against one run of the whole gradient graph, on checkpoints of every architecture. */
+/** Gradients in parts, a layer or a lead, against one run of the whole gradient graph, on checkpoints of every architecture. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,6 +21,7 @@ import {
   whole,
 } from "../../src/training/gradients.ts";
 import type { Method } from "../../src/training/graph.ts";
+import { ledGradients } from "../../src/training/lead.ts";
 import type { TrainingRow } from "../../src/training/rows.ts";
 import { describeBackbone } from "../support/backbone.ts";
 
@@ -162,6 +163,33 @@ describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s
     expect(loaded.filter(graph => ["project", "finish"].includes(graph)).length).toBe(4);
   });
 
+  test.each(["classification", "generation"] as const)(
+    "%s: virtual tokens computed once for all rows are the whole",
+    async objective => {
+      const options = optionsOf("soft", objective);
+      const segments = [{ ids: [3, 9] }, { soft: { from: 0, length: 4 } }, { ids: [8] }];
+      const lead: TrainingRow = { segments, length: 7, decisions: [], next: [] };
+      const behind = rowsOf("prefix", objective);
+      const moved = <Place extends { at: number }>(places: readonly Place[]) =>
+        places.map(place => ({ ...place, at: place.at + lead.length }));
+      const rows = behind.map(row => ({
+        segments: [...segments, ...row.segments],
+        length: lead.length + row.length,
+        decisions: moved(row.decisions),
+        next: moved(row.next),
+      }));
+      const expected = await gradientOf(whole, options, rows);
+      const gradients = ledGradients(options, lead);
+      try {
+        const found = await gradients.run([behind.slice(0, 2), behind.slice(2)], 0.5);
+        expect(Math.abs(found.loss - expected.loss)).toBeLessThan(1e-5 * expected.loss);
+        expect(distance(found.gradients, expected.gradients)).toBeLessThan(1e-5);
+      } finally {
+        await gradients.close();
+      }
+    },
+  );
+
   test("what is staged follows from the rows, and repeats itself bit for bit", async () => {
     const options = optionsOf("prefix", "classification");
     const [long, short] = rowsOf("prefix", "classification") as [TrainingRow, TrainingRow];
@@ -175,9 +203,9 @@ describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s
           false,
           false,
         ]);
-        const found = [await gradients.run([short], 1)];
+        const found = [await gradients.run([[short]], 1)];
         expect(loaded).toEqual([options.loss.name]);
-        found.push(await gradients.run([long], 1));
+        found.push(await gradients.run([[long]], 1));
         expect(loaded.slice(1).sort()).toEqual([
           "attention",
           "attention",

@@ -118,7 +118,7 @@ describeBackbone("training", path => {
       codec: core.tokenizer,
       eos: core.tokenizer.eosIds[0]!,
       softLengths,
-      prefix: method === "prefix",
+      beginning: method === "prefix" ? "all but BOS" : "all",
       maxTokens: 1024,
       trie: buildTrie(sequences),
       sequences: new Map(sequences.map(each => [each.label, each.sequences])),

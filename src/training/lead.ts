@@ -1,0 +1,99 @@
+/**
+ * Virtual tokens before a template's first field are the same for every row of a step, and nothing behind them reaches
+ * them: so they are computed once a step, as a prefix is once a prompt, not once a row. Their keys and values are what
+ * the rows' gradient is taken with respect to; its way on to the embeddings is a vector-Jacobian product of its own.
+ */
+import { gradient } from "../autodiff/gradient.ts";
+import { type Feeds, float32 } from "../backbone/feeds.ts";
+import type { BackboneConfig } from "../backbone/source.ts";
+import { cut } from "../graph/cut.ts";
+import type { Graph } from "../graph/graph.ts";
+import type { TextCodec } from "../prompt/codec.ts";
+import { layoutPrefix, positions } from "../prompt/layout.ts";
+import type { Session } from "../runtime/runtime.ts";
+import { type Parameter, trainingFeeds } from "./batches.ts";
+import { runBytes, WHOLE_BYTES } from "./bytes.ts";
+import { type GradientOptions, type GradientSource, openGradients } from "./gradients.ts";
+import type { Plan } from "./plan.ts";
+import type { TrainingRow } from "./rows.ts";
+import { ofOneRow } from "./segments.ts";
+
+/** What the lead's way back may hold, while the rows' run keeps its own memory. */
+const LEAD_BYTES = WHOLE_BYTES / 2;
+
+/** What stands before the first field, as a row; null where it can't be computed apart: a slot stands behind it, or it is too long. */
+export function leadOf(
+  { method, template, softLengths }: Pick<Plan, "method" | "template" | "softLengths">,
+  codec: TextCodec,
+  config: BackboneConfig,
+): TrainingRow | null {
+  if (method !== "soft") return null;
+  const segments = layoutPrefix(template, codec, softLengths).filter(each => positions([each]) > 0);
+  if (segments.filter(each => "soft" in each).length < softLengths.length) return null;
+  const row = { segments, length: positions(segments), decisions: [], next: [] };
+  return runBytes([row], 0, config) <= LEAD_BYTES ? row : null;
+}
+
+/** Gradients for rows laid out behind `lead`, with respect to `virtual` [slots, hidden]. */
+export function ledGradients(options: GradientOptions, lead: TrainingRow): GradientSource {
+  const { runtime, compiled, config, loss, parameters, pause } = options;
+  const past = pastOf(lead.length, config);
+  // Keys and values are never stored: they stay as the variant has them.
+  const rows = openGradients({
+    ...options,
+    compiled: { ...compiled, valueScales: null },
+    method: "prefix",
+    parameters: past,
+  });
+  const caches = past.map(({ input }) => input.replace("past_", ""));
+  const forward = cut(ofOneRow(loss), {
+    name: "lead",
+    inputs: {},
+    outputs: Object.fromEntries(caches.map(name => [name, name])),
+  });
+  const of = Object.fromEntries(caches.map(name => [name, `d.${name}`]));
+  const back = gradient(forward, { of, wrt: ["virtual"] });
+  const sessions = new Map<Graph, Promise<Session>>();
+  const run = async (graph: Graph, feeds: Feeds) => {
+    await pause?.();
+    const session =
+      sessions.get(graph) ??
+      runtime.load(compiled.compile(graph), compiled.weights, { packed: false, memory: "returned" });
+    sessions.set(graph, session);
+    return (await session).run(
+      feeds,
+      graph.outputs.map(({ name }) => name),
+    );
+  };
+  return {
+    fits: rows.fits,
+    run: async (parts, scale) => {
+      const feeds = trainingFeeds([lead], parameters, config, 1);
+      const made = await run(forward, feeds);
+      for (const [index, name] of caches.entries()) past[index]!.data.set(made[name]!.data as Float32Array);
+      const { loss, gradients } = await rows.run(parts, scale);
+      const cotangents = caches.map((name, index) => [
+        `d.${name}`,
+        float32(past[index]!.dims, gradients[index]!),
+      ]);
+      const found = await run(back, { ...feeds, ...Object.fromEntries(cotangents) });
+      return { loss, gradients: [found["d.virtual"]!.data as Float32Array] };
+    },
+    close: async () => {
+      await rows.close();
+      for (const session of sessions.values()) await (await session).close();
+    },
+  };
+}
+
+/** Room for the lead's keys and values: [1, kvHeads, length, headDim]. */
+function pastOf(length: number, { layers, kvHeads, headDim }: BackboneConfig): Parameter[] {
+  const dims = [1, kvHeads, length, headDim];
+  return Array.from({ length: layers }, (_, layer) =>
+    ["past_key", "past_value"].map(name => ({
+      input: `${name}.${layer}`,
+      dims,
+      data: new Float32Array(kvHeads * length * headDim),
+    })),
+  ).flat();
+}
