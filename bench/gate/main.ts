@@ -4,7 +4,8 @@
  *
  *     npm run bench -- gate [--data ../shared/data] [--only trec,sst2] [--seeds 1,2,3] [--set '{"steps":250,"batch_size":8}']
  *
- * A run that is there is not repeated: bench/results/gate/<data>.<seed>.<precision>.json.
+ * A run that is there is not repeated: bench/results/gate/<data>.<seed>.<precision>.json. With `--answers`, instead,
+ * whether the bundled trained prompts answer alike in both.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,6 +20,7 @@ import { backboneFile } from "../harness/backbone.ts";
 import { dataFolder } from "../harness/product.ts";
 import { summarise } from "../harness/samples.ts";
 import { asNdjson, readDataSet } from "../learning/data.ts";
+import { answersAlike } from "./answers.ts";
 
 const precisions = ["fp32", "int8"] as const;
 const results = fileURLToPath(new URL("../results/gate/", import.meta.url));
@@ -40,8 +42,10 @@ export async function run(args: string[]): Promise<void> {
       only: { type: "string", default: "trec,sst2" },
       seeds: { type: "string", default: "1,2,3" },
       set: { type: "string", default: "{}" },
+      answers: { type: "boolean", default: false },
     },
   });
+  if (values.answers) return answersAlike(values.data, library);
   mkdirSync(results, { recursive: true });
   const backbone = await backboneFile("gate");
   const learned: Record<string, { fp32: number; int8: number }> = {};

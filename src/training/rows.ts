@@ -163,9 +163,7 @@ export function generationRow(example: Example, context: RowContext): TrainingRo
 function inputSegments(example: Example, { template, codec, softLengths, beginning }: RowContext): Segment[] {
   const all = layoutPrefix(template, codec, softLengths);
   const held = { all, "all but BOS": codec.bosId === null ? all : all.slice(1), none: [] }[beginning];
-  const segments = [...held, ...layoutRow(template, codec, example.input as never, softLengths)];
-  if (positions(segments) > 0) return segments;
-  throw new ForewordError("bad_dataset", "The example's input is empty. Give its fields some text.");
+  return [...held, ...layoutRow(template, codec, example.input as never, softLengths)];
 }
 
 function row(

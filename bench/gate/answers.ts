@@ -1,0 +1,82 @@
+/**
+ * Whether trained prompts answer alike in int8 and in fp32: every bundled classification prompt on its development data,
+ * by the engine that serves. The figures go into bench/results/answers.json.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { openCore } from "../../src/engine/open.ts";
+import { readPromptFile } from "../../src/prompt/file.ts";
+import { judge, Shelf } from "../../src/training/evaluate.ts";
+import { accuracy, type Judged } from "../../src/training/metrics.ts";
+import { backboneFile } from "../harness/backbone.ts";
+import { picture } from "../harness/picture.ts";
+import { dataFolder } from "../harness/product.ts";
+import { type Check, check, publish } from "../harness/report.ts";
+import { summarise } from "../harness/samples.ts";
+import { readDataSet } from "../learning/data.ts";
+import { libraryTasks } from "../prompts/candidates.ts";
+
+const ALIKE = 0.98;
+const methods = ["soft", "prefix"];
+
+export async function answersAlike(folder: string, library: string): Promise<void> {
+  const backbone = await backboneFile("gate");
+  const found = { fp32: new Map<string, Judged[]>(), int8: new Map<string, Judged[]>() };
+  for (const precision of ["fp32", "int8"] as const) {
+    const shelf = new Shelf();
+    const opened = await openCore(
+      {
+        backbone,
+        cache: join(dataFolder("gate"), "compiled"),
+        runtime: "onnx",
+        threads: 2,
+        precision,
+        cacheBytes: 2 ** 28,
+        batchTokens: 1024,
+        queue: 4096,
+      },
+      shelf,
+      () => {},
+    );
+    for (const { id, dataset } of libraryTasks) {
+      const { labels } = JSON.parse(readFileSync(join(library, id, "task.json"), "utf8"));
+      for (const method of methods) {
+        const path = join(library, id, `${method}.safetensors`);
+        if (labels === null || !existsSync(path)) continue;
+        const parameters = readFileSync(path);
+        const prompts = [{ template: readPromptFile(parameters).template, parameters }];
+        const judged = await judge(
+          {
+            core: opened.core,
+            shelf,
+            task: { labels },
+            prompts,
+            active: {},
+            metric: "accuracy",
+            pause: async () => {},
+          },
+          readDataSet(folder, dataset).dev,
+        );
+        found[precision].set(`${id}, ${method}`, judged);
+        console.log(`${precision}, ${id}, ${method}: ${accuracy(judged).toFixed(4)} of ${judged.length}`);
+      }
+    }
+    await opened.close();
+  }
+  const checks: Check[] = [...found.fp32].map(([name, exact]) => {
+    const coded = found.int8.get(name)!;
+    const same = exact.filter(({ given }, index) => given === coded[index]!.given).length / exact.length;
+    return check(`${name}: the same answers in int8 and fp32`, "of 1", [same], { floor: ALIKE });
+  });
+  await publish({
+    name: "answers",
+    command: "npm run bench -- gate --answers",
+    checks,
+    figures: Object.fromEntries(
+      Object.entries(found).flatMap(([precision, all]) =>
+        [...all].map(([name, judged]) => [`${name}, ${precision}`, summarise([accuracy(judged)])]),
+      ),
+    ),
+    picture: picture("Trained prompts, int8 against fp32", checks),
+  });
+}
