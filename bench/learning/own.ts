@@ -48,7 +48,10 @@ export async function trainOn(
 ): Promise<Omit<Answered, "given"> & { version: number }> {
   await keep(product, `${data.name}-train`, data.train);
   await keep(product, `${data.name}-dev`, data.dev);
+  // From the words that the task began with: what was trained since decides nothing.
+  const { template } = await product.get<PromptRecord>(`/tasks/${task}/prompts/1`);
   const { id } = await product.post<Job>(`/tasks/${task}/train`, {
+    template,
     dataset: `${data.name}-train`,
     validation: `${data.name}-dev`,
     ...settings,
@@ -57,7 +60,7 @@ export async function trainOn(
   const version = job.result!.versions![0]!;
   const { recipe, metrics, length } = await product.get<PromptRecord>(`/tasks/${task}/prompts/${version}`);
   const { curve, ...said } = metrics as { curve: unknown };
-  const { template, job: _, ...decided } = recipe as { template: string; job: string };
+  const { template: words, job: _, ...decided } = recipe as { template: string; job: string };
   return {
     version,
     trainingSeconds: (Date.parse(job.ended_at!) - Date.parse(job.started_at!)) / 1000,

@@ -33,13 +33,17 @@ const deciding = [
   "training",
 ];
 const own = [...deciding.map(room => `src/${room}`), "src/jobs/train.ts", "src/server/train.ts", "prompts"];
-/** What the bundled prompts were trained to decides nothing: runs start from their templates. */
+/** Bundled prompts that were trained decide nothing: runs start from a task's first template. */
 const counts = (path: string) => !/^prompts\/[^/]+\/(soft|prefix)\./.test(path);
+/** Foreword lays out a peer's rows, and decides their order, number and start. */
 const peers = [
   "bench/peers/learn.py",
   "bench/peers/objective.py",
   "bench/peers/model.py",
-  "src/training/plan.ts",
+  "bench/learning/peer-run.ts",
+  "src/prompt",
+  ...["batches", "plan", "rows", "start"].map(name => `src/training/${name}.ts`),
+  "prompts",
 ];
 
 /** Eight hexadecimal digits over the files that decide a method's runs. */

@@ -53,7 +53,11 @@ export const train = (): Command =>
     .option("--steps <count>", "steps of the optimiser", numberOf)
     .option("--learning-rate <rate>", "at its peak", numberOf)
     .option("--batch-size <count>", "examples of a step", numberOf)
-    .option("--max-tokens <count>", "of one example; longer ones are refused", numberOf)
+    .option(
+      "--max-tokens <count>",
+      "of one example, without the prompt before it; longer ones are refused",
+      numberOf,
+    )
     .addOption(new Option("--metric <metric>", "what is best").choices(["accuracy", "macro_f1", "loss"]))
     .option("--seed <number>", "the same one gives the same prompt", numberOf)
     .option("--template <text>", "to start from another one than the active prompt's")

@@ -57,7 +57,11 @@ const knobs = {
     ]),
   ),
   max_tokens: Type.Optional(
-    Type.Integer({ minimum: 1, maximum: 100_000, description: "Of one example; longer ones are refused." }),
+    Type.Integer({
+      minimum: 1,
+      maximum: 100_000,
+      description: "Of one example, without what stands before its first field; longer ones are refused.",
+    }),
   ),
   metric: Type.Optional(Metric),
   patience: Type.Optional(

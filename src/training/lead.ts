@@ -4,19 +4,18 @@
  * the rows' gradient is taken with respect to; its way on to the embeddings is a vector-Jacobian product of its own.
  */
 import { gradient } from "../autodiff/gradient.ts";
-import { type Feeds, float32 } from "../backbone/feeds.ts";
+import { float32 } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import { cut } from "../graph/cut.ts";
-import type { Graph } from "../graph/graph.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { layoutPrefix, positions } from "../prompt/layout.ts";
-import type { Session } from "../runtime/runtime.ts";
 import { type Parameter, trainingFeeds } from "./batches.ts";
 import { runBytes, WHOLE_BYTES } from "./bytes.ts";
 import { type GradientOptions, type GradientSource, openGradients } from "./gradients.ts";
 import type { Plan } from "./plan.ts";
 import type { TrainingRow } from "./rows.ts";
 import { ofOneRow } from "./segments.ts";
+import { GraphSessions } from "./sessions.ts";
 
 /** What the lead's way back may hold, while the rows' run keeps its own memory. */
 const LEAD_BYTES = WHOLE_BYTES / 2;
@@ -34,14 +33,18 @@ export function leadOf(
   return runBytes([row], 0, config) <= LEAD_BYTES ? row : null;
 }
 
-/** Gradients for rows laid out behind `lead`, with respect to `virtual` [slots, hidden]. */
-export function ledGradients(options: GradientOptions, lead: TrainingRow): GradientSource {
-  const { runtime, compiled, config, loss, parameters, pause } = options;
+/** Gradients for rows laid out behind what leads them, if anything does. */
+export const gradientsBehind = (lead: TrainingRow | null, options: GradientOptions): GradientSource =>
+  lead ? ledGradients(options, lead) : openGradients(options);
+
+/** With respect to `virtual` [slots, hidden]. */
+function ledGradients(options: GradientOptions, lead: TrainingRow): GradientSource {
+  const { config, loss, parameters } = options;
   const past = pastOf(lead.length, config);
   // Keys and values are never stored: they stay as the variant has them.
   const rows = openGradients({
     ...options,
-    compiled: { ...compiled, valueScales: null },
+    compiled: { ...options.compiled, valueScales: null },
     method: "prefix",
     parameters: past,
   });
@@ -52,36 +55,26 @@ export function ledGradients(options: GradientOptions, lead: TrainingRow): Gradi
     outputs: Object.fromEntries(caches.map(name => [name, name])),
   });
   const of = Object.fromEntries(caches.map(name => [name, `d.${name}`]));
-  const back = gradient(forward, { of, wrt: ["virtual"] });
-  const sessions = new Map<Graph, Promise<Session>>();
-  const run = async (graph: Graph, feeds: Feeds) => {
-    await pause?.();
-    const session =
-      sessions.get(graph) ??
-      runtime.load(compiled.compile(graph), compiled.weights, { packed: false, memory: "returned" });
-    sessions.set(graph, session);
-    return (await session).run(
-      feeds,
-      graph.outputs.map(({ name }) => name),
-    );
-  };
+  const { compile } = options.compiled;
+  const parts = { forward: compile(forward), back: compile(gradient(forward, { of, wrt: ["virtual"] })) };
+  const sessions = new GraphSessions({ ...options, memory: "kept" });
   return {
     fits: rows.fits,
-    run: async (parts, scale) => {
+    run: async (batches, scale) => {
       const feeds = trainingFeeds([lead], parameters, config, 1);
-      const made = await run(forward, feeds);
+      const made = await sessions.run(parts.forward, feeds);
       for (const [index, name] of caches.entries()) past[index]!.data.set(made[name]!.data as Float32Array);
-      const { loss, gradients } = await rows.run(parts, scale);
+      const { loss, gradients } = await rows.run(batches, scale);
       const cotangents = caches.map((name, index) => [
         `d.${name}`,
         float32(past[index]!.dims, gradients[index]!),
       ]);
-      const found = await run(back, { ...feeds, ...Object.fromEntries(cotangents) });
+      const found = await sessions.run(parts.back, { ...feeds, ...Object.fromEntries(cotangents) });
       return { loss, gradients: [found["d.virtual"]!.data as Float32Array] };
     },
     close: async () => {
       await rows.close();
-      for (const session of sessions.values()) await (await session).close();
+      await sessions.close();
     },
   };
 }

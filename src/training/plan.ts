@@ -121,17 +121,17 @@ function classWeights(
   return new Map([...counts].map(([label, count]) => [label, examples.length / (counts.size * count)]));
 }
 
-/** The optimiser's and the loop's numbers, which depend on how long the examples are, and the lead of each step. */
+/** The optimiser's and the loop's numbers, which depend on how long the examples are, and what leads each step. */
 export function settingsOf(
   { request }: TrainJob,
   plan: Plan,
   examples: readonly (readonly TrainingRow[])[],
   precision: keyof typeof MICRO_TOKENS,
-  lead = 0,
+  lead: TrainingRow | null = null,
 ): TrainSettings {
   const tokens = examples.reduce((sum, rows) => sum + tokensOf(rows), 0) / examples.length;
   const batchSize = Math.min(request.batch_size ?? 16, examples.length);
-  const affordable = Math.round(TOKENS[precision] / (tokens * batchSize + lead));
+  const affordable = Math.round(TOKENS[precision] / (tokens * batchSize + (lead?.length ?? 0)));
   const useful = Math.ceil((PASSES * examples.length) / batchSize);
   const steps = request.steps ?? Math.max(STEPS.least, Math.min(affordable, useful, STEPS.most));
   return {

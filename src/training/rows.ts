@@ -61,13 +61,16 @@ export interface AnyContext extends RowContext {
   labels: Omit<ClassificationContext, keyof RowContext> | null;
 }
 
-/** What laying out a plan's examples needs; `led` where `leadOf` computes the beginning apart. Throws `duplicate_verbalizer`. */
+/**
+ * What laying out a plan's examples needs: `room` has the backbone's positions, less those of a trained prefix; `lead` is
+ * what `leadOf` found. Throws `duplicate_verbalizer`.
+ */
 export function contextOf(
   { method, template, softLengths, maxTokens, labelSmoothing, classWeights }: Plan,
   { labels }: Pick<Task, "labels">,
   codec: TextCodec & { eosIds: readonly number[] },
-  positions: number,
-  led = false,
+  room: number,
+  lead: TrainingRow | null = null,
 ): AnyContext {
   const sequences = labels
     ? verbalize(labels, template).map(({ label, verbalizers }) => ({
@@ -75,13 +78,14 @@ export function contextOf(
         sequences: verbalizers.map(text => codec.encode(text)),
       }))
     : null;
+  const held = method === "prefix" || lead ? 0 : positions(layoutPrefix(template, codec, softLengths));
   return {
     template,
     codec,
     eos: codec.eosIds[0]!,
     softLengths,
-    beginning: method === "prefix" ? "all but BOS" : led ? "none" : "all",
-    maxTokens: Math.min(maxTokens, positions),
+    beginning: method === "prefix" ? "all but BOS" : lead ? "none" : "all",
+    maxTokens: Math.max(0, Math.min(maxTokens + held, room - (lead?.length ?? 0))),
     labels: sequences && {
       trie: buildTrie(sequences),
       sequences: new Map(sequences.map(each => [each.label, each.sequences])),

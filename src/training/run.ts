@@ -13,9 +13,8 @@ import type { Parameter } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
 import { judge } from "./evaluate.ts";
-import { openGradients } from "./gradients.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
-import { leadOf, ledGradients } from "./lead.ts";
+import { gradientsBehind, leadOf } from "./lead.ts";
 import { bootstrap, type Judged, mcnemar, scores, standardError } from "./metrics.ts";
 import { type Plan, planOf, settingsOf } from "./plan.ts";
 import { curveOf, type Look, Pace } from "./progress.ts";
@@ -53,11 +52,11 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   const { config } = source;
   const parameters = await begin(bench, plan, job.initial, job.request.seed ?? 0);
   const lead = leadOf(plan, tokenizer, config);
-  const before = plan.method === "prefix" ? parameters[0]!.dims[2]! : (lead?.length ?? 0);
-  const context = contextOf(plan, job.task, tokenizer, config.maxPositions - before, lead !== null);
+  const prefix = plan.method === "prefix" ? parameters[0]!.dims[2]! : 0;
+  const context = contextOf(plan, job.task, tokenizer, config.maxPositions - prefix, lead);
   const rows = layOut(data.train, context, data.lineOf, "examples");
   layOut(data.validation, context, data.lineOf, data.validationField);
-  const settings = settingsOf(job, plan, rows, compiled.precision, lead?.length ?? 0);
+  const settings = settingsOf(job, plan, rows, compiled.precision, lead);
   const step = architectures[config.architecture](config);
   const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
   const { pause } = hooks;
@@ -66,8 +65,7 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   hooks.log(
     `training ${positions} positions on ${rows.length} examples: ${settings.steps} steps of ${settings.batchSize}, ${compiled.precision}`,
   );
-  const options = { runtime, compiled, config, loss, method, parameters, pause };
-  const gradients = lead ? ledGradients(options, lead) : openGradients(options);
+  const gradients = gradientsBehind(lead, { runtime, compiled, config, loss, method, parameters, pause });
   try {
     const trainer = new Trainer({ gradients, examples: rows, parameters, settings });
     const run = new Run({ bench, job, hooks, plan, settings, trainer, validation: data.validation });

@@ -9,7 +9,7 @@ import type { BackboneConfig } from "../backbone/source.ts";
 import type { CompiledBackbone } from "../compile/backbone.ts";
 import { scaleValues } from "../compile/basis.ts";
 import type { Graph } from "../graph/graph.ts";
-import type { Runtime, RuntimeTensor, Session, Tensors } from "../runtime/runtime.ts";
+import type { Runtime, RuntimeTensor, Tensors } from "../runtime/runtime.ts";
 import { addTo, RowAttention } from "./attention.ts";
 import { type Parameter, trainingFeeds } from "./batches.ts";
 import { LOGITS } from "./bytes.ts";
@@ -17,6 +17,7 @@ import { FedGraphs } from "./fed.ts";
 import type { Gradient } from "./gradients.ts";
 import type { TrainingRow } from "./rows.ts";
 import type { Segments } from "./segments.ts";
+import { GraphSessions } from "./sessions.ts";
 
 /** 341 tokens of SmolLM2's vocabulary at a time. */
 const LOGIT_BYTES = 2 ** 28;
@@ -38,12 +39,13 @@ export interface StagedOptions {
 export class StagedGradient {
   readonly #options: StagedOptions;
   readonly #layers: FedGraphs;
-  /** Of the parts that are no layer's: attention has no weights, the others' table stays mapped. */
-  readonly #sessions = new Map<Graph, Promise<Session>>();
+  /** Of the parts that are no layer's: attention has no weights, the others read the vocabulary's table. */
+  readonly #others: GraphSessions;
 
   constructor(options: StagedOptions) {
     this.#options = options;
     this.#layers = new FedGraphs(options.runtime, options.compiled.weights);
+    this.#others = new GraphSessions({ ...options, memory: "returned" });
   }
 
   /** A row at a time. */
@@ -61,14 +63,14 @@ export class StagedGradient {
 
   async close(): Promise<void> {
     await this.#layers.close();
-    for (const session of this.#sessions.values()) await (await session).close();
+    await this.#others.close();
   }
 
   /** The loss, and its gradient by input. */
   async #row(row: TrainingRow, scale: number) {
     const { segments, config, parameters, scoreBytes } = this.#options;
     const feeds = this.#intoVariant(trainingFeeds([row], parameters, config, scale));
-    const run = (graph: Graph, given: Tensors) => this.#run(graph, given);
+    const run = (graph: Graph, given: Tensors) => this.#others.run(graph, given);
     const attention = new RowAttention({ config, graphs: segments.attention, feeds, run, scoreBytes });
     const states = [(await run(segments.embed, feeds)).hidden!];
     for (const layer of segments.layers.keys())
@@ -130,7 +132,7 @@ export class StagedGradient {
     const sum = new Float32Array(hidden.data.length);
     let loss = 0;
     for (const part of chunks(feeds, size)) {
-      const made = await this.#run(segments.loss, { ...feeds, ...part, hidden });
+      const made = await this.#others.run(segments.loss, { ...feeds, ...part, hidden });
       loss += Number(made.loss!.data[0]);
       addTo(sum, floats(made["d.hidden"]!));
     }
@@ -141,19 +143,6 @@ export class StagedGradient {
     await this.#options.pause?.();
     return this.#layers.run(
       graph,
-      feeds,
-      graph.outputs.map(({ name }) => name),
-    );
-  }
-
-  async #run(graph: Graph, feeds: Tensors): Promise<Record<string, RuntimeTensor>> {
-    const { runtime, compiled, pause } = this.#options;
-    await pause?.();
-    const session =
-      this.#sessions.get(graph) ??
-      runtime.load(graph, compiled.weights, { packed: false, memory: "returned" });
-    this.#sessions.set(graph, session);
-    return (await session).run(
       feeds,
       graph.outputs.map(({ name }) => name),
     );

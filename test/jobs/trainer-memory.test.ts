@@ -39,10 +39,11 @@ describeBackbone("a trainer's memory", backbone => {
     template: string,
     train: Example[],
     validation: Example[],
+    method: { method: "prefix" | "soft"; length: number } = { method: "prefix", length: 128 },
   ) {
     const job: TrainJob = {
       task,
-      request: { steps: 1, batch_size: train.length, length: 128, max_tokens: 2048, seed: 1 },
+      request: { steps: 1, batch_size: train.length, ...method, max_tokens: 2048, seed: 1 },
       template,
       initial: null,
       examples: bytesOf(train),
@@ -98,6 +99,23 @@ describeBackbone("a trainer's memory", backbone => {
     expect(told.at(-1)!.loss).toBeGreaterThan(0);
     expect(outcome.file.length).toBeGreaterThan(128 * 30 * 2 * 192 * 4);
     console.log(`classification: peak PSS ${Math.round(peak / 1e6)} MB`);
+    expect(peak).toBeGreaterThan(MEASURED);
+    expect(peak).toBeLessThan(LIMIT);
+  });
+
+  test("virtual tokens: as many as are computed once for all rows, before rows that fill a run", {
+    timeout: 1_200_000,
+  }, async () => {
+    const { told, peak } = await trained(
+      "int8",
+      { id: "soft", type: "classification", labels: ["good", "bad"], description: "" },
+      "Text: {{ input }}\nLabel:",
+      [20, 60, 200, 300].map((tokens, i) => ({ input: text(tokens, i), label: i % 2 ? "good" : "bad" })),
+      [{ input: text(30, 4), label: "bad" }],
+      { method: "soft", length: 250 },
+    );
+    expect(told.at(-1)!.loss).toBeGreaterThan(0);
+    console.log(`virtual tokens: peak PSS ${Math.round(peak / 1e6)} MB`);
     expect(peak).toBeGreaterThan(MEASURED);
     expect(peak).toBeLessThan(LIMIT);
   });
