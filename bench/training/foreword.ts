@@ -33,7 +33,7 @@ async function open({ job, backbone, data, threads }: Extract<ToChild, { type: "
     cache: join(data, "compiled"),
     runtime: "onnx",
     threads,
-    precision: "auto",
+    precision: job.request.precision ?? "auto",
     cacheBytes: 2 ** 28,
     batchTokens: 512,
     queue: 4096,
