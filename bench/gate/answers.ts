@@ -4,40 +4,24 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { openCore } from "../../src/engine/open.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { judge, Shelf } from "../../src/training/evaluate.ts";
 import { accuracy, type Judged } from "../../src/training/metrics.ts";
-import { backboneFile } from "../harness/backbone.ts";
 import { picture } from "../harness/picture.ts";
-import { dataFolder } from "../harness/product.ts";
 import { type Check, check, publish } from "../harness/report.ts";
 import { summarise } from "../harness/samples.ts";
 import { readDataSet } from "../learning/data.ts";
 import { libraryTasks } from "../prompts/candidates.ts";
+import { gateCore, precisions } from "./core.ts";
 
 const ALIKE = 0.98;
 const methods = ["soft", "prefix"];
 
 export async function answersAlike(folder: string, library: string): Promise<void> {
-  const backbone = await backboneFile("gate");
   const found = { fp32: new Map<string, Judged[]>(), int8: new Map<string, Judged[]>() };
-  for (const precision of ["fp32", "int8"] as const) {
+  for (const precision of precisions) {
     const shelf = new Shelf();
-    const opened = await openCore(
-      {
-        backbone,
-        cache: join(dataFolder("gate"), "compiled"),
-        runtime: "onnx",
-        threads: 2,
-        precision,
-        cacheBytes: 2 ** 28,
-        batchTokens: 1024,
-        queue: 4096,
-      },
-      shelf,
-      () => {},
-    );
+    const opened = await gateCore(precision, shelf);
     for (const { id, dataset } of libraryTasks) {
       const { labels } = JSON.parse(readFileSync(join(library, id, "task.json"), "utf8"));
       for (const method of methods) {

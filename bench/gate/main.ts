@@ -11,18 +11,15 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { openCore } from "../../src/engine/open.ts";
 import { learnsAsWell } from "../../src/gate/learned.ts";
 import { Shelf } from "../../src/training/evaluate.ts";
 import type { TrainJob } from "../../src/training/job.ts";
 import { train } from "../../src/training/run.ts";
-import { backboneFile } from "../harness/backbone.ts";
-import { dataFolder } from "../harness/product.ts";
 import { summarise } from "../harness/samples.ts";
 import { asNdjson, readDataSet } from "../learning/data.ts";
 import { answersAlike } from "./answers.ts";
+import { gateCore, type Precision, precisions } from "./core.ts";
 
-const precisions = ["fp32", "int8"] as const;
 const results = fileURLToPath(new URL("../results/gate/", import.meta.url));
 const library = fileURLToPath(new URL("../../prompts/", import.meta.url));
 const quiet = { progress: () => {}, log: () => {}, checkpoint: async () => {}, pause: async () => {} };
@@ -47,7 +44,6 @@ export async function run(args: string[]): Promise<void> {
   });
   if (values.answers) return answersAlike(values.data, library);
   mkdirSync(results, { recursive: true });
-  const backbone = await backboneFile("gate");
   const learned: Record<string, { fp32: number; int8: number }> = {};
   for (const name of values.only.split(",")) {
     const found = { fp32: [] as number[], int8: [] as number[] };
@@ -56,7 +52,7 @@ export async function run(args: string[]): Promise<void> {
         const file = join(results, `${name}.${seed}.${precision}.json`);
         if (!existsSync(file)) {
           const settings = { ...JSON.parse(values.set), seed };
-          const made = await once(backbone, precision, values.data, name, settings);
+          const made = await once(precision, values.data, name, settings);
           writeFileSync(file, `${JSON.stringify(made, null, 2)}\n`);
         }
         const { validation, seconds } = JSON.parse(readFileSync(file, "utf8")) as GateRun;
@@ -71,8 +67,7 @@ export async function run(args: string[]): Promise<void> {
 }
 
 async function once(
-  backbone: string,
-  precision: (typeof precisions)[number],
+  precision: Precision,
   folder: string,
   name: string,
   request: TrainJob["request"],
@@ -80,17 +75,7 @@ async function once(
   const data = readDataSet(folder, name);
   const known = JSON.parse(readFileSync(join(library, data.task!, "task.json"), "utf8"));
   const shelf = new Shelf();
-  const settings = {
-    backbone,
-    cache: join(dataFolder("gate"), "compiled"),
-    runtime: "onnx",
-    threads: 2,
-    precision,
-    cacheBytes: 2 ** 28,
-    batchTokens: 1024,
-    queue: 4096,
-  } as const;
-  const opened = await openCore(settings, shelf, () => {});
+  const opened = await gateCore(precision, shelf);
   const job: TrainJob = {
     task: { id: known.id, type: known.type, labels: known.labels, description: known.description },
     request,

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { BackboneConfig } from "../../../src/backbone/source.ts";
 import { batchAt, microBatches } from "../../../src/training/batches.ts";
 import { runBytes } from "../../../src/training/bytes.ts";
 import type { TrainingRow } from "../../../src/training/rows.ts";
+import { smollm2 } from "../../support/sizes.ts";
 
 const row = (length: number): TrainingRow => ({ segments: [], length, decisions: [], next: [] });
 const lengthsOf = (parts: TrainingRow[][]) => parts.map(part => part.map(({ length }) => length));
@@ -54,13 +54,6 @@ test("micro-batches: like lengths together, within the tokens and what fits; a l
 });
 
 test("a run's bytes are near what was measured, and grow with rows, lengths and the prefix", () => {
-  const smollm2 = {
-    layers: 30,
-    hiddenSize: 576,
-    intermediateSize: 1536,
-    heads: 9,
-    vocabSize: 49152,
-  } as BackboneConfig;
   const bytes = (lengths: number[], past = 128) => runBytes(lengths.map(row), past, smollm2);
   for (const [lengths, measured] of [
     [Array<number>(8).fill(40), 586e6],

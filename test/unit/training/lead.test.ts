@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import type { BackboneConfig } from "../../../src/backbone/source.ts";
 import type { TextCodec } from "../../../src/prompt/codec.ts";
 import { softLengths } from "../../../src/prompt/layout.ts";
 import { compileTemplate } from "../../../src/prompt/template.ts";
 import { leadOf } from "../../../src/training/lead.ts";
 import { settingsOf } from "../../../src/training/plan.ts";
 import { classificationRows, contextOf, type TrainingRow } from "../../../src/training/rows.ts";
+import { smollm2 } from "../../support/sizes.ts";
 
 /** A token a character. */
 const encode = (text: string) => [...text].map(char => char.codePointAt(0)!);
@@ -15,19 +15,11 @@ const codec: TextCodec & { eosIds: number[] } = {
   encode,
   encodeWithSpecials: encode,
 };
-const config = {
-  layers: 30,
-  hiddenSize: 576,
-  intermediateSize: 1536,
-  heads: 9,
-  vocabSize: 49152,
-} as BackboneConfig;
-
 const planOf = (source: string, method: "soft" | "prefix" = "soft") => {
   const template = compileTemplate(source);
   return { method, template, softLengths: softLengths(template, codec) };
 };
-const found = (...plan: Parameters<typeof planOf>) => leadOf(planOf(...plan), codec, config);
+const found = (...plan: Parameters<typeof planOf>) => leadOf(planOf(...plan), codec, smollm2);
 
 describe("what is computed once for all rows", () => {
   test("words and slots before the first field, BOS among them", () => {
@@ -61,7 +53,7 @@ describe("what is computed once for all rows", () => {
       maxTokens: 100,
     } as unknown as Parameters<typeof contextOf>[0];
     const task = { labels: ["x", "y"] };
-    const lead = leadOf(plan, codec, config)!;
+    const lead = leadOf(plan, codec, smollm2)!;
     const rowsOf = (lead: TrainingRow | null) => {
       const { labels, ...context } = contextOf(plan, task, codec, 1000, lead);
       return classificationRows({ input: "a".repeat(60), label: "x" }, { ...context, ...labels! });
@@ -88,7 +80,7 @@ describe("what is computed once for all rows", () => {
         room,
         lead,
       ).maxTokens;
-    const lead = leadOf(planOf("{{ soft(64) }}{{ input }}:"), codec, config)!;
+    const lead = leadOf(planOf("{{ soft(64) }}{{ input }}:"), codec, smollm2)!;
     expect([context(lead, 1000), context(null, 1000)]).toEqual([100, 165]);
     expect([context(lead, 120), context(null, 120)]).toEqual([55, 120]);
     expect([context(lead, 50), context(null, 50)]).toEqual([0, 50]);
