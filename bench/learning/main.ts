@@ -1,9 +1,10 @@
 /**
  * How well prompts learn: every method on every data set of a folder, default settings over HTTP, seeds 1 to 3, test
- * read once a run; with `--peers` PEFT's methods on the same backbone, examples and order. What has been run with this
- * code is kept in bench/results/learning and not run again; the table says what is missing.
+ * read once a run; with `--peers` PEFT's methods on the same backbone, examples and order. Runs are kept in
+ * bench/results/learning and not run again, unless `--again` asks for those of older code; the table says what is
+ * missing and what is older.
  *
- *     npm run bench -- learning [--data ../shared/data] [--only prefix/trec/1] [--peers] [--table]
+ *     npm run bench -- learning [--data ../shared/data] [--only prefix/trec/1] [--peers] [--again] [--table]
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
@@ -31,8 +32,8 @@ const options = {
   /** Runs nothing: the table, the checks and the picture of what is there. */
   table: { type: "boolean", default: false },
   threads: { type: "string", default: "2" },
-  /** Runs of this code version instead of the files' own. */
-  code: { type: "string" },
+  /** Runs of older code are missing runs. */
+  again: { type: "boolean", default: false },
   /** To try the bench out: examples of each split, settings of training. Such runs are kept apart and published nowhere. */
   limit: { type: "string" },
   set: { type: "string", default: "{}" },
@@ -46,21 +47,20 @@ export async function run(args: string[]): Promise<void> {
   const trial = values.limit !== undefined || Object.keys(settings).length > 0;
   const store = new RunStore(join(root, trial ? ".cache/learning-trials" : "bench/results/learning"));
   const suffix = trial ? `-${values.limit ?? "all"}-${digest(values.set)}` : "";
-  const code = ({ method }: Cell) => (values.code ?? codeVersion({ method })) + suffix;
+  const code = ({ method }: Cell) => codeVersion({ method }) + suffix;
+  const find = (cell: Cell) =>
+    store.find(cell, code(cell)) ?? (trial || values.again ? null : store.latest(cell));
   const cells = allCells({
     data: dataSets(values.data),
     seeds: values.seeds.split(",").map(Number),
     peers: true,
   });
   const wanted = cells.filter(
-    cell =>
-      matches(cell, values.only ?? []) &&
-      (values.peers || !isPeer(cell.method)) &&
-      !store.find(cell, code(cell)),
+    cell => matches(cell, values.only ?? []) && (values.peers || !isPeer(cell.method)) && !find(cell),
   );
   if (!values.table) await runAll(wanted);
 
-  const table = tabulate(cells, cell => store.find(cell, code(cell)));
+  const table = tabulate(cells, find, code);
   printTable(table);
   if (trial) return console.log("a trial: nothing is published");
   const { checks, missing } = checksOf(table);

@@ -1,7 +1,10 @@
-/** Runs, a small JSON file each: what was run once is not run again while the code that decides it stays the same. */
+/**
+ * Runs, a small JSON file each, by the version of the code that decides them. A run takes up to a quarter of an hour, so
+ * those of older code stand until they are asked for again; whoever reads them says so.
+ */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { type Cell, isPeer } from "./cells.ts";
 
 export interface RunRecord extends Cell {
@@ -77,6 +80,16 @@ export class RunStore {
   find(cell: Cell, code: string): RunRecord | null {
     const path = this.#path(cell, code);
     return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as RunRecord) : null;
+  }
+
+  /** The newest run of a cell by any code. */
+  latest(cell: Cell): RunRecord | null {
+    const before = basename(this.#path(cell, ""), ".json");
+    const runs = existsSync(this.#folder)
+      ? readdirSync(this.#folder).filter(name => name.startsWith(before) && name.endsWith(".json"))
+      : [];
+    const records = runs.map(name => JSON.parse(readFileSync(join(this.#folder, name), "utf8")) as RunRecord);
+    return records.sort((a, b) => b.date.localeCompare(a.date))[0] ?? null;
   }
 
   /** Whole or not at all: a run may take long, and be stopped. */

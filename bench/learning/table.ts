@@ -13,10 +13,16 @@ export interface Entry {
   training_minutes: Summary | null;
   seeds: number[];
   missing: number[];
+  /** Seeds that older code ran. */
+  older: number[];
 }
 
 /** One entry for each method on each data set, in the cells' order. */
-export function tabulate(cells: readonly Cell[], find: (cell: Cell) => RunRecord | null): Entry[] {
+export function tabulate(
+  cells: readonly Cell[],
+  find: (cell: Cell) => RunRecord | null,
+  code: (cell: Cell) => string,
+): Entry[] {
   const groups = groupBy(cells, ({ method, data }) => `${method}/${data}`);
   return [...groups.values()].map(group => {
     const found = group.map(cell => find(cell));
@@ -30,6 +36,7 @@ export function tabulate(cells: readonly Cell[], find: (cell: Cell) => RunRecord
       training_minutes: runs.length > 0 ? summarise(runs.map(run => run.training_seconds / 60)) : null,
       seeds: runs.map(({ seed }) => seed),
       missing: group.filter((_, index) => found[index] === null).map(({ seed }) => seed),
+      older: runs.filter(run => run.code !== code(run)).map(({ seed }) => seed),
     };
   });
 }
@@ -51,12 +58,13 @@ export function printTable(entries: readonly Entry[]): void {
   for (const [data, rows] of groupBy(entries, each => each.data)) {
     const metric = rows.find(each => each.metric !== null)?.metric;
     console.log(`\n${data}${metric ? `, ${metric}` : ""}`);
-    for (const { method, score, training_minutes, missing } of rows) {
+    for (const { method, score, training_minutes, missing, older } of rows) {
       const figure = score
         ? `${score.median.toFixed(1).padStart(6)} (${score.min.toFixed(1)} to ${score.max.toFixed(1)}), ${training_minutes!.median.toFixed(1)} min`
         : "     –";
       const lacks = missing.length > 0 ? `  missing seeds: ${missing.join(", ")}` : "";
-      console.log(`  ${method.padEnd(12)}${figure}${lacks}`);
+      const old = older.length > 0 ? `  of older code: ${older.join(", ")}` : "";
+      console.log(`  ${method.padEnd(12)}${figure}${lacks}${old}`);
     }
   }
   console.log();

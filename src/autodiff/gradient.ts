@@ -7,6 +7,7 @@
 import { GraphBuilder } from "../graph/builder.ts";
 import type { Graph, Node, Value } from "../graph/graph.ts";
 import { type Rule, rules } from "./rules.ts";
+import { Silus } from "./silu.ts";
 import { type Undo, UndoneGathers } from "./undo.ts";
 
 export interface GradientOptions {
@@ -45,6 +46,12 @@ export function gradient(graph: Graph, { of, wrt, keep = [], undo = {} }: Gradie
     cotangents.set(to, other ? g.op("Add", [other, cotangent], {}, "sum") : cotangent);
   };
   const gathers = new UndoneGathers(g, undo, name => named(inputs, name, "input"));
+  const silus = new Silus(graph);
+  const back = (node: Node, given: readonly (Value | null)[], wants: readonly boolean[]) => {
+    if (gathers.has(node)) return [gathers.back(node, given[0]!)];
+    if (silus.has(node)) return silus.back(g, node, given[0]!);
+    return apply(g, node, given, wants);
+  };
 
   return g.within("d", () => {
     const seeds: Value[] = [];
@@ -58,8 +65,7 @@ export function gradient(graph: Graph, { of, wrt, keep = [], undo = {} }: Gradie
       const given = node.outputs.map(output => cotangents.get(output) ?? null);
       const wants = node.inputs.map(input => input !== null && active.has(input));
       if (!given.some(Boolean) || !wants.some(Boolean)) continue;
-      const found = gathers.has(node) ? [gathers.back(node, given[0]!)] : apply(g, node, given, wants);
-      for (const [index, cotangent] of found.entries())
+      for (const [index, cotangent] of back(node, given, wants).entries())
         if (cotangent && wants[index]) give(node.inputs[index]!, cotangent);
     }
     const taken = new Set(seeds);

@@ -99,9 +99,11 @@ const joined = (a: Shape, b: Shape): Shape =>
   broadcast(a, b) ?? fail(`${showShape(a)} does not broadcast with ${showShape(b)}`);
 
 const elementwise = (inputs: (Value | null)[]): Output[] => {
-  const [a, b] = [at(inputs, 0), at(inputs, 1)];
-  sameType(a, b);
-  return [{ type: a.type, shape: joined(a.shape, b.shape) }];
+  const [first, ...others] = inputs.map((_, i) => at(inputs, i)) as [Value, ...Value[]];
+  for (const other of others) sameType(first, other);
+  return [
+    { type: first.type, shape: others.reduce((shape, other) => joined(shape, other.shape), first.shape) },
+  ];
 };
 
 const unary = (inputs: (Value | null)[]): Output[] => {
@@ -160,7 +162,7 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
   Sub: { domain: "", arity: [2, 2], infer: elementwise },
   Mul: { domain: "", arity: [2, 2], infer: elementwise },
   Div: { domain: "", arity: [2, 2], infer: elementwise },
-  Max: { domain: "", arity: [2, 2], infer: elementwise },
+  Max: { domain: "", arity: [2, 3], infer: elementwise },
   Exp: { domain: "", arity: [1, 1], infer: unary },
   Sqrt: { domain: "", arity: [1, 1], infer: unary },
   Tanh: { domain: "", arity: [1, 1], infer: unary },

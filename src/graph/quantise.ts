@@ -14,7 +14,7 @@ import { rewrite } from "./rewrite.ts";
 export const CODES = 127;
 /** Of an activation that is 0. */
 const ZERO_POINT = 128;
-/** Added to a row's scale, so that a row of zeros divides by something. */
+/** Taken for the largest absolute value of a row of zeros, so that it divides by something. */
 const LEAST = 1e-30;
 
 /**
@@ -26,12 +26,12 @@ export const codesOf = (weight: string, transposed: boolean) => {
   return { codes, scales: `${codes}.scale`, divisors: `${codes}.divisor` };
 };
 
-/** The largest absolute value along an axis, which stays as 1. */
+/** The largest absolute value along an axis, which stays as 1, or `LEAST`. */
 export function largestAbsolute(g: GraphBuilder, x: Value, axis: number): Value {
   const over = { axes: [axis], keepdims: 1 } as const;
   // Two reductions read x twice; its absolute values would be written once more.
   const below = g.op("Mul", [g.op("ReduceMin", [x], over), g.number(-1)], {});
-  return g.op("Max", [g.op("ReduceMax", [x], over), below], {});
+  return g.op("Max", [g.op("ReduceMax", [x], over), below, g.number(LEAST)], {});
 }
 
 /** How a product with a weight is quantised; null leaves it as it is. */
@@ -50,8 +50,7 @@ export function quantise(graph: Graph, coding: (weight: string, transposed: bool
     if (known) return known;
     zero ??= g.constant("zero_point", "uint8", [], Uint8Array.of(ZERO_POINT));
     const [count] = x.shape;
-    const scaled = g.op("Mul", [largestAbsolute(g, x, 1), g.number(1 / CODES)], {});
-    const scale = g.op("Add", [scaled, g.number(LEAST)], {}, "row_scale");
+    const scale = g.op("Mul", [largestAbsolute(g, x, 1), g.number(1 / CODES)], {}, "row_scale");
     const flat = g.op("Reshape", [scale], { shape: [count!] });
     const from =
       zeros.get(count) ??

@@ -30,16 +30,19 @@ export function adamw(
   return {
     step(parameters, gradients, rates) {
       const t = ++steps[0]!;
-      const [correction1, correction2] = [1 - beta1 ** t, 1 - beta2 ** t];
+      // Both corrections as one factor of the update: a division an element less, for every step of a prefix's 10⁶.
+      const root = Math.sqrt(1 - beta2 ** t);
+      const [correction, least] = [root / (1 - beta1 ** t), epsilon * root];
       for (const [index, parameter] of parameters.entries()) {
         const [m, v, gradient] = [first[index]!, second[index]!, gradients[index]!];
-        const rate = rates[index]!;
+        const [rate, kept] = [rates[index]! * correction, 1 - rates[index]! * weightDecay];
         for (let i = 0; i < parameter.length; i++) {
           const g = gradient[i]!;
-          m[i] = beta1 * m[i]! + (1 - beta1) * g;
-          v[i] = beta2 * v[i]! + (1 - beta2) * g * g;
-          const update = m[i]! / correction1 / (Math.sqrt(v[i]! / correction2) + epsilon);
-          parameter[i] = parameter[i]! - rate * (update + weightDecay * parameter[i]!);
+          const moment = beta1 * m[i]! + (1 - beta1) * g;
+          const square = beta2 * v[i]! + (1 - beta2) * g * g;
+          m[i] = moment;
+          v[i] = square;
+          parameter[i] = kept * parameter[i]! - (rate * moment) / (Math.sqrt(square) + least);
         }
       }
     },
@@ -113,7 +116,9 @@ export const rootMeanSquare = (data: Float32Array): number =>
 /** Scales the gradients so that their common norm is at most `limit`; returns the norm before. */
 export function clip(gradients: readonly Float32Array[], limit: number): number {
   let squares = 0;
-  for (const gradient of gradients) for (const value of gradient) squares += value * value;
+  // By index: an iterator over 10⁶ numbers takes three times as long.
+  for (const gradient of gradients)
+    for (let i = 0; i < gradient.length; i++) squares += gradient[i]! * gradient[i]!;
   const norm = Math.sqrt(squares);
   if (norm > limit) {
     const by = limit / norm;

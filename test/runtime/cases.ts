@@ -138,7 +138,13 @@ export const cases: { readonly [Op in OperatorName]: (draw: Draw) => Case<Op> } 
     const [a, b] = draw.pair(draw.dims(0, 5));
     return { inputs: [draw.tensor(a), draw.above(b, 0.25)], attributes: {} };
   },
-  Max: binary,
+  Max: draw => {
+    const { inputs } = binary(draw);
+    return {
+      inputs: draw.int(0, 1) === 1 ? [...inputs, draw.tensor([], inputs[0]!.type)] : inputs,
+      attributes: {},
+    };
+  },
   Exp: unary,
   Sqrt: draw => ({ inputs: [draw.above(draw.dims(0, 4), 0)], attributes: {} }),
   Tanh: unary,

@@ -123,7 +123,9 @@ export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
   Sub: binary((a, b) => a - b),
   Mul: binary((a, b) => a * b),
   Div: binary((a, b) => a / b),
-  Max: binary(Math.max),
+  Max: inputs => [
+    make(together(...inputs.map(({ dims }) => dims)), at => Math.max(...inputs.map(x => read(x, at)))),
+  ],
   Exp: unary(Math.exp),
   Sqrt: unary(Math.sqrt),
   Tanh: unary(Math.tanh),

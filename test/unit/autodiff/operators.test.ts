@@ -13,6 +13,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { gradient } from "../../../src/autodiff/gradient.ts";
 import { rules } from "../../../src/autodiff/rules.ts";
 import { GraphBuilder } from "../../../src/graph/builder.ts";
+import type { Value } from "../../../src/graph/graph.ts";
 import type { Attributes, OperatorName } from "../../../src/graph/operators.ts";
 import { createOnnxRuntime } from "../../../src/runtime/onnx.ts";
 import type { RuntimeTensor, Tensors, WeightFile } from "../../../src/runtime/runtime.ts";
@@ -160,6 +161,37 @@ test("rows that are taken many times are added up right, and alike every time, o
   }
   await session.close();
 });
+
+test.each([
+  ["x σ(x)", (x: Value, sigmoid: Value) => [x, sigmoid]],
+  ["σ(x) x", (x: Value, sigmoid: Value) => [sigmoid, x]],
+])(
+  "%s has the derivative of SiLU, from -90 to 90, also where the sigmoid is used again",
+  async (_, order) => {
+    const xs = Array.from({ length: 181 }, (_, i) => i - 90);
+    const g = new GraphBuilder("g");
+    const x = g.input("x", "float32", [xs.length]);
+    const sigmoid = g.op("Sigmoid", [x], {});
+    const graph = g.finish({ y: g.op("Add", [g.op("Mul", order(x, sigmoid), {}), sigmoid], {}) });
+    const backward = gradient(graph, { of: { y: "dy" }, wrt: ["x"] });
+    // Forwards two; backwards three for the sigmoid, four for SiLU, and their sum.
+    expect(backward.nodes.length).toBe(10);
+    const session = await runtime.load(backward, weights);
+    const found = await session.run(
+      {
+        x: { type: "float32", dims: [xs.length], data: Float32Array.from(xs) },
+        dy: { type: "float32", dims: [xs.length], data: new Float32Array(xs.length).fill(1) },
+      },
+      ["d.x"],
+    );
+    await session.close();
+    for (const [i, at] of xs.entries()) {
+      const s = 1 / (1 + Math.exp(-at));
+      const expected = s + (at + 1) * s * (1 - s);
+      expect(Math.abs((found["d.x"]!.data[i] as number) - expected), `at ${at}`).toBeLessThan(1e-5);
+    }
+  },
+);
 
 test("an operator without a derivative on the way is named", () => {
   const g = new GraphBuilder("g");

@@ -84,6 +84,16 @@ describe("the store", () => {
     expect(readdirSync(folder)).toEqual(["prefix.trec.1.abc.json"]);
   });
 
+  it("knows the newest run by whatever code", () => {
+    const store = new RunStore(folder);
+    expect(store.latest(cell)).toBeNull();
+    const newer = { ...record(cell, 0.8), code: "def", date: "2999-01-01T00:00:00.000Z" };
+    store.keep(newer);
+    store.keep(record(cell, 0.9));
+    store.keep(record({ ...cell, seed: 12 }, 0.7));
+    expect(store.latest(cell)).toEqual(newer);
+  });
+
   it("tells code versions of Foreword and of its peers apart", () => {
     const own = codeVersion({ method: "prefix" });
     expect(own).toMatch(/^[0-9a-f]{8}$/);
@@ -99,15 +109,19 @@ describe("the table", () => {
     ["prefix/trec/2", 0.97],
     ["peft-prompt/trec/1", 0.9],
   ]);
-  const table = tabulate(cells, cell => {
-    const score = runs.get(nameOf(cell));
-    return score === undefined ? null : record(cell, score);
-  });
+  const table = tabulate(
+    cells,
+    cell => {
+      const score = runs.get(nameOf(cell));
+      return score === undefined ? null : record(cell, score);
+    },
+    ({ seed }) => (seed === 2 ? "newer" : "abc"),
+  );
 
   it("has medians of what was run, and names what is missing", () => {
     const [hard, prefix] = table;
     expect(hard).toMatchObject({ method: "hard", score: null, seeds: [], missing: [1] });
-    expect(prefix).toMatchObject({ method: "prefix", seeds: [1, 2], missing: [3] });
+    expect(prefix).toMatchObject({ method: "prefix", seeds: [1, 2], missing: [3], older: [2] });
     expect(prefix!.score!.median).toBeCloseTo(96, 10);
     expect(prefix!.training_minutes!.median).toBe(2);
   });
