@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { createEngine } from "./engine/host.ts";
 import { openEmbeddedJobs } from "./jobs/embedded.ts";
-import { trainRunner } from "./jobs/train.ts";
+import { createRunner } from "./jobs/runner.ts";
 import { createLogger } from "./observe/log.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { openLmdbRegistry } from "./registry/lmdb.ts";
@@ -50,7 +50,7 @@ export async function start(config: Config): Promise<Running> {
   const jobs = await openEmbeddedJobs({
     registry,
     log,
-    runner: trainRunner({
+    runner: createRunner({
       registry,
       engine,
       place: {

@@ -5,8 +5,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { readPromptFile } from "../../src/prompt/file.ts";
-import { judge, Shelf } from "../../src/training/evaluate.ts";
-import { accuracy, type Judged } from "../../src/training/metrics.ts";
+import { judge, Shelf } from "../../src/training/evaluation/judge.ts";
+import { accuracy, type Judged } from "../../src/training/evaluation/metrics.ts";
 import { picture } from "../harness/picture.ts";
 import { type Check, check, publish } from "../harness/report.ts";
 import { summarise } from "../harness/samples.ts";
@@ -36,7 +36,6 @@ export async function answersAlike(folder: string, library: string): Promise<voi
             task: { labels },
             prompts,
             active: {},
-            metric: "accuracy",
             pause: async () => {},
           },
           readDataSet(folder, dataset).dev,

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { learnsAsWell } from "../../src/gate/learned.ts";
-import { Shelf } from "../../src/training/evaluate.ts";
+import { Shelf } from "../../src/training/evaluation/judge.ts";
 import type { TrainJob } from "../../src/training/job.ts";
 import { train } from "../../src/training/run.ts";
 import { summarise } from "../harness/samples.ts";
@@ -85,6 +85,8 @@ async function once(
     validation: asNdjson(data.dev),
     active: null,
     checkpoint: null,
+    splitSeed: 0,
+    member: 0,
     checkpointSeconds: 3600,
   };
   const started = Date.now();

@@ -73,6 +73,8 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
     validation: 0,
     active: null,
     checkpoint: null,
+    splitSeed: 0,
+    member: 0,
     checkpointSeconds: 30,
   };
   const plan = planOf(job, data.train, tokenizer);

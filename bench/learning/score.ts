@@ -1,4 +1,4 @@
-import { accuracy, macroF1 } from "../../src/training/metrics.ts";
+import { accuracy, macroF1 } from "../../src/training/evaluation/metrics.ts";
 import { sacrebleu } from "./bleu.ts";
 import type { DataSet } from "./data.ts";
 

@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { openCore } from "../../src/engine/open.ts";
-import { Shelf } from "../../src/training/evaluate.ts";
+import { Shelf } from "../../src/training/evaluation/judge.ts";
 import { train } from "../../src/training/run.ts";
 import type { FromChild, ToChild } from "./child.ts";
 

@@ -125,6 +125,8 @@ export function stepJob(method: StepMethod, precision: string): TrainJob {
     validation: asNdjson([{ input: text(input), label: "good" }]),
     active: null,
     checkpoint: null,
+    splitSeed: 0,
+    member: 0,
     checkpointSeconds: 1e9,
   };
 }

@@ -7,6 +7,7 @@ import { backbone } from "./backbone.ts";
 import { backup } from "./backup.ts";
 import { datasets } from "./datasets.ts";
 import { doctor } from "./doctor.ts";
+import { evaluate } from "./evaluate.ts";
 import { graph } from "./graph.ts";
 import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
@@ -28,6 +29,7 @@ for (const command of [
   tasks,
   prompts,
   train,
+  evaluate,
   jobs,
   datasets,
   backbone,

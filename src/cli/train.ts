@@ -1,8 +1,10 @@
 import { Command, Option } from "commander";
 import type { Job } from "../contract/job.ts";
+import type { Vote } from "../contract/task.ts";
 import type { Init, TrainRequest } from "../contract/train.ts";
+import { ForewordError } from "../errors.ts";
 import { call, print, type ServerFlags, serverOptions } from "./request.ts";
-import { formatOption, remarks, type UploadOptions, upload } from "./upload.ts";
+import { formatOption, sent, type UploadOptions } from "./upload.ts";
 import { initOf, numberOf } from "./values.ts";
 import { watch } from "./watch.ts";
 
@@ -19,6 +21,8 @@ interface TrainFlags extends ServerFlags, Pick<UploadOptions, "format"> {
   metric?: "accuracy" | "macro_f1" | "loss";
   seed?: number;
   template?: string;
+  ensemble?: number;
+  vote?: Vote;
   activate?: boolean;
   ifBetter?: boolean;
   detach?: boolean;
@@ -28,6 +32,7 @@ const examples = `
 Examples:
   foreword train sentiment reviews.jsonl --if-better
   foreword train sentiment reviews.csv --validation dev.csv --steps 300 --activate
+  foreword train sentiment reviews.jsonl --ensemble 5 --if-better
   foreword train sentiment reviews --dataset --init text:"Is it good?" --detach`;
 
 export const train = (): Command =>
@@ -61,6 +66,18 @@ export const train = (): Command =>
     .addOption(new Option("--metric <metric>", "what is best").choices(["accuracy", "macro_f1", "loss"]))
     .option("--seed <number>", "the same one gives the same prompt", numberOf)
     .option("--template <text>", "to start from another one than the active prompt's")
+    .option(
+      "--ensemble <count>",
+      "so many prompts, of seeds that follow one another, that answer together",
+      numberOf,
+    )
+    .addOption(
+      new Option("--vote <way>", "how an ensemble comes to one answer (default: mean)").choices([
+        "mean",
+        "majority",
+        "weighted",
+      ]),
+    )
     .addOption(new Option("--activate", "let the new prompt answer").conflicts("ifBetter"))
     .option("--if-better", "let it answer if it is better beyond chance")
     .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
@@ -84,17 +101,11 @@ async function dataOf(
   return { dataset: id, validation: await sent(flags, apart, id) };
 }
 
-/** Kept on the server as a data set, whose id follows from its rows: the same file again is the same one. */
-async function sent(flags: TrainFlags, file: string, against?: string): Promise<string> {
-  const { format } = flags;
-  const uploaded = await upload(flags, file, { ...(format && { format }), ...(against && { against }) });
-  if (!flags.json) process.stderr.write(remarks(file, uploaded));
-  return uploaded.id;
-}
-
 function settingsOf(flags: TrainFlags): Omit<TrainRequest, "dataset" | "validation" | "examples"> {
   const { method, init, length, steps, metric, seed, template } = flags;
-  const { learningRate, batchSize, maxTokens, activate, ifBetter } = flags;
+  const { learningRate, batchSize, maxTokens, ensemble, vote, activate, ifBetter } = flags;
+  if (vote && ensemble === undefined)
+    throw new ForewordError("validation", "--vote: only an ensemble votes. Add --ensemble <count>.");
   const settings = {
     method,
     init,
@@ -106,6 +117,7 @@ function settingsOf(flags: TrainFlags): Omit<TrainRequest, "dataset" | "validati
     learning_rate: learningRate,
     batch_size: batchSize,
     max_tokens: maxTokens,
+    ensemble: ensemble !== undefined && vote ? { members: ensemble, vote } : ensemble,
     activate: ifBetter ? ("if_better" as const) : activate,
   };
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));

@@ -69,3 +69,15 @@ export function remarks(name: string, { id, rows, duplicates, conflicts, leaks }
   );
   return `${name}: ${rows} examples, data set ${id}\n${notes.join("")}`;
 }
+
+/** Kept on the server as a data set, whose id follows from its rows: the same file again is the same one. */
+export async function sent(
+  flags: ServerFlags & Pick<UploadOptions, "format">,
+  file: string,
+  against?: string,
+): Promise<string> {
+  const { format } = flags;
+  const uploaded = await upload(flags, file, { ...(format && { format }), ...(against && { against }) });
+  if (!flags.json) process.stderr.write(remarks(file, uploaded));
+  return uploaded.id;
+}

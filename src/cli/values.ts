@@ -1,5 +1,6 @@
 /** Values of flags that are no plain text. */
 import { InvalidArgumentError } from "commander";
+import type { Contender } from "../contract/evaluate.ts";
 import type { Init } from "../contract/train.ts";
 
 export function numberOf(text: string): number {
@@ -18,4 +19,18 @@ export function initOf(text: string): Init {
   const [, task, version] = /^prompt:(.+)\/(\d+)$/.exec(text) ?? [];
   if (task !== undefined) return { prompt: { task, version: Number(version) } };
   throw new InvalidArgumentError(`It takes ${starts.join(", ")}, text:<words> or prompt:<task>/<version>.`);
+}
+
+const votes = ["mean", "majority", "weighted"] as const;
+
+/** `3`, `2+3+4`, `2+3+4:majority`; several by comma. */
+export function contendersOf(text: string): Contender[] {
+  return text.split(",").map(each => {
+    const [, members, way] = /^(\d+(?:\+\d+)*)(?::(\w+))?$/.exec(each.trim()) ?? [];
+    const vote = votes.find(name => name === way);
+    if (members === undefined || (way !== undefined && !vote))
+      throw new InvalidArgumentError("It takes versions, such as 3, or ensembles, such as 2+3+4:majority.");
+    const versions = members.split("+").map(Number);
+    return versions.length === 1 && !vote ? versions[0]! : { ensemble: versions, ...(vote && { vote }) };
+  });
 }

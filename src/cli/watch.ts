@@ -1,10 +1,12 @@
 /** Follows a job to its end, and says what came of it. */
+import type { EvaluationReport } from "../contract/evaluate.ts";
 import type { Job, JobLine, JobProgress } from "../contract/job.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { CurvePoint } from "../training/progress.ts";
 import { drawCurve } from "./curve.ts";
 import { events } from "./events.ts";
 import { progressLine, silentLine } from "./progress.ts";
+import { drawEnsemble, drawReport } from "./report.ts";
 import { call, print, type ServerFlags } from "./request.ts";
 
 /** As a shell reports a command that Ctrl-C ended: nothing was finished, so what should follow must not. */
@@ -59,10 +61,12 @@ async function promptOf(flags: ServerFlags, { task, result }: Job): Promise<Prom
 }
 
 /** What a job came to, for people. */
-function outcome({ id, task, state, error, result }: Job, prompt: PromptRecord | null): string {
+function outcome({ id, task, kind, state, error, result }: Job, prompt: PromptRecord | null): string {
   if (state === "cancelled") return `${id} was cancelled; nothing was added\n`;
   if (error) return `${id} failed: ${error.detail}\n`;
+  if (kind === "evaluate") return drawReport(result as unknown as EvaluationReport);
   if (!prompt) return `${id} succeeded\n`;
+  if (result && "ensemble" in result) return drawEnsemble(task, result);
   const { metric, curve, validation_examples } = prompt.metrics as {
     metric: string;
     curve: CurvePoint[];

@@ -1,7 +1,7 @@
 import { type Static, Type } from "typebox";
 import { ProblemDocument, Version } from "./common.ts";
 import { PromptKind } from "./prompt.ts";
-import { Weight } from "./task.ts";
+import { Vote, Weight } from "./task.ts";
 
 const Message = Type.Object(
   { role: Type.Enum(["system", "user", "assistant", "tool"]), content: Type.String() },
@@ -28,7 +28,7 @@ export const InferRequest = Type.Object(
         Type.Object(
           {
             ensemble: Type.Array(Version, { minItems: 2, maxItems: 32 }),
-            vote: Type.Optional(Type.Enum(["mean", "majority", "weighted"])),
+            vote: Type.Optional(Vote),
             weights: Type.Optional(Type.Array(Weight, { minItems: 2, maxItems: 32 })),
           },
           { additionalProperties: false },

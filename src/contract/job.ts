@@ -28,7 +28,7 @@ export const JobResult = Type.Object(
   },
   { additionalProperties: true },
 );
-export type JobResult = Static<typeof JobResult>;
+export type JobResult = Static<typeof JobResult> & Readonly<Record<string, unknown>>;
 
 /** A line, with the record's revision that brought it. */
 export const JobLine = Type.Object({ revision: Type.Integer(), at: Timestamp, text: Type.String() });

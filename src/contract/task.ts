@@ -20,11 +20,15 @@ export type Labels = Static<typeof Labels>;
 
 export const Weight = Type.Number({ minimum: 0, maximum: 1e6 });
 
+/** How an ensemble's members come to one answer (Lester et al. 2021, section 6). */
+export const Vote = Type.Enum(["mean", "majority", "weighted"]);
+export type Vote = Static<typeof Vote>;
+
 /** What answers: one prompt, several that vote, or several that share the traffic. */
 const Answering = {
   prompt: Type.Optional(Version),
   ensemble: Type.Optional(Type.Array(Version, { minItems: 2, maxItems: 32 })),
-  vote: Type.Optional(Type.Enum(["mean", "majority", "weighted"])),
+  vote: Type.Optional(Vote),
   weights: Type.Optional(Type.Array(Weight, { minItems: 2, maxItems: 32 })),
   split: Type.Optional(
     Type.Array(Type.Object({ prompt: Version, weight: Weight }, { additionalProperties: false }), {
@@ -36,7 +40,8 @@ const Answering = {
 
 /**
  * The active record. Fitted numbers live here, since prompts are immutable:
- * `temperature` divides label scores (natural log), `bias` is added to them, `unsure_below` turns a low top score into no label.
+ * `temperature` divides label scores (natural log), `bias` is added to them, `unsure_below` turns a low top score into no label,
+ * `agreement_below` a label that too few of an ensemble's members would give.
  */
 export const Active = Type.Object(
   {
@@ -44,6 +49,7 @@ export const Active = Type.Object(
     temperature: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 100 })),
     bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
     unsure_below: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    agreement_below: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
     shadow: Type.Optional(
       Type.Object(
         { prompt: Version, share: Type.Number({ minimum: 0, maximum: 1 }) },

@@ -1,6 +1,7 @@
 import { type Static, Type } from "typebox";
 import { Id, Version } from "./common.ts";
 import { Example } from "./dataset.ts";
+import { Vote } from "./task.ts";
 
 export const TrainMethod = Type.Enum(["prefix", "soft"]);
 export type TrainMethod = Static<typeof TrainMethod>;
@@ -76,6 +77,23 @@ const knobs = {
   checkpoint_seconds: Type.Optional(Type.Number({ minimum: 1, maximum: 3600 })),
 };
 
+const Members = Type.Integer({ minimum: 2, maximum: 16 });
+
+/** Several prompts that answer together: of seeds that follow one another, and in turn of the methods and starts. */
+export const Ensemble = Type.Union([
+  Members,
+  Type.Object(
+    {
+      members: Members,
+      methods: Type.Optional(Type.Array(TrainMethod, { minItems: 1, maxItems: 16 })),
+      inits: Type.Optional(Type.Array(Init, { minItems: 1, maxItems: 16 })),
+      vote: Type.Optional(Vote),
+    },
+    { additionalProperties: false },
+  ),
+]);
+export type Ensemble = Static<typeof Ensemble>;
+
 export const Activate = Type.Union([Type.Boolean(), Type.Enum(["if_better"])]);
 export type Activate = Static<typeof Activate>;
 
@@ -92,6 +110,7 @@ export const TrainRequest = Type.Object(
       ]),
     ),
     ...knobs,
+    ensemble: Type.Optional(Ensemble),
     activate: Type.Optional(Activate),
   },
   { additionalProperties: false },

@@ -16,6 +16,7 @@ export interface ClassifyRow {
   /** The token whose logit stands for an end branch. */
   eos: number;
   mode: "top" | "all";
+  settle: readonly string[];
   targets: Targets;
 }
 
@@ -25,7 +26,7 @@ export interface ClassifyRow {
  */
 export function* classify(row: ClassifyRow): Program<{ scores: LabelScore[]; targets: TargetScore[] }> {
   const { trie, mode, targets } = row;
-  const search = new LabelSearch(trie, mode);
+  const search = new LabelSearch(trie, mode, row.settle);
   const first = mode === "all" ? decisions(trie) : search.wanted().filter(node => node === trie.root);
   const nodes = first.filter(node => node.path.length > 0);
   const branched = targetBranches(targets);

@@ -190,6 +190,7 @@ export class Core {
       trie: buildTrie(this.#sequences(request.labels)),
       eos: tokenizer.eosIds[0]!,
       mode: request.scores,
+      settle: request.settle ?? [],
       targets: this.#targets(request.targets),
     });
     const { scores, targets } = await this.#scheduler.submit(program, { seat: 0, ...options });

@@ -44,6 +44,8 @@ export interface ClassifyRequest extends RowRequest {
   labels: readonly LabelVerbalizers[];
   /** `top` searches best first and stops when the best label is certain; `all` visits every node of the trie. */
   scores: "top" | "all";
+  /** Labels whose probability `top` finds too, wherever they rank. */
+  settle?: readonly string[];
 }
 
 export interface GenerateRequest extends RowRequest {

@@ -2,8 +2,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { ForewordError } from "../errors.ts";
-import type { TrainJob, TrainOutcome } from "../training/job.ts";
-import type { FromTrainer, ToTrainer, TrainerPlace } from "../training/protocol.ts";
+import type { FromTrainer, ToTrainer, TrainerPlace, Work, WorkKind, Works } from "../training/protocol.ts";
 import { Interrupted, type JobControl } from "./jobs.ts";
 
 export interface TrainerOptions {
@@ -14,12 +13,13 @@ export interface TrainerOptions {
 }
 
 /** Throws the trainer's problem, `Interrupted` where its process ended, and the signal's reason where it was stopped. */
-export function runTrainer(
+export function runTrainer<Kind extends WorkKind>(
   { place, watchBusy, log }: TrainerOptions,
   precision: TrainerPlace["precision"],
-  job: TrainJob,
+  kind: Kind,
+  job: Works[Kind]["job"],
   { signal, progress, checkpoint, log: tell }: JobControl,
-): Promise<TrainOutcome> {
+): Promise<Works[Kind]["outcome"]> {
   return new Promise((resolve, reject) => {
     const child = startProcess();
     const send = (message: ToTrainer) => child.connected && child.send(message);
@@ -50,7 +50,7 @@ export function runTrainer(
       unwatch();
       reject(signal.aborted ? signal.reason : new Interrupted(`The trainer ended with ${killedBy ?? code}.`));
     });
-    send({ type: "start", job, place: { ...place, precision } });
+    send({ type: "start", work: { kind, job } as Work, place: { ...place, precision } });
   });
 }
 

@@ -26,25 +26,29 @@ export class LabelSearch {
   /** Log P of each label's verbalizers that the search came to, keyed by their tokens so that sums have one order. */
   readonly #settled: Map<TrieNode, number>[];
 
+  /** Labels whose probability is wanted, wherever they rank. */
+  readonly #settle: ReadonlySet<number>;
   /** Log shares of the branches, as told. */
   readonly #told = new Map<TrieNode, Float64Array>();
 
-  constructor(trie: LabelTrie, mode: "top" | "all") {
+  constructor(trie: LabelTrie, mode: "top" | "all", settle: readonly string[] = []) {
     this.#trie = trie;
     this.#mode = mode;
+    this.#settle = new Set(settle.map(label => trie.labels.indexOf(label)));
     this.#settled = trie.labels.map(() => new Map());
     this.#enter(trie.root, 0);
   }
 
   /**
-   * The nodes whose logits are needed next: for `all` every decision of the trie at once; for `top` the likeliest
-   * one, or none when the answer is certain. Empty when done.
+   * The nodes whose logits are needed next: for `all` every decision of the trie at once; for `top` the likeliest one,
+   * or none when the answer is certain, and those on the way to labels that are to be settled. Empty when done.
    */
   wanted(): TrieNode[] {
     if (this.#mode === "all")
       return this.#open.length === 0 ? [] : decisions(this.#trie).filter(node => !this.#told.has(node));
-    if (this.#open.length === 0 || this.#certain()) return [];
-    return [likeliest(this.#open).node];
+    const onTheWay = this.#open.filter(({ node }) => node.labels.some(label => this.#settle.has(label)));
+    const best = this.#open.length === 0 || this.#certain() ? [] : [likeliest(this.#open)];
+    return [...new Set([...best, ...onTheWay].map(({ node }) => node))];
   }
 
   /** Logits of `branches(node)`. */
@@ -118,9 +122,10 @@ export function probabilities(trie: LabelTrie, score: ScoreNode): LabelScore[] {
 }
 
 /** The best label and whatever else was settled on the way, best first. */
-export function searchTop(trie: LabelTrie, score: ScoreNode): LabelScore[] {
-  const search = new LabelSearch(trie, "top");
-  for (let [node] = search.wanted(); node; [node] = search.wanted()) search.tell(node, score(node));
+export function searchTop(trie: LabelTrie, score: ScoreNode, settle: readonly string[] = []): LabelScore[] {
+  const search = new LabelSearch(trie, "top", settle);
+  for (let nodes = search.wanted(); nodes.length > 0; nodes = search.wanted())
+    for (const node of nodes) search.tell(node, score(node));
   return search.scores();
 }
 

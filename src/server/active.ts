@@ -65,6 +65,8 @@ function checkActive(active: Active, { type, labels }: Task): void {
   if (chosen !== 1) refuse("prompt", `send exactly one of prompt, ensemble and split; ${chosen} were sent.`);
   if (active.ensemble === undefined && (active.vote ?? active.weights) !== undefined)
     refuse("vote", "only an ensemble votes. Leave vote and weights out.");
+  if (active.ensemble === undefined && active.agreement_below !== undefined)
+    refuse("agreement_below", "only an ensemble has members that agree. Leave it out.");
   if (active.vote === "weighted" && active.weights?.length !== active.ensemble?.length)
     refuse("weights", "a weighted vote needs one weight a member.");
   if (active.weights?.every(weight => weight === 0) || active.split?.every(part => part.weight === 0))
@@ -74,7 +76,7 @@ function checkActive(active: Active, { type, labels }: Task): void {
   if (type === "classification" && unknown !== undefined)
     refuse("bias", `${unknown} is not one of the task's labels.`);
   if (type === "generation") {
-    for (const field of ["ensemble", "temperature", "bias", "unsure_below"] as const) {
+    for (const field of ["ensemble", "temperature", "bias", "unsure_below", "agreement_below"] as const) {
       if (active[field] !== undefined)
         refuse(field, "is for classification; this task generates text. Leave it out.");
     }

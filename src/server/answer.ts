@@ -6,7 +6,7 @@ import { ForewordError } from "../errors.ts";
 import { agreement, best, calibrate, ranked, type Scores, vote } from "../prompt/votes.ts";
 import { type Route, route } from "./routing.ts";
 import type { ServedPrompt, Serving } from "./serving.ts";
-import { compatible } from "./views.ts";
+import { checkCompatible } from "./views.ts";
 
 /** Labels that `scores: "all"` lists at most. */
 const LISTED = 32;
@@ -68,13 +68,8 @@ export async function answer(
 
 async function served({ engine, serving }: Answering, task: Task, version: number): Promise<ServedPrompt> {
   const prompt = await serving.prompt(task, version);
-  if (compatible(prompt.record, engine)) return prompt;
-  const { backbone } = prompt.record;
-  throw new ForewordError(
-    "backbone_mismatch",
-    `Prompt ${version} was trained on ${backbone.name} (${backbone.fingerprint.slice(0, 12)}…), this server runs ${engine.backbone().name}. Activate another version, or train it again.`,
-    { prompt: backbone, backbone: engine.backbone().fingerprint },
-  );
+  checkCompatible(prompt.record, engine);
+  return prompt;
 }
 
 /** Answered for its cost and its counters alone; whatever goes wrong with it is not the caller's. */
@@ -133,16 +128,17 @@ async function classify(
   );
   const scores = chosen.vote === null ? members[0]! : vote(members, chosen.vote, chosen.weights);
   const label = best(scores);
-  const unsure = (probability: number) =>
-    fitted.unsure_below !== undefined && probability < fitted.unsure_below;
+  const agreed = chosen.vote === null ? null : agreement(members, label);
+  const unsure =
+    scores.get(label)! < (fitted.unsure_below ?? 0) || (agreed ?? 1) < (fitted.agreement_below ?? 0);
   const listed = request.scores === "all" ? LISTED : 1;
   return {
     task: task.id,
-    label: unsure(scores.get(label)!) ? null : label,
+    label: unsure ? null : label,
     scores: ranked(scores, listed),
     ...(request.targets && { targets: answers[0]!.targets! }),
     prompt: chosen.vote === null ? one(prompts[0]!) : { ensemble: [...chosen.versions], vote: chosen.vote },
-    ...(chosen.vote !== null && { agreement: agreement(members, label) }),
+    ...(agreed !== null && { agreement: agreed }),
     ...(request.members &&
       chosen.vote !== null && {
         members: members.map((member, index) => ({

@@ -12,6 +12,7 @@ import { backup } from "./backup.ts";
 import { installBodies } from "./bodies.ts";
 import { datasets } from "./datasets.ts";
 import type { App, Dependencies, Resource } from "./dependencies.ts";
+import { evaluate } from "./evaluate.ts";
 import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
 import { frameworkErrors, installProblems } from "./problems.ts";
@@ -21,7 +22,18 @@ import { tasks } from "./tasks.ts";
 import { train } from "./train.ts";
 import { validatorCompiler } from "./validation.ts";
 
-const resources: Resource[] = [status, tasks, prompts, active, infer, train, jobs, datasets, backup];
+const resources: Resource[] = [
+  status,
+  tasks,
+  prompts,
+  active,
+  infer,
+  train,
+  evaluate,
+  jobs,
+  datasets,
+  backup,
+];
 const open = [/^\/healthz$/, /^\/readyz$/, /^\/docs(\/|$)/, /^\/openapi\.json$/];
 
 export interface AppOptions extends Omit<Dependencies, "draining"> {

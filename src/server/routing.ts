@@ -10,7 +10,7 @@ export interface Route {
   vote: "mean" | "majority" | "weighted" | null;
   weights: readonly number[];
   /** Fitted numbers of the active record; a request that names its prompt gets the plain scores. */
-  fitted: Pick<Active, "temperature" | "bias" | "unsure_below">;
+  fitted: Pick<Active, "temperature" | "bias" | "unsure_below" | "agreement_below">;
   shadow: number | null;
 }
 
@@ -26,11 +26,12 @@ export function route(task: Task, request: InferRequest): Route {
       "no_active_prompt",
       `Task ${task.id} has no active prompt. Activate one with PUT /tasks/${task.id}/active, or name one in the request.`,
     );
-  const { temperature, bias, unsure_below } = active;
+  const { temperature, bias, unsure_below, agreement_below } = active;
   const fitted = {
     ...(temperature !== undefined && { temperature }),
     ...(bias && { bias }),
     ...(unsure_below !== undefined && { unsure_below }),
+    ...(agreement_below !== undefined && { agreement_below }),
   };
   const shadow = active.shadow && Math.random() < active.shadow.share ? active.shadow.prompt : null;
   if (active.ensemble) return { ...ensemble({ ...active, ensemble: active.ensemble }), fitted, shadow };

@@ -1,17 +1,15 @@
 /** A training request, checked against its task, its data and the backbone: what a job keeps of it. */
-import type { Example } from "../contract/dataset.ts";
 import type { Task } from "../contract/task.ts";
-import type { TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
+import type { Ensemble, TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
-import type { TrainJobRequest } from "../jobs/train.ts";
-import { fillFields } from "../prompt/fields.ts";
+import type { TrainJobRequest } from "../jobs/train-work.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
-import { checkPositions, checkRequest, knownPositions, labelsOf } from "../training/check.ts";
+import { checkPositions, checkRequest, knownPositions } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
-import { type LineProblem, refused, writeExamples } from "../training/examples.ts";
+import { chosenData, dataFor } from "./task-data.ts";
 
 /** The share of the examples that validates where nothing is said. */
 const VALIDATION = 0.1;
@@ -23,24 +21,50 @@ export async function jobRequest(
   task: Task,
   body: TrainRequest,
 ): Promise<TrainJobRequest> {
-  const { examples, dataset, validation = VALIDATION, activate = false, ...settings } = body;
-  if ((examples === undefined) === (dataset === undefined))
-    throw new ForewordError("validation", "examples: send exactly one of examples and dataset.", {
-      field: "examples",
-    });
+  const { examples, dataset, validation = VALIDATION, activate = false, ensemble, ...settings } = body;
+  const data = chosenData(body);
   const { template, parent } = await startTemplate(registry, task, body.template);
-  await checkSettings(registry, engine, task, template, settings);
+  const members = ensemble === undefined ? null : membersOf(ensemble, settings, task);
+  for (const each of members ?? [settings]) await checkSettings(registry, engine, task, template, each);
+  const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
+  if (task.type === "classification") checkClasses(labels);
   return {
     settings,
     template,
     parent,
     activate,
-    examples: await blobOf(registry, task, template, examples ?? dataset!, "examples"),
+    examples: blob,
     validation:
       typeof validation === "number"
         ? validation
-        : await blobOf(registry, task, template, validation, "validation"),
+        : (await dataFor(registry, task, [template], validation, "validation")).blob,
+    ensemble: members && { members, vote: typeof ensemble === "object" ? (ensemble.vote ?? "mean") : "mean" },
   };
+}
+
+/** Settings of each member: seeds that follow one another, methods and starts in turn. */
+function membersOf(
+  ensemble: Ensemble,
+  settings: TrainSettingsRequest,
+  { type }: Task,
+): TrainSettingsRequest[] {
+  if (type !== "classification")
+    throw new ForewordError(
+      "validation",
+      "ensemble: members vote on labels; this task generates text. Leave ensemble out.",
+      { field: "ensemble" },
+    );
+  const { members, methods, inits } = typeof ensemble === "number" ? { members: ensemble } : ensemble;
+  const inTurn = <Item>(items: readonly Item[] | undefined, at: number) => items?.[at % items.length];
+  return Array.from({ length: members }, (_, member) => {
+    const [method, init] = [inTurn(methods, member), inTurn(inits, member)];
+    return {
+      ...settings,
+      seed: (settings.seed ?? 0) + member,
+      ...(method && { method }),
+      ...(init !== undefined && { init }),
+    };
+  });
 }
 
 /** The template that training starts from: the request's, or the words of what answers now. */
@@ -109,53 +133,3 @@ function checkInit(given: number, method: TrainMethod, length: number | undefine
         : null;
   if (problem) throw new ForewordError("validation", `init: ${problem}.`, { field: "init" });
 }
-
-/** A data set's blob, or that of examples which are kept now. Throws `bad_dataset` where they don't suit the task. */
-async function blobOf(
-  registry: Registry,
-  task: Task,
-  template: string,
-  data: readonly Example[] | string,
-  field: "examples" | "validation",
-): Promise<string> {
-  if (typeof data === "string") {
-    const { sha256, labels } = await registry.getDataset(data);
-    checkKind(task, labels !== null, field);
-    const unknown = Object.keys(labels ?? {}).find(label => !labelsOf(task).includes(label));
-    if (unknown !== undefined) throw unknownLabel(task, unknown, `${field}: data set ${data}: `);
-    if (field === "examples" && labels !== null) checkClasses(Object.keys(labels));
-    return sha256;
-  }
-  const problems: LineProblem[] = [];
-  const compiled = compileTemplate(template);
-  const known = new Set(labelsOf(task));
-  for (const [index, example] of data.entries()) {
-    checkKind(task, "label" in example, field);
-    try {
-      if ("label" in example && !known.has(example.label)) throw unknownLabel(task, example.label);
-      fillFields(compiled, example.input);
-    } catch (error) {
-      problems.push({ line: index + 1, detail: (error as Error).message });
-    }
-  }
-  if (problems.length > 0) throw refused(problems, field);
-  if (field === "examples" && task.type === "classification")
-    checkClasses(data.flatMap(example => ("label" in example ? [example.label] : [])));
-  return registry.putBlob(writeExamples({ examples: [...data], lines: data.map((_, index) => index + 1) }));
-}
-
-function checkKind({ id, type }: Task, labelled: boolean, field: string): void {
-  if (labelled === (type === "classification")) return;
-  throw new ForewordError(
-    "bad_dataset",
-    `${field}: task ${id} is a ${type} task; its examples have ${labelled ? "an output" : "a label"}, not ${labelled ? "a label" : "an output"}.`,
-    { field },
-  );
-}
-
-const unknownLabel = (task: Task, label: string, where = ""): ForewordError =>
-  new ForewordError(
-    "bad_dataset",
-    `${where}the label ${JSON.stringify(label)} is none of the task's. Use one of: ${labelsOf(task).join(", ")}; or add it with PATCH /tasks/${task.id}.`,
-    { label },
-  );

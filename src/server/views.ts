@@ -2,6 +2,7 @@
 import { type Static, Type } from "typebox";
 import { Piece, PromptRecord } from "../contract/prompt.ts";
 import type { Engine } from "../engine/engine.ts";
+import { ForewordError } from "../errors.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { pieces } from "../prompt/pieces.ts";
 import { compileTemplate } from "../prompt/template.ts";
@@ -42,5 +43,16 @@ export function compatible(record: PromptRecord, engine: Engine): boolean {
     record.kind === "hard" ||
     engine.state().status !== "ready" ||
     engine.backbone().fingerprint === record.backbone.fingerprint
+  );
+}
+
+/** Throws `backbone_mismatch` where `compatible` says no. */
+export function checkCompatible(record: PromptRecord, engine: Engine): void {
+  if (compatible(record, engine)) return;
+  const { version, backbone } = record;
+  throw new ForewordError(
+    "backbone_mismatch",
+    `Prompt ${version} was trained on ${backbone.name} (${backbone.fingerprint.slice(0, 12)}…), this server runs ${engine.backbone().name}. Activate another version, or train it again.`,
+    { prompt: backbone, backbone: engine.backbone().fingerprint },
   );
 }

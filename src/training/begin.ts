@@ -5,7 +5,7 @@ import type { OpenedCore } from "../engine/open.ts";
 import { ForewordError } from "../errors.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import type { Parameter } from "./batches.ts";
-import type { Shelf } from "./evaluate.ts";
+import type { Shelf } from "./evaluation/judge.ts";
 import type { Plan } from "./plan.ts";
 import { prefixFrom, randomLike, softFrom } from "./start.ts";
 

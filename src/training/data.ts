@@ -16,7 +16,10 @@ export interface RunData extends Split {
 }
 
 /** Throws `bad_dataset` where there is nothing to tell apart, or nothing to validate with. */
-export function dataOf(job: TrainJob, log: (text: string) => void): RunData {
+export function dataOf(
+  job: Pick<TrainJob, "task" | "examples" | "validation" | "splitSeed">,
+  log: (text: string) => void,
+): RunData {
   const all = parseExamples(job.examples);
   const own = typeof job.validation === "number" ? null : parseExamples(job.validation);
   const lines = new Map(
@@ -29,7 +32,7 @@ export function dataOf(job: TrainJob, log: (text: string) => void): RunData {
     log(`examples: ${counted(conflicts)} have an input that came with another label before`);
   const split = own
     ? { train: all.examples, validation: own.examples }
-    : splitExamples(all.examples, job.validation as number, job.request.seed ?? 0);
+    : splitExamples(all.examples, job.validation as number, job.splitSeed);
   const { validation, leaks } = withoutLeaks(split);
   if (leaks.length > 0)
     log(

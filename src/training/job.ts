@@ -21,6 +21,10 @@ export interface TrainJob {
   examples: Uint8Array;
   /** A share of the examples, or examples of their own. */
   validation: number | Uint8Array;
+  /** Of that share: the members of an ensemble have it in common. */
+  splitSeed: number;
+  /** Its place in an ensemble, from 0. */
+  member: number;
   /** Compared with the new prompt where it is to be activated only if better. */
   active: ActivePrompts | null;
   /** Where a run that stopped goes on. */

@@ -8,9 +8,12 @@ import { setImmediate as turn } from "node:timers/promises";
 import { resolveBackbone } from "../backbone/pull.ts";
 import { openCore } from "../engine/open.ts";
 import { ForewordError } from "../errors.ts";
-import { Shelf } from "./evaluate.ts";
-import type { TrainJob } from "./job.ts";
-import type { FromTrainer, ToTrainer, TrainerPlace } from "./protocol.ts";
+import type { Bench } from "./begin.ts";
+import { combine } from "./evaluation/ensemble.ts";
+import { Shelf } from "./evaluation/judge.ts";
+import { evaluate } from "./evaluation/report.ts";
+import type { TrainHooks } from "./job.ts";
+import type { FromTrainer, ToTrainer, TrainerPlace, Work, WorkKind, Works } from "./protocol.ts";
 import { train } from "./run.ts";
 
 /** A micro-batch waits this long for requests at most: under steady load training is slow, but it ends. */
@@ -25,6 +28,13 @@ const CACHE_BYTES = 2 ** 27;
  */
 const MAPPED = { packed: false, memory: "returned" } as const;
 
+type Does<Kind extends WorkKind> = (
+  bench: Bench,
+  job: Works[Kind]["job"],
+  hooks: TrainHooks,
+) => Promise<Works[Kind]["outcome"]>;
+const works: { [Kind in WorkKind]: Does<Kind> } = { train, evaluate, combine };
+
 let busy = false;
 let idle = () => {};
 let saved = () => {};
@@ -34,7 +44,7 @@ const send = (message: FromTrainer): Promise<void> =>
 
 process.once("disconnect", () => process.exit(0));
 process.on("message", (message: ToTrainer) => {
-  if (message.type === "start") void work(message.job, message.place);
+  if (message.type === "start") void start(message.work, message.place);
   else if (message.type === "saved") saved();
   else {
     ({ busy } = message);
@@ -72,8 +82,8 @@ function diskFull(error: unknown): ForewordError | null {
   return new ForewordError("internal", detail, {}, { cause: error });
 }
 
-async function work(
-  job: TrainJob,
+async function start(
+  { kind, job }: Work,
   { backbone, data, mirror, runtime, threads, precision }: TrainerPlace,
 ): Promise<void> {
   try {
@@ -93,7 +103,7 @@ async function work(
       load: MAPPED,
     };
     const opened = await openCore(settings, shelf, () => {});
-    const outcome = await train({ ...opened, shelf }, job, {
+    const outcome = await (works[kind] as Does<WorkKind>)({ ...opened, shelf }, job, {
       progress: progress => void send({ type: "progress", progress }),
       log: text => void send({ type: "log", text }),
       checkpoint,

@@ -1,5 +1,8 @@
 /** What the server and a trainer process say to each other, over Node's IPC with structured clones. */
+import type { EvaluationReport } from "../contract/evaluate.ts";
 import type { Problem } from "../errors.ts";
+import type { EnsembleJob, EnsembleOutcome } from "./evaluation/ensemble.ts";
+import type { EvaluateJob } from "./evaluation/report.ts";
 import type { TrainJob, TrainOutcome, TrainProgress } from "./job.ts";
 
 export interface TrainerPlace {
@@ -13,8 +16,17 @@ export interface TrainerPlace {
   precision: "fp32" | "int8";
 }
 
+/** What a trainer can be asked for, and what it then leaves. */
+export interface Works {
+  train: { job: TrainJob; outcome: TrainOutcome };
+  evaluate: { job: EvaluateJob; outcome: EvaluationReport };
+  combine: { job: EnsembleJob; outcome: EnsembleOutcome };
+}
+export type WorkKind = keyof Works;
+export type Work = { [Kind in WorkKind]: { kind: Kind; job: Works[Kind]["job"] } }[WorkKind];
+
 export type ToTrainer =
-  | { type: "start"; job: TrainJob; place: TrainerPlace }
+  | { type: "start"; work: Work; place: TrainerPlace }
   /** Whether requests wait: the trainer then lets them go first. */
   | { type: "busy"; busy: boolean }
   /** The last checkpoint is durable. */
@@ -24,5 +36,5 @@ export type FromTrainer =
   | { type: "progress"; progress: TrainProgress }
   | { type: "log"; text: string }
   | { type: "checkpoint"; bytes: Uint8Array }
-  | { type: "done"; outcome: TrainOutcome }
+  | { type: "done"; outcome: Works[WorkKind]["outcome"] }
   | { type: "problem"; problem: Problem; cause?: string };

@@ -12,10 +12,11 @@ import { ForewordError } from "../errors.ts";
 import type { Parameter } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
-import { judge } from "./evaluate.ts";
+import { judge } from "./evaluation/judge.ts";
+import { type Judged, scores, standardError } from "./evaluation/metrics.ts";
+import { mcnemar, meanBootstrap } from "./evaluation/significance.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { gradientsBehind, leadOf } from "./lead.ts";
-import { bootstrap, type Judged, mcnemar, scores, standardError } from "./metrics.ts";
 import { type Plan, planOf, settingsOf } from "./plan.ts";
 import { curveOf, type Look, Pace } from "./progress.ts";
 import { contextOf, layOut } from "./rows.ts";
@@ -32,6 +33,8 @@ const SIGNIFICANT = 0.05;
 /** What a checkpoint holds. */
 interface Checkpoint {
   format: 1;
+  /** Of an ensemble. */
+  member: number;
   trainer: TrainerState;
   /** The best score that a look found. */
   best: { step: number; score: number } | null;
@@ -89,14 +92,21 @@ class Run {
   readonly #options: RunOptions;
   /** What the looks on the way judge. */
   readonly #looked: readonly Example[];
-  readonly #state: Omit<Checkpoint, "format" | "trainer"> = { best: null, kept: null, looks: [], losses: [] };
+  readonly #state: Omit<Checkpoint, "format" | "member" | "trainer"> = {
+    best: null,
+    kept: null,
+    looks: [],
+    losses: [],
+  };
   readonly #pace = new Pace();
 
   constructor(options: RunOptions) {
     this.#options = options;
     this.#looked = sample(options.validation, LOOK_EXAMPLES, options.settings.seed);
-    const { checkpoint } = options.job;
-    if (checkpoint) this.#resume(deserialize(checkpoint) as Checkpoint);
+    const { checkpoint, member } = options.job;
+    const left = checkpoint && (deserialize(checkpoint) as Checkpoint);
+    // A job's last checkpoint may be of the member before.
+    if (left && (left.member ?? 0) === member) this.#resume(left);
   }
 
   async toTheEnd(examples: number): Promise<TrainOutcome> {
@@ -111,6 +121,7 @@ class Run {
       init: this.#options.plan.init,
       ...this.#options.job.request,
       ...this.#options.settings,
+      split_seed: this.#options.job.splitSeed,
       data: dataDigest(this.#options.job),
     };
     return {
@@ -182,9 +193,8 @@ class Run {
       parameters: this.#file(parameters, null),
     };
     const { task } = this.#options.job;
-    const { metric } = this.#options.plan;
     return judge(
-      { core, shelf, task, prompts: [content], active: {}, metric, pause: this.#options.hooks.pause },
+      { core, shelf, task, prompts: [content], active: {}, pause: this.#options.hooks.pause },
       examples,
     );
   }
@@ -198,10 +208,13 @@ class Run {
       return { validation: { new: score(mine), active: null, p_value: null }, better: true };
     const { core, shelf } = this.#options.bench;
     const theirs = await judge(
-      { core, shelf, task, ...active, metric, pause: this.#options.hooks.pause },
+      { core, shelf, task, ...active, pause: this.#options.hooks.pause },
       this.#options.validation,
     );
-    const p = task.type === "classification" ? mcnemar(mine, theirs) : bootstrap(mine, theirs);
+    const p =
+      task.type === "classification"
+        ? mcnemar(mine, theirs)
+        : meanBootstrap(mine.map(({ loss }, i) => loss! - theirs[i]!.loss!)).p;
     const validation = { new: score(mine), active: score(theirs), p_value: p };
     return { validation, better: p < SIGNIFICANT && validation.new > validation.active };
   }
@@ -230,11 +243,17 @@ class Run {
   }
 
   #checkpoint(): Uint8Array {
-    const checkpoint: Checkpoint = { format: 1, trainer: this.#options.trainer.state(), ...this.#state };
+    const { trainer, job } = this.#options;
+    const checkpoint: Checkpoint = {
+      format: 1,
+      member: job.member,
+      trainer: trainer.state(),
+      ...this.#state,
+    };
     return serialize(checkpoint);
   }
 
-  #resume({ format, trainer, ...state }: Checkpoint): void {
+  #resume({ format, member, trainer, ...state }: Checkpoint): void {
     this.#options.trainer.restore(trainer);
     Object.assign(this.#state, state);
     this.#options.hooks.log(`going on from step ${trainer.step}`);

@@ -220,4 +220,55 @@ describeBackbone("training on the command line", path => {
     },
     2 * MINUTES,
   );
+
+  test(
+    "evaluate: scores, comparisons and the examples that differ, in tables",
+    async () => {
+      await server.post("/tasks/review/prompts", {
+        kind: "hard",
+        template: "Is it good? {{ input }}\nAnswer:",
+      });
+      const { items } = (await server.get("/tasks/review/prompts")).body;
+      const last = items.at(-1).version;
+      const { out } = await ok(
+        "evaluate",
+        "review",
+        file("train.jsonl"),
+        "--prompts",
+        `1,${last},1+${last}:majority`,
+      );
+      expect(out).toMatch(/^5 examples$/m);
+      expect(out).toMatch(/^prompt +accuracy \(95 %\) +macro F1 +log loss +calibration error$/m);
+      expect(out).toMatch(
+        /^1 +[01]\.\d{4} \([01]\.\d{4} to [01]\.\d{4}\) +[01]\.\d{4} +\d\.\d{4} +0\.\d{4}$/m,
+      );
+      expect(out).toMatch(new RegExp(`^${last} less 1 +accuracy +-?[01]\\.\\d{4} .* +[01]`, "m"));
+      expect(out).toMatch(new RegExp(`^1\\+${last} by majority less ${last} +accuracy`, "m"));
+      const one = await json("evaluate", "review", file("train.jsonl"), "--prompts", "1", "--calibrate");
+      expect(one).toMatchObject({
+        kind: "evaluate",
+        result: { examples: 5, prompts: [{ prompt: 1, name: "1" }] },
+      });
+      expect(one.result.prompts[0].calibration.temperature).toBeGreaterThan(0);
+      const wrong = await foreword(["evaluate", "review", file("train.jsonl"), "--prompts", "one", ...to]);
+      expect([wrong.code, wrong.err]).toEqual([1, expect.stringMatching(/It takes versions, such as 3/)]);
+    },
+    2 * MINUTES,
+  );
+
+  test(
+    "train --ensemble: each member's score, each vote's, and what answers",
+    async () => {
+      const flags = ["--validation", "0.4", ...quick, "--ensemble", "2", "--vote", "majority", "--activate"];
+      const { out, err } = await ok("train", "review", file("train.jsonl"), ...flags);
+      expect(err).toMatch(/member 2 of 2: prefix/);
+      expect(out).toMatch(/^version \d+ +[01]\.\d{4}$[\s\S]*^together, by majority +[01]\.\d{4}$/m);
+      expect(out).toMatch(/^the ensemble answers for review now, by majority$/m);
+      const { active } = (await server.get("/tasks/review/active")).body;
+      expect(active).toMatchObject({ vote: "majority", ensemble: [expect.any(Number), expect.any(Number)] });
+      const lonely = await foreword(["train", "review", file("train.jsonl"), "--vote", "mean", ...to]);
+      expect([lonely.code, lonely.err]).toEqual([1, expect.stringMatching(/Add --ensemble/)]);
+    },
+    2 * MINUTES,
+  );
 });

@@ -199,6 +199,95 @@ describeBackbone("training over HTTP", backbone => {
       expect(job.result.validation.new).toBeGreaterThan(job.result.validation.active);
     });
 
+    describe("an ensemble", () => {
+      const ensemble = { members: 3, methods: ["prefix", "soft"], inits: ["examples", "labels"] };
+      const body = {
+        examples: [...reviews, ...validation],
+        validation: 0.2,
+        steps: 4,
+        batch_size: 4,
+        seed: 7,
+      };
+
+      test("becomes versions of their own seeds, methods and starts that answer together", async () => {
+        const id = await started("review", {
+          ...body,
+          ensemble: { ...ensemble, vote: "weighted" },
+          activate: true,
+        });
+        const job = await ended(id);
+        expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+        const { versions, ensemble: report, activated } = job.result;
+        expect([versions.length, activated]).toEqual([3, true]);
+        const recipes = await Promise.all(
+          versions.map(
+            async (version: number) => (await server.get(`/tasks/review/prompts/${version}`)).body.recipe,
+          ),
+        );
+        expect(recipes).toMatchObject([
+          { method: "prefix", init: "examples", seed: 7, split_seed: 7, member: 0, job: id },
+          { method: "soft", init: "labels", seed: 8, split_seed: 7, member: 1 },
+          { method: "prefix", init: "examples", seed: 9, split_seed: 7, member: 2 },
+        ]);
+        expect(report.members).toHaveLength(3);
+        expect(Object.keys(report.votes)).toEqual(["mean", "majority", "weighted"]);
+        expect(report.weights.reduce((a: number, b: number) => a + b)).toBeCloseTo(1, 8);
+        const { active } = (await server.get("/tasks/review/active")).body;
+        expect(active).toEqual({ ensemble: versions, vote: "weighted", weights: report.weights });
+        expect(job.progress.step).toBe(12);
+
+        const answer = await server.infer("review", { input: "Fine.", scores: "all", members: true });
+        expect(answer.members.map(({ version }: { version: number }) => version)).toEqual(versions);
+        for (const label of labels) {
+          const mixed = answer.members.reduce(
+            (sum: number, { scores }: { scores: Record<string, number> }, i: number) =>
+              sum + report.weights[i] * scores[label]!,
+            0,
+          );
+          expect(answer.scores[label]).toBeCloseTo(mixed, 6);
+        }
+      });
+
+      test("whose members agree too little gives no label", async () => {
+        const { active } = (await server.get("/tasks/review/active")).body;
+        await server.put("/tasks/review/active", { ...active, agreement_below: 1 });
+        const inputs = [...reviews, ...validation].map(({ input }) => input);
+        const { results } = await server.infer("review", { inputs: [...inputs, "?", "Hm."] });
+        for (const { label, agreement } of results) expect(label === null).toBe(agreement < 1);
+        expectProblem(
+          await server.put("/tasks/review/active", { prompt: 1, agreement_below: 0.5 }),
+          422,
+          "validation",
+          { field: "agreement_below" },
+        );
+        await server.put("/tasks/review/active", { prompt: 1 });
+      });
+
+      test("that is killed trains no member again that was done", async () => {
+        const { prompts } = (await server.get("/tasks/review")).body;
+        const id = await started("review", { ...body, ensemble: 2, steps: 12, checkpoint_seconds: 1 });
+        await watch(id, {
+          enough: events => events.some(({ event, data }) => event === "progress" && data.step >= 14),
+        });
+        await vi.waitFor(async () => expect((await trainers()).length).toBe(1), { timeout: 5000 });
+        process.kill((await trainers())[0]!, "SIGKILL");
+        const job = await ended(id);
+        expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+        expect(job.result.versions).toEqual([prompts + 1, prompts + 2]);
+        const lines = job.log.map((line: { text: string }) => line.text);
+        expect(lines.filter((line: string) => line.startsWith("member 1 of 2"))).toHaveLength(1);
+        expect(lines.filter((line: string) => line.startsWith("member 2 of 2"))).toHaveLength(2);
+      });
+
+      test("answers with labels alone", async () => {
+        const examples = [{ input: "x", output: "y" }];
+        expectProblem(await train("poem", { examples, ensemble: 2 }), 422, "validation", {
+          field: "ensemble",
+        });
+        expectProblem(await train("review", { ...body, ensemble: 1 }), 422, "validation");
+      });
+    });
+
     test("a trainer that is killed goes on from its checkpoint and ends in the same bits", async () => {
       const body = { ...quick, steps: 14, checkpoint_seconds: 1 };
       const whole = await ended(await started("review", body));

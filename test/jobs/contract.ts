@@ -6,6 +6,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import type { JobResult } from "../../src/contract/job.ts";
 import { ForewordError } from "../../src/errors.ts";
 import { Interrupted, type JobControl, type Jobs, type Runner } from "../../src/jobs/jobs.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
@@ -31,7 +32,7 @@ export function jobsContract(name: string, openQueue: OpenQueue): void {
     /** A job that does what the test tells it to, and stops when it is told to stop. */
     const runner: Runner = (job, control) =>
       new Promise((resolve, reject) => {
-        started.push({ job, control, finish: (result = {}) => resolve(result), fail: reject });
+        started.push({ job, control, finish: (result = {}) => resolve(result as JobResult), fail: reject });
         control.signal.addEventListener("abort", () => reject(new Error("stopped")));
       });
     const open = async (concurrency = 1) => {

@@ -50,9 +50,12 @@ describeBackbone("a trainer's memory", backbone => {
       validation: bytesOf(validation),
       active: null,
       checkpoint: null,
+      splitSeed: 0,
+      member: 0,
       checkpointSeconds: 600,
     };
     const told: JobProgress[] = [];
+    const before = await trainers();
     const running = runTrainer(
       {
         place: { backbone, data, runtime: "onnx", threads: 2 },
@@ -60,6 +63,7 @@ describeBackbone("a trainer's memory", backbone => {
         log: { error: (fields, problem) => console.error(problem, fields) },
       },
       precision,
+      "train",
       job,
       {
         signal: new AbortController().signal,
@@ -73,7 +77,7 @@ describeBackbone("a trainer's memory", backbone => {
       running.finally(() => {
         done = true;
       }),
-      peakOf(await childOf(process.pid), () => done),
+      peakOf(await newTrainer(before), () => done),
     ]);
     return { outcome, told, peak };
   }
@@ -138,14 +142,21 @@ describeBackbone("a trainer's memory", backbone => {
   });
 });
 
-/** The trainer that was just started. */
-async function childOf(parent: number): Promise<number> {
+/** This process' trainers; one that has said its outcome may still be ending. */
+async function trainers(): Promise<number[]> {
+  const children = await readFile(`/proc/${process.pid}/task/${process.pid}/children`, "utf8");
+  const found: number[] = [];
+  for (const pid of children.trim().split(" ").filter(Boolean).map(Number)) {
+    const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+    if (command.includes("training/process")) found.push(pid);
+  }
+  return found;
+}
+
+async function newTrainer(before: readonly number[]): Promise<number> {
   for (;;) {
-    const children = await readFile(`/proc/${parent}/task/${parent}/children`, "utf8");
-    for (const pid of children.trim().split(" ").filter(Boolean).map(Number)) {
-      const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-      if (command.includes("training/process")) return pid;
-    }
+    const pid = (await trainers()).find(each => !before.includes(each));
+    if (pid !== undefined) return pid;
     await sleep(10);
   }
 }
@@ -156,7 +167,8 @@ async function peakOf(pid: number, done: () => boolean): Promise<number> {
   while (!done()) {
     const rollup = await readFile(`/proc/${pid}/smaps_rollup`, "utf8").catch(() => "");
     peak = Math.max(peak, Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024);
-    await sleep(20);
+    // The kernel walks all pages for each look, and the trainer waits for it.
+    await sleep(100);
   }
   return peak;
 }

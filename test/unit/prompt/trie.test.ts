@@ -183,6 +183,26 @@ describe("searchTop", () => {
     );
   });
 
+  it("settles labels that are asked for too, with their P by the full walk, and asks for nothing beside the way", () => {
+    fc.assert(
+      fc.property(someLabels, fc.integer(), fc.nat(), (sequences, seed, chosen) => {
+        const trie = build(sequences);
+        const wanted = trie.labels[chosen % trie.labels.length]!;
+        const full = probabilities(trie, scorer(seed)).sort((a, b) => b.logprob - a.logprob);
+        const visits: TrieNode[] = [];
+        const top = searchTop(trie, scorer(seed, visits), [wanted]);
+        expect(top[0]).toEqual(full[0]);
+        expect(top).toContainEqual(full.find(({ label }) => label === wanted));
+        const without: TrieNode[] = [];
+        searchTop(trie, scorer(seed, without));
+        const index = trie.labels.indexOf(wanted);
+        for (const node of visits) expect(without.includes(node) || node.labels.includes(index)).toBe(true);
+        expect(new Set(visits).size).toBe(visits.length);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   it("leaves branches alone that cannot win", () => {
     const trie = build([[[1, 1]], [[1, 2]], [[2, 1]], [[2, 2]], [[3, 1]], [[3, 2]]]);
     const visits: TrieNode[] = [];

@@ -85,6 +85,8 @@ describe("a run's data", () => {
         : writeExamples({ examples: validation, lines: lines(validation) }),
     active: null,
     checkpoint: null,
+    splitSeed: 0,
+    member: 0,
     checkpointSeconds: 30,
   });
 

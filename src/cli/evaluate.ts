@@ -1,0 +1,58 @@
+import { Command, Option } from "commander";
+import type { Contender, EvaluateRequest } from "../contract/evaluate.ts";
+import type { Job } from "../contract/job.ts";
+import { call, print, type ServerFlags, serverOptions } from "./request.ts";
+import { formatOption, sent, type UploadOptions } from "./upload.ts";
+import { contendersOf, numberOf } from "./values.ts";
+import { watch } from "./watch.ts";
+
+interface EvaluateFlags extends ServerFlags, Pick<UploadOptions, "format"> {
+  dataset?: boolean;
+  prompts?: Contender[];
+  calibrate?: boolean;
+  store?: boolean;
+  maxTokens?: number;
+  differing?: number;
+  detach?: boolean;
+}
+
+const examples = `
+Examples:
+  foreword evaluate sentiment dev.jsonl
+  foreword evaluate sentiment dev.jsonl --prompts 1,2,3,2+3:mean
+  foreword evaluate sentiment reviews --dataset --store`;
+
+export const evaluate = (): Command =>
+  serverOptions(new Command("evaluate"))
+    .description("judge prompts on labelled examples, all on the same ones")
+    .argument("<task>", "the task's id")
+    .argument(
+      "<data>",
+      "a file of examples, NDJSON or CSV (- is standard input); with --dataset a data set's id",
+    )
+    .option("--dataset", "<data> is the id of a data set of the server")
+    .addOption(formatOption())
+    .option(
+      "--prompts <list>",
+      "versions and ensembles, such as 1,3,2+3:majority (default: what is active)",
+      contendersOf,
+    )
+    .addOption(new Option("--calibrate", "fit a temperature to each").conflicts("store"))
+    .option("--store", "fit a temperature to what is active, and let it answer with that")
+    .option("--max-tokens <count>", "of a generated text", numberOf)
+    .option("--differing <count>", "examples to list on which prompts differ", numberOf)
+    .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
+    .addHelpText("after", examples)
+    .action(async (task: string, data: string, flags: EvaluateFlags) => {
+      const { prompts, calibrate, store, maxTokens, differing } = flags;
+      const body: EvaluateRequest = {
+        dataset: flags.dataset ? data : await sent(flags, data),
+        ...(prompts && { prompts }),
+        ...((store || calibrate) && { calibrate: store ? ("store" as const) : true }),
+        ...(maxTokens !== undefined && { max_tokens: maxTokens }),
+        ...(differing !== undefined && { differing }),
+      };
+      const job = await call<Job>(flags, "POST", `/tasks/${task}/evaluate`, body);
+      if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
+      else await watch(flags, job.id);
+    });

@@ -1,0 +1,162 @@
+import { type Static, Type } from "typebox";
+import { Id, Version } from "./common.ts";
+import { Example } from "./dataset.ts";
+import { Input } from "./infer.ts";
+import { Vote, Weight } from "./task.ts";
+
+/** One prompt, or several that vote. */
+export const Contender = Type.Union([
+  Version,
+  Type.Object(
+    {
+      ensemble: Type.Array(Version, { minItems: 2, maxItems: 32 }),
+      vote: Type.Optional(Vote),
+      weights: Type.Optional(Type.Array(Weight, { minItems: 2, maxItems: 32 })),
+    },
+    { additionalProperties: false },
+  ),
+]);
+export type Contender = Static<typeof Contender>;
+
+/** What decides a report, besides its data. */
+const knobs = {
+  max_tokens: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: 8192, description: "Of a generated text; 128 by default." }),
+  ),
+  calibrate: Type.Optional(
+    Type.Union([Type.Boolean(), Type.Literal("store")], {
+      description:
+        "Fits the temperature with which probabilities mean what they say; `store` puts it into the active record, where that is what was evaluated.",
+    }),
+  ),
+  differing: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: 1000,
+      description: "Examples listed on which prompts differ, or the one prompt is wrong; 20 by default.",
+    }),
+  ),
+  seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 4294967295, description: "Of the bootstrap." })),
+};
+const Settings = Type.Object(knobs);
+export type EvaluateSettings = Static<typeof Settings>;
+
+export const EvaluateRequest = Type.Object(
+  {
+    prompts: Type.Optional(
+      Type.Array(Contender, {
+        minItems: 1,
+        maxItems: 32,
+        description: "All of them on the same examples; by default what is active.",
+      }),
+    ),
+    examples: Type.Optional(Type.Array(Example, { minItems: 1, maxItems: 1_000_000 })),
+    dataset: Type.Optional(Id),
+    ...knobs,
+  },
+  { additionalProperties: false },
+);
+export type EvaluateRequest = Static<typeof EvaluateRequest>;
+
+const Maybe = Type.Union([Type.Number(), Type.Null()]);
+
+/** Of a trained ensemble, on validation, by the metric that it was trained for. */
+export const EnsembleReport = Type.Object({
+  members: Type.Array(Type.Number()),
+  votes: Type.Object({ mean: Type.Number(), majority: Type.Number(), weighted: Type.Number() }),
+  weights: Type.Array(Type.Number(), { description: "Fitted to validation; they sum to 1." }),
+  agreement: Type.Number({ description: "Of the members with the answer that all of them come to." }),
+});
+export type EnsembleReport = Static<typeof EnsembleReport>;
+
+/** A share of 1 or a score, with its 95 % interval. */
+export const Estimate = Type.Object({ value: Type.Number(), low: Type.Number(), high: Type.Number() });
+export type Estimate = Static<typeof Estimate>;
+
+export const LabelReport = Type.Object({
+  label: Type.String(),
+  precision: Maybe,
+  recall: Maybe,
+  f1: Maybe,
+  support: Type.Integer({ description: "Examples that have the label." }),
+});
+export type LabelReport = Static<typeof LabelReport>;
+
+const Calibrated = Type.Object({ log_loss: Type.Number(), expected_calibration_error: Type.Number() });
+
+export const ClassifierReport = Type.Object({
+  accuracy: Estimate,
+  macro_f1: Type.Number(),
+  log_loss: Type.Number({ description: "Mean -log P(label), natural log." }),
+  expected_calibration_error: Type.Number({ description: "15 bins (Guo et al. 2017)." }),
+  unsure: Type.Optional(
+    Type.Object({
+      below: Type.Number(),
+      share: Type.Number({ description: "Of the examples: no label is given." }),
+      accuracy: Maybe,
+    }),
+  ),
+  agreement: Type.Optional(
+    Type.Number({ description: "Of an ensemble's members with its answer, on average." }),
+  ),
+  calibration: Type.Optional(
+    Type.Object({
+      temperature: Type.Number(),
+      after: Calibrated,
+    }),
+  ),
+  labels: Type.Array(LabelReport),
+  confusion: Type.Array(
+    Type.Object({ wanted: Type.String(), given: Type.String(), examples: Type.Integer() }),
+  ),
+});
+export type ClassifierReport = Static<typeof ClassifierReport>;
+
+export const GeneratorReport = Type.Object({
+  exact_match: Estimate,
+  rouge_l: Estimate,
+  bleu: Type.Number({ description: "0 to 100, as sacrebleu's default." }),
+  perplexity: Type.Number({ description: "Of the references: exp of the mean -log P of a token." }),
+  references: Type.Integer(),
+});
+export type GeneratorReport = Static<typeof GeneratorReport>;
+
+export const PromptReport = Type.Intersect([
+  Type.Object({ name: Type.String(), prompt: Contender }),
+  Type.Union([ClassifierReport, GeneratorReport]),
+]);
+export type PromptReport = { name: string; prompt: Contender } & (ClassifierReport | GeneratorReport);
+
+/** Two prompts on the same examples: the second one's score less the first one's. */
+export const Comparison = Type.Object({
+  first: Type.String(),
+  second: Type.String(),
+  metric: Type.Enum(["accuracy", "bleu", "log_loss"]),
+  difference: Estimate,
+  p_value: Type.Number(),
+  test: Type.Enum(["mcnemar", "bootstrap"]),
+});
+export type Comparison = Static<typeof Comparison>;
+
+export const Difference = Type.Object({
+  line: Type.Integer(),
+  input: Input,
+  wanted: Type.Array(Type.String()),
+  given: Type.Record(Type.String(), Type.String(), { description: "By the prompt's name." }),
+});
+export type Difference = Static<typeof Difference>;
+
+export const EvaluationReport = Type.Object({
+  examples: Type.Integer(),
+  prompts: Type.Array(PromptReport),
+  comparisons: Type.Array(Comparison),
+  differing: Type.Integer({ description: "Examples on which answers differ, or the one prompt's is wrong." }),
+  differences: Type.Array(Difference),
+});
+export interface EvaluationReport {
+  examples: number;
+  prompts: PromptReport[];
+  comparisons: Comparison[];
+  differing: number;
+  differences: Difference[];
+}

@@ -1,0 +1,16 @@
+/** Prompts out of the registry, as the engine and a trainer take them. */
+import type { Active } from "../contract/task.ts";
+import type { PromptContent } from "../engine/engine.ts";
+import type { Registry } from "../registry/registry.ts";
+
+export async function contentOf(registry: Registry, task: string, version: number): Promise<PromptContent> {
+  const { template, parameters } = await registry.getPrompt(task, version);
+  return { template, parameters: parameters === null ? null : await registry.getBlob(parameters) };
+}
+
+/** The versions that answer: of a split, the part that most requests come to. */
+export function versionsOf({ prompt, ensemble, split }: Active): number[] {
+  if (ensemble) return ensemble;
+  if (prompt !== undefined) return [prompt];
+  return [split!.reduce((most, part) => (part.weight > most.weight ? part : most)).prompt];
+}

@@ -1,0 +1,75 @@
+/** Several prompts over one backbone, trained one after another, then judged together. */
+import type { JobProgress, JobResult } from "../contract/job.ts";
+import type { Active } from "../contract/task.ts";
+import type { JobControl } from "./jobs.ts";
+import { failed, keepVersion, versionOf } from "./publish.ts";
+import { activeOf, dataOf, promptsOf, type TrainJobRequest, type TrainWork, trained } from "./train-work.ts";
+import { runTrainer } from "./trainer.ts";
+
+/** A member that became a version before the job was stopped is not trained again. */
+export async function trainEnsemble(
+  work: TrainWork,
+  { members, vote }: NonNullable<TrainJobRequest["ensemble"]>,
+): Promise<JobResult> {
+  const { options, record, task, control } = work;
+  const { registry, engine } = options;
+  const request = record.request as TrainJobRequest;
+  const versions: number[] = [];
+  let done = 0;
+  for (const [member, settings] of members.entries()) {
+    const known = await versionOf(registry, task.id, record.id, member);
+    if (known) {
+      versions.push(known.version);
+      continue;
+    }
+    control.log(`member ${member + 1} of ${members.length}: ${settings.method ?? "prefix"}`);
+    const rest = members.length - member;
+    const mine = overall(control, rest, () => done);
+    const outcome = await trained({ ...work, control: mine }, settings, member);
+    const { version } = await keepVersion(work, outcome, { member });
+    if (outcome.failure) throw failed(outcome.failure, version, outcome.validation);
+    done = mine.steps();
+    versions.push(version);
+  }
+
+  const active: Active = { ensemble: versions, vote };
+  const job = {
+    ...(await dataOf(registry, task, request)),
+    ensemble: await promptsOf(registry, task.id, active),
+    metric: request.settings.metric ?? ("accuracy" as const),
+    active: await activeOf(registry, task),
+  };
+  // What serves is what is judged.
+  const precision = engine.backbone().precision.active === "int8" ? "int8" : "fp32";
+  const { validation, better, ...report } = await runTrainer(options, precision, "combine", job, control);
+  const wanted = request.activate === true || (request.activate === "if_better" && better);
+  const answering: Active = { ...active, ...(vote === "weighted" && { weights: report.weights }) };
+  if (wanted) await registry.setActive(task.id, answering, record.id);
+  else if (request.activate === "if_better")
+    control.log("the ensemble is not better beyond chance; what was active stays");
+  return { versions, ensemble: { ...report, active: answering }, validation, activated: wanted };
+}
+
+/** The job's progress while a member trains: its own, and as much again for those that follow. */
+function overall(
+  control: JobControl,
+  members: number,
+  before: () => number,
+): JobControl & { steps: () => number } {
+  let steps = before();
+  return {
+    ...control,
+    steps: () => steps,
+    progress: (progress: JobProgress) => {
+      steps = before() + progress.step;
+      const left = progress.eta_seconds;
+      const pace = left === null ? null : left / Math.max(1, progress.steps - progress.step);
+      control.progress({
+        ...progress,
+        step: steps,
+        steps: before() + progress.steps * members,
+        eta_seconds: pace === null ? null : pace * (progress.steps * members - progress.step),
+      });
+    },
+  };
+}

@@ -1,0 +1,71 @@
+/** A trained prompt becomes a version, once, as soon as the registry takes it. */
+import type { PromptRecord } from "../contract/prompt.ts";
+import { ForewordError, type Problem } from "../errors.ts";
+import { trainedPrompt } from "../registry/new-prompt.ts";
+import type { Registry } from "../registry/registry.ts";
+import type { TrainOutcome } from "../training/job.ts";
+import { patiently } from "./patience.ts";
+import type { TrainJobRequest, TrainWork } from "./train-work.ts";
+
+/** How long a trained prompt waits for a registry that can't take it. */
+const PUBLISH_MS = 600_000;
+
+export interface KeepOptions {
+  activate?: boolean;
+  /** Of an ensemble. */
+  member?: number;
+}
+
+/** A run that was stopped after its prompt was added, and before its job ended, adds no second one. */
+export async function keepVersion(
+  { options: { engine, registry, log: serverLog }, record: { id, task, request }, control }: TrainWork,
+  { file, recipe, metrics }: TrainOutcome,
+  { activate = false, member }: KeepOptions,
+): Promise<PromptRecord> {
+  const known = await versionOf(registry, task, id, member);
+  if (known) return known;
+  const { parent } = request as TrainJobRequest;
+  const add = async () => {
+    const prompt = await trainedPrompt(engine, registry, file);
+    const made = { ...recipe, job: id, ...(member !== undefined && { member }) };
+    return registry.addPrompt(
+      task,
+      { ...prompt, parent, recipe: made, metrics },
+      activate ? { activate: { by: id } } : {},
+    );
+  };
+  return patiently(add, {
+    signal: control.signal,
+    within: PUBLISH_MS,
+    onFailure: error => {
+      serverLog.error({ err: error, job: id }, "a trained prompt can't be saved yet");
+      control.log(`the prompt is trained, and not saved yet. ${error.message}`);
+    },
+  });
+}
+
+/** The version that a job, or a member of its ensemble, has left before. */
+export async function versionOf(
+  registry: Registry,
+  task: string,
+  job: string,
+  member?: number,
+): Promise<PromptRecord | undefined> {
+  let cursor: string | null = null;
+  do {
+    const page = await registry.listPrompts(task, { limit: 1000, ...(cursor !== null && { cursor }) });
+    const found = page.items.find(({ recipe }) => {
+      const made = recipe as { job?: string; member?: number } | null;
+      return made?.job === job && made.member === member;
+    });
+    if (found) return found;
+    cursor = page.next_cursor;
+  } while (cursor !== null);
+  return undefined;
+}
+
+/** Of a run that left the finite numbers: the best prompt before is a version that is never activated, and is named. */
+export function failed(failure: Problem, version: number, validation: object): ForewordError {
+  const detail = `${failure.detail} Version ${version} is the best that was found before; it is not active.`;
+  return ForewordError.fromProblem({ ...failure, detail, version, validation });
+}

@@ -1,0 +1,89 @@
+/** What a training job is made of: the registry's records as `TrainJob`s, each one run of a trainer. */
+import type { Task, Vote } from "../contract/task.ts";
+import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
+import type { Engine } from "../engine/engine.ts";
+import { trainingPrecision } from "../gate/choice.ts";
+import type { JobRecord, Registry } from "../registry/registry.ts";
+import type { ActivePrompts, TrainJob } from "../training/job.ts";
+import { contentOf, versionsOf } from "./contents.ts";
+import type { JobControl } from "./jobs.ts";
+import { runTrainer, type TrainerOptions } from "./trainer.ts";
+
+/** A training job's request as its record keeps it: data by blob, the template decided. */
+export interface TrainJobRequest {
+  settings: TrainSettingsRequest;
+  template: string;
+  /** Blobs, or the share of the examples that validates. */
+  examples: string;
+  validation: string | number;
+  activate: Activate;
+  /** The version that the template came from. */
+  parent: { task: string; version: number } | null;
+  /** Each member's own settings. */
+  ensemble: { members: TrainSettingsRequest[]; vote: Vote } | null;
+}
+
+export interface TrainRunnerOptions extends TrainerOptions {
+  registry: Registry;
+  engine: Engine;
+}
+
+/** What every part of a training job needs. */
+export interface TrainWork {
+  options: TrainRunnerOptions;
+  record: JobRecord;
+  task: Task;
+  control: JobControl;
+}
+
+/** One run of a trainer. Of an ensemble's members none is compared with what is active: that is all of them together. */
+export async function trained(
+  { options, record, task, control }: TrainWork,
+  settings: TrainSettingsRequest,
+  member: number,
+) {
+  const { registry, engine } = options;
+  const { template, ensemble, ...request } = record.request as TrainJobRequest;
+  const { init } = settings;
+  const named = typeof init === "object" && "prompt" in init ? init.prompt : null;
+  const job: TrainJob = {
+    ...(await dataOf(registry, task, request)),
+    request: settings,
+    template,
+    initial: named && (await contentOf(registry, named.task, named.version)),
+    active: ensemble ? null : await activeOf(registry, task),
+    member,
+    checkpoint: record.checkpoint === null ? null : await registry.getBlob(record.checkpoint),
+    checkpointSeconds: settings.checkpoint_seconds ?? 30,
+  };
+  return runTrainer(options, trainingPrecision(settings.precision, engine.backbone()), "train", job, control);
+}
+
+/** A job's examples; whoever validates on a share of them gets the same share. */
+export async function dataOf(
+  registry: Registry,
+  { id, type, labels, description }: Task,
+  { examples, validation, settings }: Pick<TrainJobRequest, "examples" | "validation" | "settings">,
+) {
+  return {
+    task: { id, type, labels, description },
+    examples: await registry.getBlob(examples),
+    validation: typeof validation === "number" ? validation : await registry.getBlob(validation),
+    splitSeed: settings.seed ?? 0,
+  };
+}
+
+/** What a new prompt is compared with. */
+export async function activeOf(registry: Registry, { id, active }: Task): Promise<ActivePrompts | null> {
+  return active && promptsOf(registry, id, active);
+}
+
+export async function promptsOf(
+  registry: Registry,
+  task: string,
+  active: ActivePrompts["active"],
+): Promise<ActivePrompts> {
+  const versions = versionsOf(active);
+  const prompts = await Promise.all(versions.map(version => contentOf(registry, task, version)));
+  return { prompts, active };
+}

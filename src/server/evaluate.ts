@@ -1,0 +1,111 @@
+import { Type } from "typebox";
+import { Id } from "../contract/common.ts";
+import { type Contender, EvaluateRequest } from "../contract/evaluate.ts";
+import { Job } from "../contract/job.ts";
+import type { Active, Task } from "../contract/task.ts";
+import type { Engine } from "../engine/engine.ts";
+import { ForewordError } from "../errors.ts";
+import { versionsOf } from "../jobs/contents.ts";
+import { type EvaluateJobRequest, nameOf } from "../jobs/evaluate.ts";
+import type { Registry } from "../registry/registry.ts";
+import { checkRequest } from "./answer.ts";
+import type { Resource } from "./dependencies.ts";
+import { idempotent } from "./idempotency.ts";
+import { jobView } from "./jobs.ts";
+import { route } from "./routing.ts";
+import { chosenData, dataFor } from "./task-data.ts";
+import { checkCompatible } from "./views.ts";
+
+const Params = Type.Object({ id: Id });
+
+export const evaluate: Resource = (app, { registry, engine, jobs }) => {
+  app.post(
+    "/tasks/:id/evaluate",
+    {
+      schema: {
+        tags: ["evaluate"],
+        summary: "Judge prompts on the same examples; the job's result is the report",
+        params: Params,
+        body: EvaluateRequest,
+        response: { 202: Job },
+      },
+    },
+    (request, reply) =>
+      idempotent(registry, request, reply, async () => {
+        const task = await registry.getTask(request.params.id);
+        const wanted = await jobRequest(registry, engine, task, request.body);
+        const { id: name } = task;
+        const job = await jobs.submit({
+          task: name,
+          kind: "evaluate",
+          request: wanted,
+          blobs: [wanted.examples],
+        });
+        return { status: 202, headers: { Location: `/jobs/${job.id}` }, body: jobView(job) };
+      }),
+  );
+};
+
+/** Throws what would fail the job later. */
+async function jobRequest(
+  registry: Registry,
+  engine: Engine,
+  task: Task,
+  { prompts, examples, dataset, ...settings }: EvaluateRequest,
+): Promise<EvaluateJobRequest> {
+  const data = chosenData({ ...(examples && { examples }), ...(dataset !== undefined && { dataset }) });
+  const contenders = prompts?.map(contender) ?? [activeContender(task)];
+  const { calibrate = false, max_tokens } = settings;
+  refuse(calibrate !== false && task.type !== "classification", "calibrate", "it is for classification");
+  refuse(
+    max_tokens !== undefined && task.type === "classification",
+    "max_tokens",
+    "it is for generated texts",
+  );
+  refuse(
+    calibrate === "store" && prompts !== undefined,
+    "calibrate",
+    "only what is active can store a temperature. Leave prompts out, or use true",
+  );
+  const names = contenders.map(({ prompt }) => nameOf(prompt));
+  const twice = names.find((name, index) => names.indexOf(name) < index);
+  refuse(twice !== undefined, "prompts", `${twice} is there twice`);
+  const templates: string[] = [];
+  for (const { prompt, active } of contenders) {
+    checkRequest(task, { prompt });
+    route(task, { prompt });
+    for (const version of versionsOf(active)) {
+      const record = await registry.getPrompt(task.id, version);
+      checkCompatible(record, engine);
+      templates.push(record.template);
+    }
+  }
+  const { blob } = await dataFor(registry, task, templates, data, "examples");
+  return {
+    contenders,
+    settings,
+    examples: blob,
+    stores: calibrate === "store" ? task.active_revision : null,
+  };
+}
+
+const contender = (prompt: Contender) => ({
+  prompt,
+  active: typeof prompt === "number" ? { prompt } : prompt,
+});
+
+/** What answers now, with its fitted numbers; of a split, the part that most requests come to. */
+function activeContender({ id, active }: Task): { prompt: Contender; active: Active } {
+  if (!active)
+    throw new ForewordError(
+      "no_active_prompt",
+      `Task ${id} has no active prompt. Name what is to be evaluated (prompts), or activate a prompt.`,
+    );
+  const { ensemble, vote, weights } = active;
+  if (!ensemble) return { prompt: versionsOf(active)[0]!, active };
+  return { prompt: { ensemble, ...(vote && { vote }), ...(weights && { weights }) }, active };
+}
+
+function refuse(wrong: boolean, field: string, why: string): void {
+  if (wrong) throw new ForewordError("validation", `${field}: ${why}.`, { field });
+}

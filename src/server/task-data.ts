@@ -1,0 +1,82 @@
+/** Examples that a request brings or names, checked against its task. */
+import type { Example } from "../contract/dataset.ts";
+import type { Task } from "../contract/task.ts";
+import { ForewordError } from "../errors.ts";
+import { fillFields } from "../prompt/fields.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import type { Registry } from "../registry/registry.ts";
+import { labelsOf } from "../training/check.ts";
+import { type LineProblem, refused, writeExamples } from "../training/examples.ts";
+
+export interface TaskData {
+  blob: string;
+  /** Those that occur; none where examples have outputs. */
+  labels: string[];
+}
+
+/** The one of `examples` and `dataset` that was sent. Throws `validation`. */
+export function chosenData({
+  examples,
+  dataset,
+}: {
+  examples?: Example[];
+  dataset?: string;
+}): Example[] | string {
+  if ((examples === undefined) === (dataset === undefined))
+    throw new ForewordError("validation", "examples: send exactly one of examples and dataset.", {
+      field: "examples",
+    });
+  return examples ?? dataset!;
+}
+
+/**
+ * A data set's blob, or that of examples which are kept now. Throws `bad_dataset` where they don't suit the task, or,
+ * as far as they were sent, the fields of a template.
+ */
+export async function dataFor(
+  registry: Registry,
+  task: Task,
+  templates: readonly string[],
+  data: readonly Example[] | string,
+  field: "examples" | "validation",
+): Promise<TaskData> {
+  if (typeof data === "string") {
+    const { sha256, labels } = await registry.getDataset(data);
+    checkKind(task, labels !== null, field);
+    const unknown = Object.keys(labels ?? {}).find(label => !labelsOf(task).includes(label));
+    if (unknown !== undefined) throw unknownLabel(task, unknown, `${field}: data set ${data}: `);
+    return { blob: sha256, labels: Object.keys(labels ?? {}) };
+  }
+  const problems: LineProblem[] = [];
+  const compiled = templates.map(compileTemplate);
+  const known = new Set(labelsOf(task));
+  for (const [index, example] of data.entries()) {
+    checkKind(task, "label" in example, field);
+    try {
+      if ("label" in example && !known.has(example.label)) throw unknownLabel(task, example.label);
+      for (const template of compiled) fillFields(template, example.input);
+    } catch (error) {
+      problems.push({ line: index + 1, detail: (error as Error).message });
+    }
+  }
+  if (problems.length > 0) throw refused(problems, field);
+  const bytes = writeExamples({ examples: [...data], lines: data.map((_, index) => index + 1) });
+  const labels = new Set(data.flatMap(example => ("label" in example ? [example.label] : [])));
+  return { blob: await registry.putBlob(bytes), labels: [...labels] };
+}
+
+function checkKind({ id, type }: Task, labelled: boolean, field: string): void {
+  if (labelled === (type === "classification")) return;
+  throw new ForewordError(
+    "bad_dataset",
+    `${field}: task ${id} is a ${type} task; its examples have ${labelled ? "an output" : "a label"}, not ${labelled ? "a label" : "an output"}.`,
+    { field },
+  );
+}
+
+const unknownLabel = (task: Task, label: string, where = ""): ForewordError =>
+  new ForewordError(
+    "bad_dataset",
+    `${where}the label ${JSON.stringify(label)} is none of the task's. Use one of: ${labelsOf(task).join(", ")}; or add it with PATCH /tasks/${task.id}.`,
+    { label },
+  );

@@ -1,0 +1,113 @@
+/** An ensemble's members, judged together on validation: how each vote does, and the weights of the weighted one. */
+import type { EnsembleReport } from "../../contract/evaluate.ts";
+import type { Active, Vote } from "../../contract/task.ts";
+import { agreement, best, calibrate, type Scores } from "../../prompt/votes.ts";
+import type { Bench } from "../begin.ts";
+import { dataOf } from "../data.ts";
+import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
+import { answered, type Labelled, label } from "./judge.ts";
+import { accuracy, type Judged, meanOf, scores as scoresBy } from "./metrics.ts";
+import { mcnemar } from "./significance.ts";
+
+/** What counts as better than the active prompt. */
+const SIGNIFICANT = 0.05;
+const ROUNDS = 200;
+const votes = ["mean", "majority", "weighted"] as const;
+
+export interface EnsembleJob extends Pick<TrainJob, "task" | "examples" | "validation" | "splitSeed"> {
+  /** The members, as the active record that would let them answer. */
+  ensemble: ActivePrompts;
+  metric: "accuracy" | "macro_f1" | "loss";
+  /** Compared with the ensemble. */
+  active: ActivePrompts | null;
+}
+
+export interface EnsembleOutcome extends EnsembleReport {
+  validation: { new: number; active: number | null; p_value: number | null };
+  /** Whether the ensemble is better than what is active beyond chance. */
+  better: boolean;
+}
+
+export async function combine(
+  bench: Bench,
+  { ensemble, metric, active, ...job }: EnsembleJob,
+  { pause, log }: Pick<TrainHooks, "pause" | "log">,
+): Promise<EnsembleOutcome> {
+  const { validation } = dataOf(job, () => {});
+  const shared = { ...bench, task: job.task, pause };
+  const score = scoresBy[metric];
+  const judged = await label({ ...shared, ...ensemble }, validation);
+  const weights = fitWeights(judged);
+  const byVote: Record<Vote, Labelled[]> = {
+    mean: revoted(judged, "mean"),
+    majority: revoted(judged, "majority"),
+    weighted: revoted(judged, "weighted"),
+  };
+  const members = ensemble.prompts.map((_, member) =>
+    score(judged.map(each => by(each, [each.members[member]!], {}))),
+  );
+  const mine = byVote[ensemble.active.vote ?? "mean"];
+  const report: EnsembleReport = {
+    members,
+    votes: { mean: score(byVote.mean), majority: score(byVote.majority), weighted: score(byVote.weighted) },
+    weights,
+    agreement: meanOf(judged.map(each => agreed(each))),
+  };
+  log(
+    `members ${members.map(value => value.toFixed(4)).join(", ")}; together ${votes.map(vote => `${vote} ${report.votes[vote].toFixed(4)}`).join(", ")}`,
+  );
+  if (active === null)
+    return { ...report, validation: { new: score(mine), active: null, p_value: null }, better: true };
+  const theirs = await label({ ...shared, ...active }, validation);
+  const p = mcnemar(mine, theirs);
+  const found = { new: score(mine), active: score(theirs), p_value: p };
+  return { ...report, validation: found, better: p < SIGNIFICANT && accuracy(mine) > accuracy(theirs) };
+}
+
+/**
+ * The weights with which the members' mixture makes what was wanted likeliest (stacked densities, Smyth & Wolpert
+ * 1999), by expectation maximisation, which has one optimum here. They sum to 1.
+ */
+export function fitWeights(judged: readonly Labelled[], active: Active = {}): number[] {
+  const shares = judged.map(({ members, wanted }) =>
+    members.map(member => calibrate(member, active).get(wanted)!),
+  );
+  const count = judged[0]!.members.length;
+  let weights = new Array<number>(count).fill(1 / count);
+  for (let round = 0; round < ROUNDS; round++) {
+    const next = new Array<number>(count).fill(0);
+    for (const each of shares) {
+      const total = each.reduce((sum, share, member) => sum + weights[member]! * share, 0);
+      for (const [member, share] of each.entries())
+        next[member]! += total === 0 ? 1 / count : (weights[member]! * share) / total;
+    }
+    weights = next.map(sum => sum / shares.length);
+  }
+  return weights;
+}
+
+/** The same members' answers by another vote; weights are fitted on one half of the examples for the other. */
+export function revoted(judged: readonly Labelled[], vote: Vote, active: Active = {}): Labelled[] {
+  if (vote !== "weighted") return judged.map(each => by(each, each.members, { ...active, vote }));
+  const half = (which: number) => judged.filter((_, index) => index % 2 === which);
+  const fitted = [1, 0].map(other => fitWeights(half(other).length > 0 ? half(other) : judged, active));
+  return judged.map((each, index) =>
+    by(each, each.members, { ...active, vote, weights: fitted[index % 2]! }),
+  );
+}
+
+function by<Each extends Judged>(
+  each: Each,
+  members: readonly Scores[],
+  active: Active,
+): Each & { scores: Scores } {
+  const scores = answered(members, active);
+  return { ...each, scores, given: best(scores), loss: -Math.log(scores.get(each.wanted)!) };
+}
+
+/** The share of the members that give the answer which all of them come to. */
+export const agreed = ({ members, given }: Labelled, active: Active = {}): number =>
+  agreement(
+    members.map(member => calibrate(member, active)),
+    given,
+  );

@@ -1,0 +1,225 @@
+/** Prompts' answers to examples, by the engine that serves: what is measured here is what callers will get. */
+import type { Example } from "../../contract/dataset.ts";
+import type { TargetScore } from "../../contract/infer.ts";
+import type { Active, Task } from "../../contract/task.ts";
+import type { Core } from "../../engine/core.ts";
+import type { LabelVerbalizers, PromptContent, PromptSource } from "../../engine/engine.ts";
+import { ForewordError } from "../../errors.ts";
+import { compileTemplate } from "../../prompt/template.ts";
+import { verbalize } from "../../prompt/verbalizer.ts";
+import { best, calibrate, type Scores, vote } from "../../prompt/votes.ts";
+import { answerOf } from "../examples.ts";
+import type { Judged } from "./metrics.ts";
+
+/** Tokens of all verbalizers up to which one run behind the row is cheaper than several that go best first. */
+const ALL_SCORES = 64;
+/** Examples that are under way at once. */
+const AT_ONCE = 64;
+
+/** Prompts given by hand, as the engine asks for them. */
+export class Shelf implements PromptSource {
+  readonly #contents = new Map<string, PromptContent>();
+
+  put(core: Core, content: PromptContent): string {
+    const { digest } = core.inspect(content);
+    this.#contents.set(digest, content);
+    return digest;
+  }
+
+  drop(core: Core, digest: string): void {
+    core.forget(digest);
+    this.#contents.delete(digest);
+  }
+
+  async load(digest: string): Promise<PromptContent> {
+    return this.#contents.get(digest)!;
+  }
+}
+
+/** What answers: one prompt, or an ensemble's members in its order. */
+export interface Contestant {
+  prompts: readonly PromptContent[];
+  active: Active;
+}
+
+export interface Judging extends Contestant {
+  core: Core;
+  shelf: Shelf;
+  task: Pick<Task, "labels">;
+  /** Awaited before each example: the machine is offered to others. */
+  pause: () => Promise<void>;
+  /** What the item at an index is called where it can't be answered. */
+  nameOf?: (index: number) => string;
+}
+
+/** An example, answered with a label. */
+export interface Labelled extends Judged {
+  /** P(label): of every label where they were asked for, else of those that were settled, the wanted one among them. */
+  scores: Scores;
+  /** log P(label) by each member, as the backbone gave it. */
+  members: readonly Scores[];
+}
+
+/** Answers every example as serving would, in the examples' order. `every`: each label's probability is wanted. */
+export function label(
+  judging: Judging,
+  examples: readonly Example[],
+  { every = false } = {},
+): Promise<Labelled[]> {
+  const { core, active, task } = judging;
+  return onShelf(judging, async members => {
+    const verbalized = members.map(({ template }) => verbalize(task.labels!, template));
+    const few = core.checkLabels(verbalized[0]!).flat(2).length <= ALL_SCORES;
+    const fitted = active.bias !== undefined || active.temperature !== undefined;
+    const all = every || few || fitted || members.length > 1;
+    return sideBySide(judging, examples, async example => {
+      const wanted = answerOf(example);
+      const found = await Promise.all(
+        members.map(({ digest }, index) =>
+          classify(core, digest, example, verbalized[index]!, all ? null : wanted),
+        ),
+      );
+      const scores = all ? answered(found, active) : exponents(found[0]!);
+      return { wanted, given: best(scores), loss: -Math.log(scores.get(wanted)!), scores, members: found };
+    });
+  });
+}
+
+/** The joint probabilities of members' log-probabilities: fitted numbers first, then the vote. */
+export function answered(members: readonly Scores[], active: Active): Scores {
+  const scores = members.map(member => calibrate(member, active));
+  if (members.length === 1) return scores[0]!;
+  return vote(scores, active.vote ?? "mean", active.weights ?? members.map(() => 1));
+}
+
+/** Log P of every label, or of the best one and of `settle`. */
+async function classify(
+  core: Core,
+  prompt: string,
+  { input }: Example,
+  labels: readonly LabelVerbalizers[],
+  settle: string | null,
+): Promise<Scores> {
+  const { scores } = await core.infer(
+    {
+      kind: "classify",
+      prompt,
+      fields: input,
+      labels,
+      ...(settle === null ? { scores: "all" } : { scores: "top", settle: [settle] }),
+    },
+    patient,
+  );
+  return new Map(scores.map(each => [each.label, each.logprob]));
+}
+
+const exponents = (scores: Scores): Scores =>
+  new Map([...scores].map(([label, logprob]) => [label, Math.exp(logprob)]));
+
+/** An input with every text that would do. */
+export interface TextCase {
+  input: Example["input"];
+  wanted: readonly string[];
+}
+
+export interface Written {
+  /** Greedily, without white space around it. */
+  text: string;
+  /** Of each wanted text. */
+  targets: readonly TargetScore[];
+}
+
+/** A text for every case, and how probable the wanted ones are, in the cases' order. */
+export function write(judging: Judging, cases: readonly TextCase[], maxTokens: number): Promise<Written[]> {
+  const { core } = judging;
+  return onShelf(judging, ([member]) =>
+    sideBySide(judging, cases, async ({ input, wanted }) => {
+      const { text, targets } = await core.infer(
+        {
+          kind: "generate",
+          prompt: member!.digest,
+          fields: input,
+          targets: wanted,
+          maxTokens,
+          temperature: 0,
+          topP: 1,
+          topK: 0,
+          repetitionPenalty: 1,
+          stop: [],
+          logprobs: null,
+        },
+        patient,
+      );
+      return { text: text.trim(), targets: targets! };
+    }),
+  );
+}
+
+/**
+ * Every example judged: a label by its probability, a text by how probable the wanted one is (`given` stays empty, for
+ * nothing is written).
+ */
+export async function judge(judging: Judging, examples: readonly Example[]): Promise<Judged[]> {
+  if (judging.task.labels !== null) return label(judging, examples);
+  const cases = examples.map(({ input, ...answer }) => ({
+    input,
+    wanted: [(answer as { output: string }).output],
+  }));
+  const written = await write(judging, cases, 1);
+  return written.map(({ targets }) => {
+    const { text, logprob, tokens } = targets[0]!;
+    return { wanted: text, given: "", loss: -logprob / Math.max(1, tokens) };
+  });
+}
+
+const patient = { deadline: Number.POSITIVE_INFINITY, cancelled: () => false, onToken: () => {} };
+
+interface Member {
+  digest: string;
+  template: ReturnType<typeof compileTemplate>;
+}
+
+/** Puts the prompts where the engine finds them, for as long as `work` takes. */
+async function onShelf<Result>(
+  { core, shelf, prompts }: Judging,
+  work: (members: readonly Member[]) => Promise<Result>,
+): Promise<Result> {
+  const members = prompts.map(content => ({
+    digest: shelf.put(core, content),
+    template: compileTemplate(content.template),
+  }));
+  try {
+    return await work(members);
+  } finally {
+    for (const { digest } of members) shelf.drop(core, digest);
+  }
+}
+
+/** `AT_ONCE` items are always under way, so that no run has a few late rows alone. */
+async function sideBySide<Item, Result>(
+  { pause, nameOf }: Judging,
+  items: readonly Item[],
+  work: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  const queue = items.entries();
+  let failed = false;
+  const worker = async () => {
+    for (const [index, item] of queue) {
+      if (failed) return;
+      try {
+        await pause();
+        results[index] = await work(item);
+      } catch (error) {
+        failed = true;
+        if (!nameOf || !(error instanceof ForewordError)) throw error;
+        throw ForewordError.fromProblem({
+          ...error.toProblem(),
+          detail: `${nameOf(index)}: ${error.message}`,
+        });
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  return results;
+}

@@ -1,0 +1,123 @@
+/** Contenders that answer with labels: what each reports, and how two compare. */
+import type {
+  ClassifierReport,
+  Comparison,
+  EvaluateSettings,
+  LabelReport,
+  PromptReport,
+} from "../../contract/evaluate.ts";
+import type { Active } from "../../contract/task.ts";
+import { best, type Scores } from "../../prompt/votes.ts";
+import { type Confidence, calibrationError, fitTemperature } from "./calibration.ts";
+import { agreed } from "./ensemble.ts";
+import { answered, type Labelled } from "./judge.ts";
+import { accuracy, type Judged, macroF1, meanOf } from "./metrics.ts";
+import { mcnemar, meanBootstrap, shareOf } from "./significance.ts";
+
+const isRight = ({ wanted, given }: Judged) => wanted === given;
+
+export function classifierReport(
+  judged: readonly Labelled[],
+  active: Active,
+  labels: readonly string[],
+  { calibrate: fit = false }: EvaluateSettings,
+): ClassifierReport {
+  const { unsure_below: below } = active;
+  const sure = judged.filter(({ scores, given }) => below === undefined || scores.get(given)! >= below);
+  return {
+    accuracy: shareOf(judged.filter(isRight).length, judged.length),
+    macro_f1: macroF1(judged),
+    ...trust(judged),
+    ...(below !== undefined && {
+      unsure: {
+        below,
+        share: 1 - sure.length / judged.length,
+        accuracy: sure.length === 0 ? null : accuracy(sure),
+      },
+    }),
+    ...(active.ensemble && { agreement: meanOf(judged.map(each => agreed(each, active))) }),
+    ...(fit !== false && { calibration: calibration(judged, active) }),
+    labels: labelReports(judged, labels),
+    confusion: confusionOf(judged),
+  };
+}
+
+/** The second one's accuracy less the first one's, on the same examples. */
+export function compareLabels(
+  [a, b]: readonly [PromptReport, PromptReport],
+  [first, second]: readonly [readonly Judged[], readonly Judged[]],
+  seed?: number,
+): Comparison[] {
+  const gains = second.map((each, i) => Number(isRight(each)) - Number(isRight(first[i]!)));
+  const { low, high } = meanBootstrap(gains, { ...(seed !== undefined && { seed }) });
+  return [
+    {
+      first: a.name,
+      second: b.name,
+      metric: "accuracy",
+      difference: { value: meanOf(gains), low, high },
+      p_value: mcnemar(first, second),
+      test: "mcnemar",
+    },
+  ];
+}
+
+/** Every label that was wanted or given, in the labels' order. A share of nothing is null. */
+export function labelReports(judged: readonly Judged[], labels: readonly string[]): LabelReport[] {
+  return labels.flatMap(label => {
+    const hits = judged.filter(each => each.wanted === label && each.given === label).length;
+    const given = judged.filter(each => each.given === label).length;
+    const support = judged.filter(each => each.wanted === label).length;
+    if (given + support === 0) return [];
+    return {
+      label,
+      precision: given === 0 ? null : hits / given,
+      recall: support === 0 ? null : hits / support,
+      f1: (2 * hits) / (given + support),
+      support,
+    };
+  });
+}
+
+/** Examples by the label that was wanted and the one that was given; the pairs that occur, most often first. */
+export function confusionOf(judged: readonly Judged[]): ClassifierReport["confusion"] {
+  const cells = new Map<string, ClassifierReport["confusion"][number]>();
+  for (const { wanted, given } of judged) {
+    const key = JSON.stringify([wanted, given]);
+    const cell = cells.get(key) ?? { wanted, given, examples: 0 };
+    cell.examples++;
+    cells.set(key, cell);
+  }
+  return [...cells.values()].sort((a, b) => b.examples - a.examples);
+}
+
+/** Whether probabilities can be trusted. */
+const trust = (judged: readonly (Judged & { scores: Scores })[]) => ({
+  log_loss: meanOf(judged.map(({ loss }) => loss!)),
+  expected_calibration_error: calibrationError(judged.map(confidenceOf)),
+});
+
+const confidenceOf = (each: Judged & { scores: Scores }): Confidence => ({
+  probability: each.scores.get(each.given)!,
+  right: isRight(each),
+});
+
+/**
+ * The temperature that all examples fit, and what it does, measured honestly: each half of the examples with the
+ * temperature of the other half.
+ */
+function calibration(judged: readonly Labelled[], active: Active) {
+  const at = (each: Labelled, temperature: number) => {
+    const scores = answered(each.members, { ...active, temperature });
+    return { ...each, scores, given: best(scores), loss: -Math.log(scores.get(each.wanted)!) };
+  };
+  const fitted = (examples: readonly Labelled[]) =>
+    fitTemperature(temperature => meanOf(examples.map(each => at(each, temperature).loss)));
+  const halves = [0, 1].map(half => judged.filter((_, index) => index % 2 === half));
+  const crossed = halves.flatMap((half, index) => {
+    const other = halves[1 - index]!;
+    const temperature = fitted(other.length > 0 ? other : half);
+    return half.map(each => at(each, temperature));
+  });
+  return { temperature: fitted(judged), after: trust(crossed) };
+}

@@ -1,0 +1,47 @@
+/** How good answers are. */
+import type { Metric } from "../../contract/train.ts";
+
+/** One example, answered. */
+export interface Judged {
+  /** The label or text that was wanted, and the one that was given; equal texts are right. */
+  wanted: string;
+  given: string;
+  /** -log P of what was wanted (nats; a token's mean for texts), where it is known. */
+  loss: number | null;
+}
+
+export const meanOf = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
+
+export const accuracy = (judged: readonly Judged[]): number =>
+  meanOf(judged.map(({ wanted, given }) => Number(wanted === given)));
+
+/** Mean over the labels that occur of the harmonic mean of precision and recall (0 where neither is defined). */
+export function macroF1(judged: readonly Judged[]): number {
+  const labels = new Set(judged.map(({ wanted }) => wanted));
+  return meanOf(
+    [...labels].map(label => {
+      const hits = judged.filter(({ wanted, given }) => wanted === label && given === label).length;
+      const named = judged.filter(({ wanted }) => wanted === label).length;
+      const given = judged.filter(each => each.given === label).length;
+      return (2 * hits) / (named + given);
+    }),
+  );
+}
+
+/** Larger is better for every one of them. */
+export const scores: Readonly<Record<Metric, (judged: readonly Judged[]) => number>> = {
+  accuracy,
+  macro_f1: macroF1,
+  loss: judged => -meanOf(judged.map(({ loss }) => loss ?? Number.NaN)),
+};
+
+/** Of a score, as if it were a mean over the examples (which macro-F1 is nearly). */
+export function standardError(judged: readonly Judged[], metric: Metric): number {
+  const each = judged.map(({ wanted, given, loss }) =>
+    metric === "loss" ? (loss ?? 0) : Number(wanted === given),
+  );
+  const centre = meanOf(each);
+  const variance = meanOf(each.map(value => (value - centre) ** 2));
+  return Math.sqrt(variance / each.length);
+}

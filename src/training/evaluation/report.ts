@@ -1,0 +1,153 @@
+/** One evaluation, from data to report: every contender on the same examples. */
+import type {
+  Comparison,
+  Contender,
+  EvaluateSettings,
+  EvaluationReport,
+  PromptReport,
+} from "../../contract/evaluate.ts";
+import type { Task } from "../../contract/task.ts";
+import type { Bench } from "../begin.ts";
+import { labelsOf } from "../check.ts";
+import { parseExamples } from "../examples.ts";
+import type { TrainHooks } from "../job.ts";
+import { type Case, casesOf } from "./cases.ts";
+import { type Contestant, label, write } from "./judge.ts";
+import { classifierReport, compareLabels } from "./labels.ts";
+import { compareTexts, generatorReport, isExact } from "./texts.ts";
+
+/** Of a generated text where nothing is said. */
+const MAX_TOKENS = 128;
+/** Differing examples that are listed where nothing is said. */
+const DIFFERING = 20;
+
+export interface EvaluateJob {
+  task: Pick<Task, "id" | "type" | "labels">;
+  contestants: (Contestant & { name: string; prompt: Contender })[];
+  /** As `writeExamples` writes them. */
+  examples: Uint8Array;
+  settings: EvaluateSettings;
+}
+
+/** What one contender came to. */
+interface Outcome {
+  report: PromptReport;
+  given: readonly string[];
+  right: readonly boolean[];
+  /** With another contender of the same task. */
+  against(other: PromptReport, index: number): Comparison[];
+}
+
+export async function evaluate(
+  bench: Bench,
+  job: EvaluateJob,
+  hooks: Pick<TrainHooks, "pause" | "log" | "progress">,
+): Promise<EvaluationReport> {
+  const { task, settings } = job;
+  const read = parseExamples(job.examples);
+  const cases = casesOf(read, task.type);
+  const shared = {
+    ...bench,
+    task,
+    pause: counting(hooks, job.contestants.length * cases.length),
+    nameOf: (index: number) => `examples: line ${cases[index]!.line}`,
+  };
+  const outcomes = await (task.type === "classification" ? labelled() : written());
+  return {
+    examples: read.examples.length,
+    prompts: outcomes.map(({ report }) => report),
+    comparisons: outcomes.flatMap(({ against }, second) =>
+      outcomes.slice(0, second).flatMap(({ report }, first) => against(report, first)),
+    ),
+    ...differences(outcomes, cases, settings.differing ?? DIFFERING),
+  };
+
+  async function labelled(): Promise<Outcome[]> {
+    const every = (settings.calibrate ?? false) !== false;
+    const all: Awaited<ReturnType<typeof label>>[] = [];
+    return inTurn(async ({ name, prompt, ...contestant }) => {
+      const mine = await label({ ...shared, ...contestant }, read.examples, { every });
+      all.push(mine);
+      const report = {
+        name,
+        prompt,
+        ...classifierReport(mine, contestant.active, labelsOf(task), settings),
+      };
+      hooks.log(`${name}: accuracy ${report.accuracy.value.toFixed(4)} on ${cases.length} examples`);
+      return {
+        report,
+        given: mine.map(({ given }) => given),
+        right: mine.map(({ given, wanted }) => given === wanted),
+        against: (other, index) => compareLabels([other, report], [all[index]!, mine], settings.seed),
+      };
+    });
+  }
+
+  async function written(): Promise<Outcome[]> {
+    const all: Awaited<ReturnType<typeof write>>[] = [];
+    return inTurn(async ({ name, prompt, ...contestant }) => {
+      const mine = await write({ ...shared, ...contestant }, cases, settings.max_tokens ?? MAX_TOKENS);
+      all.push(mine);
+      const report = { name, prompt, ...generatorReport(mine, cases) };
+      hooks.log(`${name}: BLEU ${report.bleu.toFixed(2)} on ${cases.length} inputs`);
+      return {
+        report,
+        given: mine.map(({ text }) => text),
+        right: mine.map((each, i) => isExact(each, cases[i]!)),
+        against: (other, index) => compareTexts([other, report], [all[index]!, mine], cases, settings.seed),
+      };
+    });
+  }
+
+  /** One contender after another: side by side their prompts would share the cache. */
+  async function inTurn(
+    work: (contestant: EvaluateJob["contestants"][number]) => Promise<Outcome>,
+  ): Promise<Outcome[]> {
+    const done: Outcome[] = [];
+    for (const contestant of job.contestants) done.push(await work(contestant));
+    return done;
+  }
+}
+
+/** A pause before each example that tells how far the evaluation is. */
+function counting(
+  { pause, progress }: Pick<TrainHooks, "pause" | "progress">,
+  steps: number,
+): () => Promise<void> {
+  const started = Date.now();
+  let step = 0;
+  return async () => {
+    await pause();
+    step++;
+    const pace = (1000 * step) / (Date.now() - started + 1);
+    progress({
+      step,
+      steps,
+      loss: null,
+      examples_per_second: pace,
+      eta_seconds: (steps - step) / pace,
+      validation: null,
+    });
+  };
+}
+
+/** Cases that contenders answer differently; of one contender those that it got wrong. */
+function differences(
+  outcomes: readonly Outcome[],
+  cases: readonly Case[],
+  most: number,
+): Pick<EvaluationReport, "differing" | "differences"> {
+  const differing = cases.flatMap((each, index) => {
+    const given = new Set(outcomes.map(outcome => outcome.given[index]!));
+    return given.size > 1 || (outcomes.length === 1 && !outcomes[0]!.right[index]) ? [{ each, index }] : [];
+  });
+  return {
+    differing: differing.length,
+    differences: differing.slice(0, most).map(({ each: { line, input, wanted }, index }) => ({
+      line,
+      input,
+      wanted: [...wanted],
+      given: Object.fromEntries(outcomes.map(({ report, given }) => [report.name, given[index]!])),
+    })),
+  };
+}

@@ -1,0 +1,195 @@
+/** Evaluation over HTTP, in a process of its own, on the real backbone: the report says what callers are answered. */
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import type { EvaluationReport } from "../../src/contract/evaluate.ts";
+import { describeBackbone } from "../support/backbone.ts";
+import { expectProblem, startServer, type TestServer } from "./server.ts";
+
+const labels = ["positive", "negative"];
+const reviews = [
+  ["A warm and funny film.", "positive"],
+  ["Dull from start to end.", "negative"],
+  ["I laughed, I cried, I want to see it again.", "positive"],
+  ["The plot makes no sense.", "negative"],
+  ["Beautifully acted.", "positive"],
+  ["A waste of two hours.", "negative"],
+  ["一部温暖的电影。", "positive"],
+  ["Nobody in it can act.", "negative"],
+  ["Not bad, not bad at all.", "positive"],
+].map(([input, label]) => ({ input: input!, label: label! }));
+
+describeBackbone("evaluation over HTTP", backbone => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(backbone, { trainThreads: 2 });
+    await server.task({
+      id: "review",
+      type: "classification",
+      labels,
+      prompt: { kind: "hard", template: "Review: {{ input }}\nSentiment:" },
+    });
+    const second = { kind: "hard", template: "Text: {{ input }}\nThe text is positive or negative:" };
+    expect((await server.post("/tasks/review/prompts", second)).status).toBe(201);
+    await server.task({
+      id: "poem",
+      type: "generation",
+      prompt: { kind: "hard", template: "Write: {{ input }}\nText:" },
+    });
+  });
+  afterAll(() => server.close());
+
+  const evaluate = (task: string, body: object) => server.post(`/tasks/${task}/evaluate`, body);
+  async function ended(task: string, body: object) {
+    const { status, headers, body: job } = await evaluate(task, body);
+    expect(status, JSON.stringify(job)).toBe(202);
+    expect(headers.get("location")).toBe(`/jobs/${job.id}`);
+    return vi.waitFor(
+      async () => {
+        const { body } = await server.get(`/jobs/${job.id}`);
+        expect(body.ended_at, JSON.stringify(body.log.at(-1))).not.toBeNull();
+        return body;
+      },
+      { timeout: 120_000, interval: 100 },
+    );
+  }
+  async function reportOf(task: string, body: object): Promise<EvaluationReport & { stored: boolean }> {
+    const job = await ended(task, body);
+    expect(job, JSON.stringify(job.error)).toMatchObject({ kind: "evaluate", state: "succeeded" });
+    return job.result;
+  }
+  const answers = async (prompt: unknown) =>
+    (await server.infer("review", { inputs: reviews.map(({ input }) => input), prompt, scores: "all" }))
+      .results;
+
+  test("prompts and an ensemble on the same examples: what callers get, compared", async () => {
+    const ensemble = { ensemble: [1, 2], vote: "mean" };
+    const report = await reportOf("review", { examples: reviews, prompts: [1, 2, ensemble] });
+    expect(report.examples).toBe(9);
+    expect(report.prompts.map(({ name }) => name)).toEqual(["1", "2", "1+2 by mean"]);
+    for (const one of report.prompts) {
+      if (!("accuracy" in one)) throw new Error("it is a classifier");
+      const given = await answers(one.prompt);
+      const right = given.filter(({ label }: { label: string }, i: number) => label === reviews[i]!.label);
+      expect(one.accuracy.value).toBeCloseTo(right.length / 9, 10);
+      const loss = given.map(
+        ({ scores }: { scores: Record<string, number> }, i: number) => -Math.log(scores[reviews[i]!.label]!),
+      );
+      expect(one.log_loss).toBeCloseTo(loss.reduce((a: number, b: number) => a + b) / 9, 4);
+      expect(one.confusion.reduce((sum, { examples }) => sum + examples, 0)).toBe(9);
+      expect("agreement" in one).toBe(typeof one.prompt === "object");
+    }
+    expect(report.comparisons.map(({ first, second }) => `${second}-${first}`)).toEqual([
+      "2-1",
+      "1+2 by mean-1",
+      "1+2 by mean-2",
+    ]);
+    const [one, two] = [await answers(1), await answers(2)];
+    const differing = reviews.flatMap((_, i) => (one[i].label === two[i].label ? [] : [i + 1]));
+    expect(report.differences.map(({ line }) => line)).toEqual(differing);
+    expect(report.differing).toBe(differing.length);
+    for (const { line, given, input } of report.differences) {
+      expect(input).toBe(reviews[line - 1]!.input);
+      expect([given["1"], given["2"]]).toEqual([one[line - 1].label, two[line - 1].label]);
+    }
+  });
+
+  test("of one prompt the mistakes are listed; a temperature is fitted, stored and used", async () => {
+    const report = await reportOf("review", { examples: reviews, calibrate: "store" });
+    const [one] = report.prompts;
+    if (!one || !("accuracy" in one)) throw new Error("it is a classifier");
+    expect(report.differing).toBe(Math.round(9 * (1 - one.accuracy.value)));
+    for (const { wanted, given } of report.differences) expect(Object.values(given)).not.toEqual(wanted);
+    const { temperature } = one.calibration!;
+    expect(report.stored).toBe(true);
+    const { body } = await server.get("/tasks/review/active");
+    expect(body.active).toEqual({ prompt: 1, temperature });
+    const { items } = (await server.get("/tasks/review/history")).body;
+    expect(items[0].by).toMatch(/^job-/);
+    // Fitted once, there is nothing left to fit.
+    const again = (await reportOf("review", { examples: reviews, calibrate: true })).prompts[0]!;
+    if (!("calibration" in again)) throw new Error("it was calibrated");
+    expect(again.calibration!.temperature / temperature).toBeCloseTo(1, 1);
+    expect(again.log_loss).toBeLessThanOrEqual(one.log_loss + 1e-6);
+  });
+
+  test("texts are judged against all references of an input", async () => {
+    const examples = [
+      { input: "sun", output: " The sun is old." },
+      { input: "sun", output: " It shines." },
+      { input: "moon", output: " The moon is cold." },
+    ];
+    const report = await reportOf("poem", { examples, max_tokens: 12 });
+    const [one] = report.prompts;
+    if (!one || !("bleu" in one)) throw new Error("it writes");
+    expect(one).toMatchObject({ references: 3, exact_match: { value: 0 } });
+    const { targets } = await server.infer("poem", {
+      input: "moon",
+      targets: [" The moon is cold."],
+      max_tokens: 1,
+    });
+    const sun = await server.infer("poem", {
+      input: "sun",
+      targets: [" The sun is old.", " It shines."],
+      max_tokens: 1,
+    });
+    const all = [...targets!, ...sun.targets!];
+    const nats = all.reduce((sum, { logprob }) => sum - logprob, 0);
+    const tokens = all.reduce((sum, each) => sum + each.tokens, 0);
+    expect(Math.log(one.perplexity)).toBeCloseTo(nats / tokens, 3);
+    const { text } = await server.infer("poem", { input: "sun", max_tokens: 12 });
+    expect(report.differences.find(({ line }) => line === 1)).toMatchObject({
+      wanted: [" The sun is old.", " It shines."],
+      given: { "1": text!.trim() },
+    });
+  });
+
+  describe("what cannot be evaluated", () => {
+    const examples = reviews;
+    test.each<[string, string, object, number, string]>([
+      ["no data", "review", {}, 422, "validation"],
+      ["an empty list", "review", { examples: [] }, 422, "validation"],
+      ["both kinds of data", "review", { examples, dataset: "x" }, 422, "validation"],
+      ["an unknown label", "review", { examples: [{ input: "x", label: "odd" }] }, 422, "bad_dataset"],
+      ["examples without labels", "review", { examples: [{ input: "x", output: "y" }] }, 422, "bad_dataset"],
+      ["a version that is not there", "review", { examples, prompts: [9] }, 404, "prompt_not_found"],
+      ["the same prompt twice", "review", { examples, prompts: [1, 1] }, 422, "validation"],
+      [
+        "a weighted vote without weights",
+        "review",
+        { examples, prompts: [{ ensemble: [1, 2], vote: "weighted" }] },
+        422,
+        "validation",
+      ],
+      [
+        "storing what is not active",
+        "review",
+        { examples, prompts: [1], calibrate: "store" },
+        422,
+        "validation",
+      ],
+      [
+        "calibrating texts",
+        "poem",
+        { examples: [{ input: "x", output: "y" }], calibrate: true },
+        422,
+        "validation",
+      ],
+      [
+        "an ensemble that writes",
+        "poem",
+        { examples: [{ input: "x", output: "y" }], prompts: [{ ensemble: [1, 2] }] },
+        422,
+        "validation",
+      ],
+      ["a task that is not there", "nothing", { examples }, 404, "task_not_found"],
+    ])("%s", async (_, task, body, status, code) => {
+      expectProblem(await evaluate(task, body), status, code);
+    });
+
+    test("an input that is too long is named by its line", async () => {
+      const long = { input: "word ".repeat(9000), label: "positive" };
+      const job = await ended("review", { examples: [...reviews, long] });
+      expect(job.state).toBe("failed");
+      expect(job.error).toMatchObject({ code: "input_too_long", detail: expect.stringMatching(/line 10: /) });
+    });
+  });
+});

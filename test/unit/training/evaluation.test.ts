@@ -1,0 +1,313 @@
+/** Metrics against other implementations (test/fixtures/metrics/make.py), and what no fixture can say. */
+import { readFileSync } from "node:fs";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { bleu, bleuCounts, tokens13a } from "../../../src/training/evaluation/bleu.ts";
+import { calibrationError, fitTemperature } from "../../../src/training/evaluation/calibration.ts";
+import { casesOf } from "../../../src/training/evaluation/cases.ts";
+import { agreed, fitWeights, revoted } from "../../../src/training/evaluation/ensemble.ts";
+import type { Labelled } from "../../../src/training/evaluation/judge.ts";
+import {
+  classifierReport,
+  compareLabels,
+  confusionOf,
+  labelReports,
+} from "../../../src/training/evaluation/labels.ts";
+import { macroF1 } from "../../../src/training/evaluation/metrics.ts";
+import { rougeL } from "../../../src/training/evaluation/rouge.ts";
+import {
+  mcnemar,
+  meanBootstrap,
+  pairedBootstrap,
+  shareOf,
+} from "../../../src/training/evaluation/significance.ts";
+import { compareTexts, generatorReport } from "../../../src/training/evaluation/texts.ts";
+
+const figures = JSON.parse(
+  readFileSync(new URL("../../fixtures/metrics/metrics.json", import.meta.url), "utf8"),
+);
+
+describe("BLEU is sacrebleu's", () => {
+  test.each(figures.tokens as { text: string; tokens: string[] }[])("tokens of $text", ({ text, tokens }) => {
+    expect(tokens13a(text)).toEqual(tokens);
+  });
+  test.each(figures.corpora as { texts: string[]; references: string[][]; bleu: number }[])(
+    "corpus %#: $bleu",
+    corpus => {
+      const counts = corpus.texts.map((text, i) => bleuCounts(text, corpus.references[i]!));
+      expect(bleu(counts)).toBeCloseTo(corpus.bleu, 8);
+    },
+  );
+});
+
+describe("ROUGE-L", () => {
+  test("is rouge_score's", () => {
+    for (const { text, references, f1 } of figures.rouge)
+      expect(rougeL(text, references)).toBeCloseTo(f1, 10);
+  });
+  test("takes each character of a script without spaces as a word", () => {
+    expect(rougeL("今天天气好", ["今天天气很好"])).toBeCloseTo(10 / 11, 10);
+    expect(rougeL("Größe 5", ["größe 5"])).toBe(1);
+    expect(rougeL("", ["word"])).toBe(0);
+  });
+});
+
+const { classes } = figures;
+const judged: Labelled[] = classes.wanted.map((wanted: string, i: number) => {
+  const row: number[] = classes.probabilities[i];
+  const scores = new Map<string, number>(classes.labels.map((label: string, j: number) => [label, row[j]!]));
+  const given = [...scores].reduce((a, b) => (b[1] > a[1] ? b : a))[0];
+  const logs = new Map([...scores].map(([label, p]) => [label, Math.log(p)]));
+  return { wanted, given, loss: -Math.log(scores.get(wanted)!), scores, members: [logs] };
+});
+
+describe("a classifier's report", () => {
+  test("has scikit-learn's figures", () => {
+    const report = classifierReport(judged, { prompt: 1 }, classes.labels, {});
+    expect(report.macro_f1).toBeCloseTo(classes.macro_f1, 10);
+    expect(macroF1(judged)).toBe(report.macro_f1);
+    expect(report.log_loss).toBeCloseTo(classes.log_loss, 8);
+    expect(report.expected_calibration_error).toBeCloseTo(classes.expected_calibration_error, 8);
+    for (const expected of classes.by_label) {
+      const found = report.labels.find(({ label }) => label === expected.label);
+      if (expected.support === 0 && expected.precision === null) expect(found).toBeUndefined();
+      else {
+        expect(found).toMatchObject({ support: expected.support });
+        for (const share of ["precision", "recall"] as const)
+          if (expected[share] === null) expect(found![share]).toBeNull();
+          else expect(found![share]).toBeCloseTo(expected[share], 10);
+      }
+    }
+    expect(report).not.toHaveProperty("unsure");
+    expect(report).not.toHaveProperty("agreement");
+  });
+
+  test("counts every example once in the confusion, most frequent pairs first", () => {
+    const cells = confusionOf(judged);
+    expect(cells.reduce((sum, { examples }) => sum + examples, 0)).toBe(judged.length);
+    expect(cells.map(({ examples }) => examples)).toEqual(
+      cells.map(({ examples }) => examples).toSorted((a, b) => b - a),
+    );
+    for (const { wanted, given, examples } of cells)
+      expect(judged.filter(each => each.wanted === wanted && each.given === given)).toHaveLength(examples);
+    expect(labelReports([], ["a"])).toEqual([]);
+  });
+
+  test("says how many answers are below the threshold, and how good the others are", () => {
+    const { unsure } = classifierReport(judged, { prompt: 1, unsure_below: 0.6 }, classes.labels, {});
+    const sure = judged.filter(({ scores, given }) => scores.get(given)! >= 0.6);
+    expect(unsure!.share).toBeCloseTo(1 - sure.length / judged.length, 12);
+    expect(unsure!.accuracy).toBe(sure.filter(({ wanted, given }) => wanted === given).length / sure.length);
+  });
+
+  test("fits the temperature of least loss, and is no worse with it", () => {
+    // Scores that are three times too sure of themselves.
+    const overconfident = judged.map(each => {
+      const members = each.members.map(logs => new Map([...logs].map(([label, log]) => [label, 3 * log])));
+      return { ...each, members };
+    });
+    const { calibration } = classifierReport(overconfident, { prompt: 1 }, classes.labels, {
+      calibrate: true,
+    });
+    const plain = classifierReport(judged, { prompt: 1 }, classes.labels, { calibrate: true }).calibration!;
+    expect(calibration!.temperature).toBeCloseTo(3 * plain.temperature, 1);
+    expect(calibration!.after.log_loss).toBeCloseTo(plain.after.log_loss, 2);
+    expect(plain.after.log_loss).toBeLessThan(classes.log_loss + 0.01);
+  });
+});
+
+test("a temperature is found where the loss is least, from a hundredth to twenty", () => {
+  fc.assert(
+    fc.property(fc.double({ min: Math.log(0.06), max: Math.log(18), noNaN: true }), least => {
+      const found = fitTemperature(temperature => (Math.log(temperature) - least) ** 2);
+      expect(Math.abs(Math.log(found) - least)).toBeLessThan(2e-3);
+    }),
+  );
+});
+
+test("a classifier that is as sure as it is right has no calibration error", () => {
+  const answers = Array.from({ length: 100 }, (_, i) => ({ probability: 0.75, right: i % 4 !== 0 }));
+  expect(calibrationError(answers)).toBeCloseTo(0, 12);
+  expect(calibrationError(answers.map(each => ({ ...each, probability: 1 })))).toBeCloseTo(0.25, 12);
+  expect(calibrationError([{ probability: 0, right: true }])).toBe(1);
+});
+
+describe("significance", () => {
+  const pairs = (onlyA: number, onlyB: number) => {
+    const row = (right: boolean) => ({ wanted: "x", given: right ? "x" : "y", loss: null });
+    const both = Array.from({ length: onlyA + onlyB }, (_, i) => i < onlyA);
+    return [both.map(row), both.map(a => row(!a))] as const;
+  };
+  test.each(figures.mcnemar as { only_a: number; only_b: number; p: number }[])(
+    "McNemar of $only_a against $only_b is scipy's binomial test",
+    ({ only_a, only_b, p }) => {
+      const [a, b] = pairs(only_a, only_b);
+      expect(mcnemar(a, b)).toBeCloseTo(p, 10);
+    },
+  );
+  test.each(figures.wilson as { count: number; of: number; low: number; high: number }[])(
+    "the interval of $count of $of is Wilson's",
+    ({ count, of, low, high }) => {
+      const found = shareOf(count, of);
+      expect(found.value).toBe(count / of);
+      expect(found.low).toBeCloseTo(low, 6);
+      expect(found.high).toBeCloseTo(high, 6);
+    },
+  );
+  test("a bootstrap of a mean has the normal interval, and sees a difference that is there alone", () => {
+    // Sums of twelve even draws are nearly normal: mean 0, variance 1.
+    let state = 1;
+    const draw = () => {
+      state = (state * 48271) % 2147483647;
+      return state / 2147483647;
+    };
+    const noise = Array.from(
+      { length: 400 },
+      () => Array.from({ length: 12 }, draw).reduce((a, b) => a + b) - 6,
+    );
+    const mean = noise.reduce((a, b) => a + b) / noise.length;
+    const found = meanBootstrap(noise);
+    expect(found.low).toBeCloseTo(mean - 1.96 / 20, 1);
+    expect(found.high).toBeCloseTo(mean + 1.96 / 20, 1);
+    expect(meanBootstrap(noise.map(value => value - mean)).p).toBeGreaterThan(0.5);
+    expect(meanBootstrap(noise.map(value => value - mean + 0.3)).p).toBeLessThan(0.001);
+    expect(meanBootstrap(noise)).toEqual(meanBootstrap(noise));
+    expect(meanBootstrap([0, 0, 0])).toMatchObject({ low: 0, high: 0, p: 1 });
+  });
+  test("every resample has as many examples as there are, all of them possible", () => {
+    const seen = new Set<number>();
+    pairedBootstrap(
+      5,
+      drawn => {
+        expect(drawn).toHaveLength(5);
+        for (const index of drawn) seen.add(index);
+        return 0;
+      },
+      { resamples: 50 },
+    );
+    expect([...seen].sort()).toEqual([0, 1, 2, 3, 4]);
+  });
+});
+
+describe("two prompts on the same examples", () => {
+  const report = (name: string) => ({ name, prompt: 1 }) as never;
+  test("labels: the second one's gain, by McNemar", () => {
+    const better = judged.map(each => ({ ...each, given: each.wanted }));
+    const [found] = compareLabels([report("1"), report("2")], [judged, better]);
+    const wrong = judged.filter(({ wanted, given }) => wanted !== given).length;
+    expect(found).toMatchObject({ first: "1", second: "2", metric: "accuracy", test: "mcnemar" });
+    expect(found!.difference.value).toBeCloseTo(wrong / judged.length, 12);
+    expect(found!.difference.low).toBeGreaterThan(0);
+    expect(found!.p_value).toBe(mcnemar(judged, better));
+  });
+
+  test("texts: the same ones do not differ, better ones do", () => {
+    const wanted = ["the cat sat on the mat", "a dog ran in the park today", "two birds sing at dawn here"];
+    const cases = Array.from({ length: 30 }, (_, i) => ({ input: `${i}`, wanted: [wanted[i % 3]!] }));
+    const written = (change: (text: string) => string, logprob: number) =>
+      cases.map(each => ({
+        text: change(each.wanted[0]!),
+        targets: [{ text: each.wanted[0]!, logprob, tokens: 4 }],
+      }));
+    const [right, cutShort] = [written(text => text, -2), written(text => text.slice(0, 14), -6)];
+    const same = compareTexts([report("1"), report("2")], [right, right], cases);
+    expect(same.map(({ p_value }) => p_value)).toEqual([1, 1]);
+    const [score, loss] = compareTexts([report("1"), report("2")], [cutShort, right], cases);
+    expect(score).toMatchObject({ metric: "bleu", test: "bootstrap" });
+    expect(score!.p_value).toBeLessThan(0.01);
+    expect(score!.difference.value).toBeGreaterThan(20);
+    expect(loss!.difference).toEqual({ value: -1, low: -1, high: -1 });
+    const { bleu: best, exact_match, perplexity, rouge_l } = generatorReport(right, cases);
+    expect([best, exact_match.value, rouge_l.value]).toEqual([expect.closeTo(100, 8), 1, 1]);
+    expect(perplexity).toBeCloseTo(Math.exp(0.5), 12);
+  });
+});
+
+describe("an ensemble's weights", () => {
+  // Members whose probabilities are drawn: the first knows most, the last one is the first once more.
+  const random = (seed: number) => {
+    let state = seed;
+    return () => {
+      state = (state * 48271) % 2147483647;
+      return state / 2147483647;
+    };
+  };
+  const draw = random(11);
+  const logs = (sure: number, wanted: string) => {
+    const right = 0.5 + sure * (draw() - 0.3);
+    const p = Math.min(0.99, Math.max(0.01, right));
+    return new Map([
+      ["a", Math.log(wanted === "a" ? p : 1 - p)],
+      ["b", Math.log(wanted === "b" ? p : 1 - p)],
+    ]);
+  };
+  const answers: Labelled[] = Array.from({ length: 300 }, (_, i) => {
+    const wanted = i % 2 ? "a" : "b";
+    return {
+      wanted,
+      given: wanted,
+      loss: 0,
+      scores: new Map(),
+      members: [logs(0.8, wanted), logs(0.2, wanted), logs(0.5, wanted)],
+    };
+  });
+  const lossOf = (weights: readonly number[]) =>
+    -answers.reduce(
+      (sum, { members, wanted }) =>
+        sum + Math.log(members.reduce((p, member, i) => p + weights[i]! * Math.exp(member.get(wanted)!), 0)),
+      0,
+    );
+
+  test("make what was wanted likelier than any others on a grid", () => {
+    const weights = fitWeights(answers);
+    expect(weights.reduce((a, b) => a + b)).toBeCloseTo(1, 10);
+    const best = lossOf(weights);
+    for (let i = 0; i <= 20; i++)
+      for (let j = 0; i + j <= 20; j++)
+        expect(lossOf([i / 20, j / 20, (20 - i - j) / 20])).toBeGreaterThan(best - 1e-3);
+    expect(weights[0]).toBeGreaterThan(weights[1]!);
+  });
+
+  test("votes give each example its answer anew", () => {
+    for (const vote of ["mean", "majority", "weighted"] as const) {
+      const voted = revoted(answers, vote);
+      expect(voted).toHaveLength(answers.length);
+      for (const { scores, given, members } of voted.slice(0, 20)) {
+        expect([...scores.values()].reduce((a, b) => a + b)).toBeCloseTo(1, 10);
+        if (vote === "mean")
+          expect(scores.get("a")).toBeCloseTo(
+            members.reduce((p, each) => p + Math.exp(each.get("a")!) / 3, 0),
+            10,
+          );
+        if (vote === "majority") {
+          const forIt = members.filter(each => each.get(given)! > Math.log(0.5)).length;
+          expect(forIt).toBeGreaterThanOrEqual(2);
+          expect(agreed(voted.find(each => each.members === members)!)).toBeCloseTo(forIt / 3, 10);
+        }
+      }
+    }
+  });
+});
+
+test("an input's references come together, a label's examples stay apart", () => {
+  const texts = {
+    examples: [
+      { input: "a", output: "x" },
+      { input: "b", output: "y" },
+      { input: "a ", output: "z" },
+    ],
+    lines: [1, 4, 5],
+  };
+  expect(casesOf(texts, "generation")).toEqual([
+    { input: "a", wanted: ["x", "z"], line: 1 },
+    { input: "b", wanted: ["y"], line: 4 },
+  ]);
+  const labels = {
+    examples: [
+      { input: "a", label: "x" },
+      { input: "a", label: "y" },
+    ],
+    lines: [2, 3],
+  };
+  expect(casesOf(labels, "classification")).toHaveLength(2);
+});
