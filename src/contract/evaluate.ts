@@ -99,6 +99,12 @@ export const ClassifierReport = Type.Object({
   agreement: Type.Optional(
     Type.Number({ description: "Of an ensemble's members with its answer, on average." }),
   ),
+  weights: Type.Optional(
+    Type.Array(Type.Number(), {
+      description:
+        "Fitted, for a weighted vote that came without; the scores are those of weights from one half of the examples on the other.",
+    }),
+  ),
   calibration: Type.Optional(
     Type.Object({
       temperature: Type.Number(),

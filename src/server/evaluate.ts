@@ -73,7 +73,8 @@ async function jobRequest(
   const templates: string[] = [];
   for (const { prompt, active } of contenders) {
     checkRequest(task, { prompt });
-    route(task, { prompt });
+    // A weighted vote without weights gets those that the examples fit.
+    if (typeof prompt === "number" || prompt.weights) route(task, { prompt });
     for (const version of versionsOf(active)) {
       const record = await registry.getPrompt(task.id, version);
       checkCompatible(record, engine);

@@ -92,6 +92,16 @@ describeBackbone("evaluation over HTTP", backbone => {
     }
   });
 
+  test("a weighted vote that comes without weights gets those that fit", async () => {
+    const prompts = [1, 2, { ensemble: [1, 2], vote: "weighted" }];
+    const [one, two, both] = (await reportOf("review", { examples: reviews, prompts })).prompts;
+    if (!(one && two && both && "log_loss" in one && "log_loss" in two && "weights" in both))
+      throw new Error("they are classifiers");
+    expect(both.weights!.reduce((a, b) => a + b)).toBeCloseTo(1, 8);
+    const better = one.log_loss < two.log_loss ? 0 : 1;
+    expect(both.weights![better]).toBeGreaterThan(0.5);
+  });
+
   test("of one prompt the mistakes are listed; a temperature is fitted, stored and used", async () => {
     const report = await reportOf("review", { examples: reviews, calibrate: "store" });
     const [one] = report.prompts;
@@ -153,9 +163,9 @@ describeBackbone("evaluation over HTTP", backbone => {
       ["a version that is not there", "review", { examples, prompts: [9] }, 404, "prompt_not_found"],
       ["the same prompt twice", "review", { examples, prompts: [1, 1] }, 422, "validation"],
       [
-        "a weighted vote without weights",
+        "a weight too many",
         "review",
-        { examples, prompts: [{ ensemble: [1, 2], vote: "weighted" }] },
+        { examples, prompts: [{ ensemble: [1, 2], vote: "weighted", weights: [1, 2, 3] }] },
         422,
         "validation",
       ],

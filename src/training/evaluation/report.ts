@@ -12,6 +12,7 @@ import { labelsOf } from "../check.ts";
 import { parseExamples } from "../examples.ts";
 import type { TrainHooks } from "../job.ts";
 import { type Case, casesOf } from "./cases.ts";
+import { fitWeights, revoted } from "./ensemble.ts";
 import { type Contestant, label, write } from "./judge.ts";
 import { classifierReport, compareLabels } from "./labels.ts";
 import { compareTexts, generatorReport, isExact } from "./texts.ts";
@@ -66,12 +67,16 @@ export async function evaluate(
     const every = (settings.calibrate ?? false) !== false;
     const all: Awaited<ReturnType<typeof label>>[] = [];
     return inTurn(async ({ name, prompt, ...contestant }) => {
-      const mine = await label({ ...shared, ...contestant }, read.examples, { every });
+      const judged = await label({ ...shared, ...contestant }, read.examples, { every });
+      const { active } = contestant;
+      const weights = active.vote === "weighted" && !active.weights ? fitWeights(judged) : null;
+      const mine = weights ? revoted(judged, "weighted", active) : judged;
       all.push(mine);
       const report = {
         name,
         prompt,
-        ...classifierReport(mine, contestant.active, labelsOf(task), settings),
+        ...classifierReport(mine, { ...active, ...(weights && { weights }) }, labelsOf(task), settings),
+        ...(weights && { weights }),
       };
       hooks.log(`${name}: accuracy ${report.accuracy.value.toFixed(4)} on ${cases.length} examples`);
       return {
