@@ -80,6 +80,7 @@ async function once(
     task: { id: known.id, type: known.type, labels: known.labels, description: known.description },
     request,
     template: known.template,
+    verbalizers: null,
     initial: null,
     examples: asNdjson(data.train),
     validation: asNdjson(data.dev),

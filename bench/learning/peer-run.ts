@@ -68,6 +68,7 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
     task,
     request,
     template,
+    verbalizers: null,
     initial: null,
     examples: asNdjson(data.train),
     validation: 0,

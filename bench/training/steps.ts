@@ -120,6 +120,7 @@ export function stepJob(method: StepMethod, precision: string): TrainJob {
       ...(method === "prefix" && { init: { text: text(trained) }, length: trained }),
     },
     template: method === "soft" ? `{{ soft(${trained}) }}{{ input }}` : "{{ input }}",
+    verbalizers: null,
     initial: null,
     examples: asNdjson(examples),
     validation: asNdjson([{ input: text(input), label: "good" }]),

@@ -1,5 +1,6 @@
 import { type Static, Type } from "typebox";
 import { Id, Timestamp, Version } from "./common.ts";
+import { Verbalizers } from "./task.ts";
 
 export const PromptKind = Type.Enum(["hard", "soft", "prefix", "mixed"]);
 export type PromptKind = Static<typeof PromptKind>;
@@ -20,6 +21,7 @@ export const PromptRecord = Type.Object({
   name: Type.Union([Type.String(), Type.Null()]),
   kind: PromptKind,
   template: Type.String(),
+  verbalizers: Type.Optional(Verbalizers),
   parameters: Type.Union([Type.String({ description: "SHA-256 of the safetensors file." }), Type.Null()]),
   length: Type.Integer({
     description:

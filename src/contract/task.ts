@@ -7,14 +7,20 @@ export type TaskType = Static<typeof TaskType>;
 const LabelName = Type.String({ minLength: 1, maxLength: 256 });
 const Verbalizer = Type.String({ minLength: 1, maxLength: 512 });
 
+const Texts = Type.Union([Verbalizer, Type.Array(Verbalizer, { minItems: 1, maxItems: 64 })]);
+
+/** The texts that stand for labels, spelled out; labels that are left out have those of their task. */
+export const Verbalizers = Type.Record(Type.String(), Texts, {
+  minProperties: 1,
+  maxProperties: 1024,
+  propertyNames: LabelName,
+});
+export type Verbalizers = Static<typeof Verbalizers>;
+
 /** Names alone, whose verbalizers follow from them, or each label with its verbalizer(s) spelled out. */
 export const Labels = Type.Union([
   Type.Array(LabelName, { minItems: 2, maxItems: 1024 }),
-  Type.Record(
-    Type.String(),
-    Type.Union([Verbalizer, Type.Array(Verbalizer, { minItems: 1, maxItems: 64 })]),
-    { minProperties: 2, maxProperties: 1024, propertyNames: LabelName },
-  ),
+  Type.Record(Type.String(), Texts, { minProperties: 2, maxProperties: 1024, propertyNames: LabelName }),
 ]);
 export type Labels = Static<typeof Labels>;
 

@@ -1,11 +1,15 @@
 /** Prompts out of the registry, as the engine and a trainer take them. */
 import type { Active } from "../contract/task.ts";
-import type { PromptContent } from "../engine/engine.ts";
 import type { Registry } from "../registry/registry.ts";
+import type { TaskPrompt } from "../training/job.ts";
 
-export async function contentOf(registry: Registry, task: string, version: number): Promise<PromptContent> {
-  const { template, parameters } = await registry.getPrompt(task, version);
-  return { template, parameters: parameters === null ? null : await registry.getBlob(parameters) };
+export async function contentOf(registry: Registry, task: string, version: number): Promise<TaskPrompt> {
+  const { template, verbalizers, parameters } = await registry.getPrompt(task, version);
+  return {
+    template,
+    parameters: parameters === null ? null : await registry.getBlob(parameters),
+    ...(verbalizers && { verbalizers }),
+  };
 }
 
 /** The versions that answer: of a split, the part that most requests come to. */

@@ -1,5 +1,5 @@
 /** What a training job is made of: the registry's records as `TrainJob`s, each one run of a trainer. */
-import type { Task, Vote } from "../contract/task.ts";
+import type { Task, Verbalizers, Vote } from "../contract/task.ts";
 import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { trainingPrecision } from "../gate/choice.ts";
@@ -17,8 +17,9 @@ export interface TrainJobRequest {
   examples: string;
   validation: string | number;
   activate: Activate;
-  /** The version that the template came from. */
+  /** The version that the template came from, and what stands for labels with it alone. */
   parent: { task: string; version: number } | null;
+  verbalizers: Verbalizers | null;
   /** Each member's own settings. */
   ensemble: { members: TrainSettingsRequest[]; vote: Vote } | null;
 }
@@ -50,6 +51,7 @@ export async function trained(
     ...(await dataOf(registry, task, request)),
     request: settings,
     template,
+    verbalizers: request.verbalizers ?? null,
     initial: named && (await contentOf(registry, named.task, named.version)),
     active: ensemble ? null : await activeOf(registry, task),
     member,

@@ -3,7 +3,9 @@
  * `prefix.key`, `prefix.value` `[layers, kv_heads, P, head_dim]`, F32 or F16; the metadata say what it is.
  */
 import { createHash } from "node:crypto";
+import { Value } from "typebox/value";
 import type { PromptKind } from "../contract/prompt.ts";
+import { Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import {
   parseSafetensors,
@@ -37,6 +39,8 @@ export interface PromptFile {
   backbone: string;
   /** How it was made; any JSON value. */
   recipe: unknown;
+  /** Of labels that do not have their task's. */
+  verbalizers?: Verbalizers;
   soft?: SoftParameters;
   prefix?: PrefixParameters;
 }
@@ -55,7 +59,8 @@ type TensorName = keyof typeof layouts;
  */
 export function readPromptFile(bytes: Uint8Array): PromptFile {
   const file = parseSafetensors(bytes, "bad_tensor");
-  const { template, backbone, recipe } = readMetadata(file.metadata);
+  const about = readMetadata(file.metadata);
+  const { template } = about;
   const compiled = compileTemplate(template);
   for (const name of file.tensors.keys()) {
     if (!Object.hasOwn(layouts, name)) {
@@ -73,7 +78,7 @@ export function readPromptFile(bytes: Uint8Array): PromptFile {
       `The metadata's kind is ${JSON.stringify(file.metadata.kind)}, the tensors make it ${kind}. Correct "kind".`,
     );
   }
-  return { kind, template, backbone, recipe, ...(soft && { soft }), ...(prefix && { prefix }) };
+  return { kind, ...about, ...(soft && { soft }), ...(prefix && { prefix }) };
 }
 
 /** The bytes of the file; what `readPromptFile` refuses is refused here too. */
@@ -93,6 +98,7 @@ export function writePromptFile(file: PromptFile, dtype: "F32" | "F16" = "F32"):
     template: file.template,
     backbone: file.backbone,
     recipe: JSON.stringify(file.recipe ?? null),
+    ...(file.verbalizers && { verbalizers: JSON.stringify(file.verbalizers) }),
   });
   readPromptFile(bytes);
   return bytes;
@@ -106,21 +112,28 @@ export function promptDigest(kind: PromptKind, template: string, parameters: Uin
 
 function readMetadata(
   metadata: SafetensorsBuffer["metadata"],
-): Pick<PromptFile, "template" | "backbone" | "recipe"> {
+): Pick<PromptFile, "template" | "backbone" | "recipe" | "verbalizers"> {
   if (metadata.format !== promptFormat) {
     throw bad(
       `The metadata's format is ${JSON.stringify(metadata.format ?? null)}; a prompt file has "${promptFormat}". ` +
         "PEFT files are uploaded as multipart, with adapter_config.json.",
     );
   }
-  const { template, backbone, recipe = "null" } = metadata;
+  const { template, backbone, recipe = "null", verbalizers = "null" } = metadata;
   if (template === undefined) throw bad('The metadata lack "template", the text with fields and slots.');
   if (!backbone)
     throw bad('The metadata lack "backbone", the fingerprint of the backbone it was trained on.');
+  const own = parsed("verbalizers", verbalizers);
+  if (own !== null && !Value.Check(Verbalizers, own))
+    throw bad('The metadata\'s "verbalizers" are no object of labels with a text or a list of texts each.');
+  return { template, backbone, recipe: parsed("recipe", recipe), ...(own !== null && { verbalizers: own }) };
+}
+
+function parsed(name: string, json: string): unknown {
   try {
-    return { template, backbone, recipe: JSON.parse(recipe) };
+    return JSON.parse(json);
   } catch {
-    throw bad('The metadata\'s "recipe" is not JSON.');
+    throw bad(`The metadata's "${name}" is not JSON.`);
   }
 }
 

@@ -40,14 +40,16 @@ export class LabelSearch {
   }
 
   /**
-   * The nodes whose logits are needed next: for `all` every decision of the trie at once; for `top` the likeliest one,
-   * or none when the answer is certain, and those on the way to labels that are to be settled. Empty when done.
+   * The nodes whose logits are needed next: for `all` every decision of the trie at once; for `top` the likeliest, or
+   * none when the answer is certain, and those on the way to labels that are to be settled. Empty when done. A search
+   * that goes on asks for more at a time, half as many as it knows: where nothing is likely, rounds cost more than nodes.
    */
   wanted(): TrieNode[] {
     if (this.#mode === "all")
       return this.#open.length === 0 ? [] : decisions(this.#trie).filter(node => !this.#told.has(node));
     const onTheWay = this.#open.filter(({ node }) => node.labels.some(label => this.#settle.has(label)));
-    const best = this.#open.length === 0 || this.#certain() ? [] : [likeliest(this.#open)];
+    const count = Math.max(1, Math.floor(this.#told.size / 2));
+    const best = this.#open.length === 0 || this.#certain() ? [] : likeliest(this.#open, count);
     return [...new Set([...best, ...onTheWay].map(({ node }) => node))];
   }
 
@@ -129,9 +131,8 @@ export function searchTop(trie: LabelTrie, score: ScoreNode, settle: readonly st
   return search.scores();
 }
 
-function likeliest(open: readonly OpenNode[]): OpenNode {
-  return open.reduce((best, each) => (each.logprob > best.logprob ? each : best));
-}
+const likeliest = (open: readonly OpenNode[], count: number): OpenNode[] =>
+  open.toSorted((a, b) => b.logprob - a.logprob).slice(0, count);
 
 function comparePaths(a: readonly number[], b: readonly number[]): number {
   const at = a.findIndex((token, index) => token !== b[index]);

@@ -1,4 +1,4 @@
-import type { Labels } from "../contract/task.ts";
+import type { Labels, Verbalizers } from "../contract/task.ts";
 import { chatField } from "./fields.ts";
 import type { CompiledTemplate } from "./template.ts";
 
@@ -14,17 +14,27 @@ const noSpaceAfter = /(\n|<[^<>\s=-][^<>\s]*>|\[\/?INST\])$/u;
 /**
  * The texts that stand for each label (contract, section 1). Names alone become " not spam" for `not_spam`: with a
  * leading space, except after a line break or a chat marker. Texts that were spelled out are kept exactly.
+ * `own` are those of one prompt, which go before its task's.
  */
-export function verbalize(labels: Labels, template: Pick<CompiledTemplate, "pieces">): VerbalizedLabel[] {
-  if (Array.isArray(labels)) {
-    const space = endsOpen(template) ? "" : " ";
-    return labels.map(label => ({ label, verbalizers: [space + label.replace(/[_-]/g, " ")] }));
-  }
-  return Object.entries(labels).map(([label, texts]) => ({
-    label,
-    verbalizers: typeof texts === "string" ? [texts] : [...texts],
-  }));
+export function verbalize(
+  labels: Labels,
+  template: Pick<CompiledTemplate, "pieces">,
+  own: Verbalizers = {},
+): VerbalizedLabel[] {
+  const space = endsOpen(template) ? "" : " ";
+  const all: [string, string | string[]][] = Array.isArray(labels)
+    ? labels.map(label => [label, space + label.replace(/[_-]/g, " ")])
+    : Object.entries(labels);
+  return all.map(([label, texts]) => {
+    // A label may be called "constructor", which every object has.
+    const chosen = Object.hasOwn(own, label) ? own[label]! : texts;
+    return { label, verbalizers: typeof chosen === "string" ? [chosen] : [...chosen] };
+  });
 }
+
+/** The labels with every verbalizer spelled out, one prompt's own before its task's. */
+export const spelledOut = (...given: Parameters<typeof verbalize>): Labels =>
+  Object.fromEntries(verbalize(...given).map(({ label, verbalizers }) => [label, verbalizers]));
 
 /** Whether the answer starts a line or a turn; a chat's rendering ends with the assistant's opening. */
 function endsOpen({ pieces }: Pick<CompiledTemplate, "pieces">): boolean {

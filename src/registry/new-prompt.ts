@@ -32,13 +32,14 @@ export async function trainedPrompt(
   bytes: Uint8Array,
 ): Promise<NewPrompt> {
   const backbone = identity(engine);
-  const { kind, template, recipe } = readPromptFile(bytes);
+  const { kind, template, recipe, verbalizers } = readPromptFile(bytes);
   const { length } = await engine.inspect({ template, parameters: bytes });
   const parameters = await registry.putBlob(bytes);
   return {
     name: null,
     kind,
     template,
+    ...(verbalizers && { verbalizers }),
     parameters,
     length,
     bytes: bytes.byteLength,

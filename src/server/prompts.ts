@@ -1,10 +1,12 @@
 import { Type } from "typebox";
 import { Id, Page, PageQuery, Version } from "../contract/common.ts";
+import { type Task, Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
+import { labelsOf } from "../training/check.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
@@ -19,6 +21,7 @@ const NewPromptBody = Type.Union([
       kind: Type.Optional(Type.Enum(["hard"])),
       template: Type.String({ minLength: 1 }),
       name: Type.Optional(Type.String({ maxLength: 256 })),
+      verbalizers: Type.Optional(Verbalizers),
     },
     { additionalProperties: false },
   ),
@@ -40,10 +43,25 @@ export const prompts: Resource = (app, { registry, engine }) => {
     done(null, body),
   );
 
+  const checkVerbalizers = async (task: Task, { template, verbalizers }: NewPrompt): Promise<void> => {
+    const known = labelsOf(task);
+    const unknown = Object.keys(verbalizers ?? {}).find(label => !known.includes(label));
+    if (unknown !== undefined)
+      throw new ForewordError(
+        "validation",
+        `verbalizers: ${JSON.stringify(unknown)} is none of the task's labels (${known.join(", ") || "it has none"}).`,
+        { field: "verbalizers" },
+      );
+    if (task.labels) await engine.checkLabels(verbalize(task.labels, compileTemplate(template), verbalizers));
+  };
+
   const make = async (body: unknown): Promise<NewPrompt> => {
     if (Buffer.isBuffer(body)) return trainedPrompt(engine, registry, body);
     const wanted = checkBody(body);
-    if ("template" in wanted) return hardPrompt(engine, wanted.template, wanted.name ?? null);
+    if ("template" in wanted) {
+      const { template, name = null, verbalizers } = wanted;
+      return { ...(await hardPrompt(engine, template, name)), ...(verbalizers && { verbalizers }) };
+    }
     const { task, version, created_at, ...copied } = await registry.getPrompt(
       wanted.from.task,
       wanted.from.version,
@@ -69,7 +87,7 @@ export const prompts: Resource = (app, { registry, engine }) => {
       idempotent(registry, request, reply, async () => {
         const task = await registry.getTask(request.params.id);
         const prompt = await make(request.body);
-        if (task.labels) await engine.checkLabels(verbalize(task.labels, compileTemplate(prompt.template)));
+        await checkVerbalizers(task, prompt);
         const record = await registry.addPrompt(
           task.id,
           prompt,
@@ -158,7 +176,7 @@ export const prompts: Resource = (app, { registry, engine }) => {
       return body as NewPromptBody;
     throw new ForewordError(
       "validation",
-      'body: send {"kind": "hard", "template", "name"?}, or {"from": {"task", "version"}, "name"?}, or a prompt file.',
+      'body: send {"kind": "hard", "template", "name"?, "verbalizers"?}, or {"from": {"task", "version"}, "name"?}, or a prompt file.',
       { field: "body" },
     );
   }

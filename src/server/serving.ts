@@ -45,7 +45,7 @@ export class Serving implements PromptSource {
         parameters ? await this.#registry.getBlob(parameters) : null,
       );
       this.#contents.set(digest, { template, parameters });
-      const labels = task.labels ? verbalize(task.labels, compileTemplate(template)) : [];
+      const labels = task.labels ? verbalize(task.labels, compileTemplate(template), record.verbalizers) : [];
       return { record, digest, labels };
     });
   }

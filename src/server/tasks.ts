@@ -115,8 +115,8 @@ export const tasks: Resource = (app, { registry, engine, jobs }) => {
             field: "labels",
           });
         const { items } = await registry.listPrompts(task.id, { limit: 1000 });
-        for (const { template } of items)
-          await engine.checkLabels(verbalize(labels, compileTemplate(template)));
+        for (const { template, verbalizers } of items)
+          await engine.checkLabels(verbalize(labels, compileTemplate(template), verbalizers));
       }
       const task = await registry.patchTask(request.params.id, request.body, expectedRevision(request));
       return etag(reply, task.revision).send(task);

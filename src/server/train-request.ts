@@ -23,7 +23,7 @@ export async function jobRequest(
 ): Promise<TrainJobRequest> {
   const { examples, dataset, validation = VALIDATION, activate = false, ensemble, ...settings } = body;
   const data = chosenData(body);
-  const { template, parent } = await startTemplate(registry, task, body.template);
+  const { template, parent, verbalizers } = await startTemplate(registry, task, body.template);
   const members = ensemble === undefined ? null : membersOf(ensemble, settings, task);
   for (const each of members ?? [settings]) await checkSettings(registry, engine, task, template, each);
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
@@ -32,6 +32,7 @@ export async function jobRequest(
     settings,
     template,
     parent,
+    verbalizers,
     activate,
     examples: blob,
     validation:
@@ -72,10 +73,10 @@ async function startTemplate(
   registry: Registry,
   { id, active }: Task,
   given: string | undefined,
-): Promise<Pick<TrainJobRequest, "template" | "parent">> {
+): Promise<Pick<TrainJobRequest, "template" | "parent" | "verbalizers">> {
   if (given !== undefined) {
     compileTemplate(given);
-    return { template: given, parent: null };
+    return { template: given, parent: null, verbalizers: null };
   }
   const version = active?.prompt ?? active?.ensemble?.[0] ?? active?.split?.[0]?.prompt;
   if (version === undefined)
@@ -83,11 +84,12 @@ async function startTemplate(
       "no_active_prompt",
       `Task ${id} has no active prompt to start from. Send a template, or activate a prompt.`,
     );
-  const { template, recipe } = await registry.getPrompt(id, version);
+  const { template, recipe, verbalizers = null } = await registry.getPrompt(id, version);
   const before = (recipe as { template?: unknown } | null)?.template;
   return {
     template: typeof before === "string" ? before : template,
     parent: { task: id, version },
+    verbalizers,
   };
 }
 

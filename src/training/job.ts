@@ -1,12 +1,17 @@
 /** What a training run is given, says while it runs, and leaves. All of it can be sent between processes. */
-import type { Active, Task } from "../contract/task.ts";
+import type { Active, Task, Verbalizers } from "../contract/task.ts";
 import type { TrainSettingsRequest } from "../contract/train.ts";
 import type { PromptContent } from "../engine/engine.ts";
 import type { Problem } from "../errors.ts";
 
+/** A prompt with the texts that stand for labels with it alone. */
+export interface TaskPrompt extends PromptContent {
+  verbalizers?: Verbalizers;
+}
+
 /** What answers now: one prompt, or an ensemble's members in its order. */
 export interface ActivePrompts {
-  prompts: PromptContent[];
+  prompts: TaskPrompt[];
   active: Active;
 }
 
@@ -15,6 +20,8 @@ export interface TrainJob {
   request: TrainSettingsRequest;
   /** To start from: the request's, or the active prompt's. */
   template: string;
+  /** Of the prompt that the template came from; the new one's too. */
+  verbalizers: Verbalizers | null;
   /** The prompt that `init` names. */
   initial: PromptContent | null;
   /** As `writeExamples` writes them. */

@@ -9,6 +9,8 @@ import { architectures } from "../backbone/architectures/index.ts";
 import { classificationLoss, generationLoss } from "../backbone/objective.ts";
 import type { Example } from "../contract/dataset.ts";
 import { ForewordError } from "../errors.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import { spelledOut } from "../prompt/verbalizer.ts";
 import type { Parameter } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
@@ -51,12 +53,13 @@ interface Checkpoint {
 export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Promise<TrainOutcome> {
   const { tokenizer, source, runtime, compiled } = bench;
   const data = dataOf(job, hooks.log);
-  const plan = planOf(job, data.train, tokenizer);
+  const task = withVerbalizers(job);
+  const plan = planOf({ ...job, task }, data.train, tokenizer);
   const { config } = source;
   const parameters = await begin(bench, plan, job.initial, job.request.seed ?? 0);
   const lead = leadOf(plan, tokenizer, config);
   const prefix = plan.method === "prefix" ? parameters[0]!.dims[2]! : 0;
-  const context = contextOf(plan, job.task, tokenizer, config.maxPositions - prefix, lead);
+  const context = contextOf(plan, task, tokenizer, config.maxPositions - prefix, lead);
   const rows = layOut(data.train, context, data.lineOf, "examples");
   layOut(data.validation, context, data.lineOf, data.validationField);
   const settings = settingsOf(job, plan, rows, compiled.precision, lead);
@@ -76,6 +79,12 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   } finally {
     await gradients.close();
   }
+}
+
+/** The task with what stands for its labels in this prompt. */
+function withVerbalizers({ task, template, verbalizers }: TrainJob): TrainJob["task"] {
+  if (task.labels === null || verbalizers === null) return task;
+  return { ...task, labels: spelledOut(task.labels, compileTemplate(template), verbalizers) };
 }
 
 interface RunOptions {
@@ -192,9 +201,16 @@ class Run {
       template: this.#options.plan.template.source,
       parameters: this.#file(parameters, null),
     };
-    const { task } = this.#options.job;
+    const { task, verbalizers } = this.#options.job;
     return judge(
-      { core, shelf, task, prompts: [content], active: {}, pause: this.#options.hooks.pause },
+      {
+        core,
+        shelf,
+        task,
+        prompts: [{ ...content, ...(verbalizers && { verbalizers }) }],
+        active: {},
+        pause: this.#options.hooks.pause,
+      },
       examples,
     );
   }
@@ -222,7 +238,8 @@ class Run {
   #file(parameters: readonly Parameter[], recipe: unknown): Uint8Array {
     const { method, template } = this.#options.plan;
     const backbone = this.#options.bench.compiled.fingerprint;
-    return promptFileOf({ method, template: template.source, backbone, recipe, parameters });
+    const { verbalizers } = this.#options.job;
+    return promptFileOf({ method, template: template.source, backbone, recipe, parameters, verbalizers });
   }
 
   #parametersOf(data: readonly Float32Array[]): Parameter[] {

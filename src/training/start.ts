@@ -3,7 +3,7 @@ import type { BackboneConfig } from "../backbone/source.ts";
 import type { CompiledBackbone } from "../compile/backbone.ts";
 import { scaleValues } from "../compile/basis.ts";
 import type { Example } from "../contract/dataset.ts";
-import type { Task } from "../contract/task.ts";
+import type { Task, Verbalizers } from "../contract/task.ts";
 import type { Init } from "../contract/train.ts";
 import type { KvBlock } from "../engine/kv.ts";
 import { randomFrom } from "../engine/sampler.ts";
@@ -147,11 +147,12 @@ export interface Trained {
   backbone: string;
   recipe: unknown;
   parameters: readonly Parameter[];
+  verbalizers: Verbalizers | null;
 }
 
 /** The project's own prompt file (contract, section 3). */
-export function promptFileOf({ method, template, backbone, recipe, parameters }: Trained): Uint8Array {
-  const about = { kind: method, template, backbone, recipe } as const;
+export function promptFileOf({ method, parameters, verbalizers, ...rest }: Trained): Uint8Array {
+  const about = { kind: method, ...rest, ...(verbalizers && { verbalizers }) } as const;
   if (method === "soft") {
     const { dims, data } = parameters[0]!;
     return writePromptFile({ ...about, soft: { dims: [dims[0]!, dims[1]!], data } });

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import type { BackboneReport } from "../../src/contract/backbone.ts";
 import { readPromptFile, writePromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
@@ -86,6 +86,61 @@ describeBackbone("prompts over HTTP", path => {
     expectProblem(await server.get("/tasks/many/prompts/1"), 404, "prompt_not_found");
     const third = await server.post("/tasks/many/prompts", { template: "{{ input }} is" });
     expect(third.body.version).toBe(3);
+  });
+
+  test("a prompt may have verbalizers of its own; labels that it leaves out keep the task's", async () => {
+    const template = "Text: {{ input }}\nMood:";
+    const labels = { glad: " happy", sad: [" sad", " unhappy"] };
+    await server.task({
+      id: "own",
+      type: "classification",
+      labels: ["glad", "sad", "calm"],
+      prompt: { template },
+    });
+    await server.task({
+      id: "spelled",
+      type: "classification",
+      labels: { ...labels, calm: " calm" },
+      prompt: { template },
+    });
+    const made = await server.post("/tasks/own/prompts?activate=true", { template, verbalizers: labels });
+    expect(made.body).toMatchObject({ version: 2, verbalizers: labels });
+    const ask = { input: "What a lovely day.", scores: "all" };
+    const [plain, own, spelled] = [
+      await server.infer("own", { ...ask, prompt: 1 }),
+      await server.infer("own", ask),
+      await server.infer("spelled", ask),
+    ];
+    expect(Object.keys(own.scores!).sort()).toEqual(["calm", "glad", "sad"]);
+    expect(own.scores).toEqual(spelled.scores);
+    expect(own.scores).not.toEqual(plain.scores);
+    const odd = { template, verbalizers: { angry: " angry" } };
+    expectProblem(await server.post("/tasks/own/prompts", odd), 422, "validation", { field: "verbalizers" });
+    const same = { template, verbalizers: { glad: " sad" } };
+    expectProblem(await server.post("/tasks/own/prompts", same), 422, "duplicate_verbalizer");
+
+    // What is trained from it speaks as it does, and its file says so.
+    const examples = ["Good.", "Bad.", "Fine."].map((input, i) => ({
+      input,
+      label: ["glad", "sad", "calm"][i],
+    }));
+    const body = {
+      examples,
+      validation: examples.map(each => ({ ...each, input: `${each.input}!` })),
+      steps: 1,
+      length: 2,
+    };
+    const { id } = (await server.post("/tasks/own/train", body)).body;
+    const job = await vi.waitFor(
+      async () => {
+        const { body } = await server.get(`/jobs/${id}`);
+        expect(body.ended_at).not.toBeNull();
+        return body;
+      },
+      { timeout: 60_000, interval: 100 },
+    );
+    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+    expect((await server.get("/tasks/own/prompts/3")).body.verbalizers).toEqual(labels);
   });
 
   test("another backbone's prompt is refused with both names", async () => {

@@ -45,6 +45,7 @@ describeBackbone("a trainer's memory", backbone => {
       task,
       request: { steps: 1, batch_size: train.length, ...method, max_tokens: 2048, seed: 1 },
       template,
+      verbalizers: null,
       initial: null,
       examples: bytesOf(train),
       validation: bytesOf(validation),

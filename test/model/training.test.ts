@@ -142,7 +142,14 @@ describeBackbone("training", path => {
       method === "prefix"
         ? await prefixOf("Review: Great!\nSentiment: positive\n\nReview:")
         : await softOf("Sentiment of a film review", 6);
-    const file = promptFileOf({ method, template, backbone: core.fingerprint, recipe: null, parameters });
+    const file = promptFileOf({
+      method,
+      template,
+      backbone: core.fingerprint,
+      recipe: null,
+      verbalizers: null,
+      parameters,
+    });
     const prompt = core.prompt(template, file);
     const about = context(template, method, softLengths, labels);
     for (const label of Object.keys(labels)) {
@@ -168,6 +175,7 @@ describeBackbone("training", path => {
       template,
       backbone: core.fingerprint,
       recipe: null,
+      verbalizers: null,
       parameters,
     });
     const prompt = core.prompt(template, file);

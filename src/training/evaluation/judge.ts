@@ -1,7 +1,7 @@
 /** Prompts' answers to examples, by the engine that serves: what is measured here is what callers will get. */
 import type { Example } from "../../contract/dataset.ts";
 import type { TargetScore } from "../../contract/infer.ts";
-import type { Active, Task } from "../../contract/task.ts";
+import type { Active, Task, Verbalizers } from "../../contract/task.ts";
 import type { Core } from "../../engine/core.ts";
 import type { LabelVerbalizers, PromptContent, PromptSource } from "../../engine/engine.ts";
 import { ForewordError } from "../../errors.ts";
@@ -9,6 +9,7 @@ import { compileTemplate } from "../../prompt/template.ts";
 import { verbalize } from "../../prompt/verbalizer.ts";
 import { best, calibrate, type Scores, vote } from "../../prompt/votes.ts";
 import { answerOf } from "../examples.ts";
+import type { TaskPrompt } from "../job.ts";
 import type { Judged } from "./metrics.ts";
 
 /** Tokens of all verbalizers up to which one run behind the row is cheaper than several that go best first. */
@@ -38,7 +39,7 @@ export class Shelf implements PromptSource {
 
 /** What answers: one prompt, or an ensemble's members in its order. */
 export interface Contestant {
-  prompts: readonly PromptContent[];
+  prompts: readonly TaskPrompt[];
   active: Active;
 }
 
@@ -68,7 +69,9 @@ export function label(
 ): Promise<Labelled[]> {
   const { core, active, task } = judging;
   return onShelf(judging, async members => {
-    const verbalized = members.map(({ template }) => verbalize(task.labels!, template));
+    const verbalized = members.map(({ template, verbalizers }) =>
+      verbalize(task.labels!, template, verbalizers),
+    );
     const few = core.checkLabels(verbalized[0]!).flat(2).length <= ALL_SCORES;
     const fitted = active.bias !== undefined || active.temperature !== undefined;
     const all = every || few || fitted || members.length > 1;
@@ -177,6 +180,7 @@ const patient = { deadline: Number.POSITIVE_INFINITY, cancelled: () => false, on
 interface Member {
   digest: string;
   template: ReturnType<typeof compileTemplate>;
+  verbalizers: Verbalizers | undefined;
 }
 
 /** Puts the prompts where the engine finds them, for as long as `work` takes. */
@@ -187,6 +191,7 @@ async function onShelf<Result>(
   const members = prompts.map(content => ({
     digest: shelf.put(core, content),
     template: compileTemplate(content.template),
+    verbalizers: content.verbalizers,
   }));
   try {
     return await work(members);

@@ -61,6 +61,7 @@ describe("prompt file", () => {
     ["soft", softPrompt],
     ["prefix", { ...plain, kind: "prefix", prefix }],
     ["mixed", { ...base, kind: "mixed", soft, prefix }],
+    ["verbalizers of its own", { ...softPrompt, verbalizers: { spam: [" junk", " spam"], 好: "好" } }],
     ["hard", { ...plain, kind: "hard", recipe: null }],
   ])("reads what it wrote: %s", (_, file) => {
     expect(readPromptFile(writePromptFile(file))).toEqual(file);

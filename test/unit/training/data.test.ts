@@ -77,6 +77,7 @@ describe("a run's data", () => {
     task: { id: "t", type: "classification", labels: ["a", "b"], description: "" },
     request: {},
     template: "{{ input }}:",
+    verbalizers: null,
     initial: null,
     examples: writeExamples({ examples, lines: lines(examples) }),
     validation:
