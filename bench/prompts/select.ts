@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { createEngine } from "../../src/engine/host.ts";
 import { ForewordError } from "../../src/errors.ts";
-import { best, fitBias } from "./calibrate.ts";
+import { best, fitBias } from "../../src/training/evaluation/bias.ts";
 import { type Candidate, type LibraryTask, libraryTasks } from "./candidates.ts";
 import { type Example, labelCounts, readExamples, shuffled } from "./data.ts";
 import { accuracy, bleu, macroF1 } from "./measure.ts";

@@ -13,6 +13,7 @@ import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
 import { prompts } from "./prompts.ts";
 import { pull } from "./pull.ts";
+import { search } from "./search.ts";
 import { serve } from "./serve.ts";
 import { tasks } from "./tasks.ts";
 import { train } from "./train.ts";
@@ -30,6 +31,7 @@ for (const command of [
   prompts,
   train,
   evaluate,
+  search,
   jobs,
   datasets,
   backbone,

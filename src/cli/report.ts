@@ -10,6 +10,7 @@ import type {
   PromptReport,
 } from "../contract/evaluate.ts";
 import type { JobResult } from "../contract/job.ts";
+import type { Ranked } from "../contract/search.ts";
 import type { Active } from "../contract/task.ts";
 import { table } from "./request.ts";
 
@@ -132,6 +133,43 @@ ${
 }
 `;
 }
+
+/** What a search came to. */
+export function drawSearch(
+  task: string,
+  { table: ranked, metric, active, versions, ...rest }: JobResult,
+): string {
+  const found = ranked as Ranked[];
+  const { validation, activated } = rest;
+  const { active: before = null, p_value: p = null } = validation ?? {};
+  const [best] = found as [Ranked];
+  const chance = p === null ? "" : ` (p ${p.toPrecision(2)})`;
+  return `${table(
+    ["", "prompt", "from", "tokens", `race: ${metric}`, "examples", "validation (95 %)"],
+    found.map(({ rank, name, source, length, race, validation: score }) => [
+      rank,
+      cut(name),
+      source,
+      length,
+      race.score.toFixed(4),
+      race.examples,
+      score ? between(score) : "",
+    ]),
+  )}
+version ${versions![0]}: ${best.name}${before === null ? "" : `; what was active ${before.toFixed(4)}${chance}`}
+${indented(best.template)}${best.verbalizers ? `verbalizers: ${JSON.stringify(best.verbalizers)}\n` : ""}${
+  activated
+    ? `it answers for ${task} now`
+    : `what was active still answers; for the new one: PUT /tasks/${task}/active ${JSON.stringify(active)}`
+}
+`;
+}
+
+const indented = (text: string): string =>
+  text
+    .split("\n")
+    .map(line => `    ${line}\n`)
+    .join("");
 
 const between = ({ value, low, high }: Estimate): string =>
   `${value.toFixed(4)} (${low.toFixed(4)} to ${high.toFixed(4)})`;

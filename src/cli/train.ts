@@ -4,7 +4,7 @@ import type { Vote } from "../contract/task.ts";
 import type { Init, TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import { call, print, type ServerFlags, serverOptions } from "./request.ts";
-import { formatOption, sent, type UploadOptions } from "./upload.ts";
+import { dataOf, formatOption, type UploadOptions } from "./upload.ts";
 import { initOf, numberOf } from "./values.ts";
 import { watch } from "./watch.ts";
 
@@ -88,18 +88,6 @@ export const train = (): Command =>
       if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
       else await watch(flags, job.id);
     });
-
-async function dataOf(
-  { dataset, validation, ...flags }: TrainFlags,
-  data: string,
-): Promise<Pick<TrainRequest, "dataset" | "validation">> {
-  const share = validation === undefined || validation.trim() === "" ? Number.NaN : Number(validation);
-  const apart = validation === undefined ? null : Number.isNaN(share) ? validation : share;
-  if (dataset) return { dataset: data, ...(apart !== null && { validation: apart }) };
-  const id = await sent(flags, data);
-  if (typeof apart !== "string") return { dataset: id, ...(apart !== null && { validation: apart }) };
-  return { dataset: id, validation: await sent(flags, apart, id) };
-}
 
 function settingsOf(flags: TrainFlags): Omit<TrainRequest, "dataset" | "validation" | "examples"> {
   const { method, init, length, steps, metric, seed, template } = flags;

@@ -4,6 +4,7 @@ import { extname } from "node:path";
 import { Readable } from "node:stream";
 import { Option } from "commander";
 import type { Dataset } from "../contract/dataset.ts";
+import type { TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import { request, type ServerFlags } from "./request.ts";
 
@@ -80,4 +81,22 @@ export async function sent(
   const uploaded = await upload(flags, file, { ...(format && { format }), ...(against && { against }) });
   if (!flags.json) process.stderr.write(remarks(file, uploaded));
   return uploaded.id;
+}
+
+export interface DataFlags extends ServerFlags, Pick<UploadOptions, "format"> {
+  dataset?: boolean;
+  validation?: string;
+}
+
+/** Examples and validation as requests name them: files are kept on the server, ids and shares stay as they are. */
+export async function dataOf(
+  { dataset, validation, ...flags }: DataFlags,
+  data: string,
+): Promise<Pick<TrainRequest, "dataset" | "validation">> {
+  const share = validation === undefined || validation.trim() === "" ? Number.NaN : Number(validation);
+  const apart = validation === undefined ? null : Number.isNaN(share) ? validation : share;
+  if (dataset) return { dataset: data, ...(apart !== null && { validation: apart }) };
+  const id = await sent(flags, data);
+  if (typeof apart !== "string") return { dataset: id, ...(apart !== null && { validation: apart }) };
+  return { dataset: id, validation: await sent(flags, apart, id) };
 }

@@ -6,7 +6,7 @@ import type { CurvePoint } from "../training/progress.ts";
 import { drawCurve } from "./curve.ts";
 import { events } from "./events.ts";
 import { progressLine, silentLine } from "./progress.ts";
-import { drawEnsemble, drawReport } from "./report.ts";
+import { drawEnsemble, drawReport, drawSearch } from "./report.ts";
 import { call, print, type ServerFlags } from "./request.ts";
 
 /** As a shell reports a command that Ctrl-C ended: nothing was finished, so what should follow must not. */
@@ -64,6 +64,7 @@ async function promptOf(flags: ServerFlags, { task, result }: Job): Promise<Prom
 function outcome({ id, task, kind, state, error, result }: Job, prompt: PromptRecord | null): string {
   if (state === "cancelled") return `${id} was cancelled; nothing was added\n`;
   if (error) return `${id} failed: ${error.detail}\n`;
+  if (kind === "search") return drawSearch(task, result!);
   if (kind === "evaluate") return drawReport(result as unknown as EvaluationReport);
   if (!prompt) return `${id} succeeded\n`;
   if (result && "ensemble" in result) return drawEnsemble(task, result);

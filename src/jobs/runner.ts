@@ -2,12 +2,14 @@
 import type { JobKind } from "../contract/job.ts";
 import { evaluateRunner } from "./evaluate.ts";
 import type { Runner } from "./jobs.ts";
+import { searchRunner } from "./search.ts";
 import { trainRunner } from "./train.ts";
 import type { TrainRunnerOptions } from "./train-work.ts";
 
 const runners: Partial<Record<JobKind, (options: TrainRunnerOptions) => Runner>> = {
   train: trainRunner,
   evaluate: evaluateRunner,
+  search: searchRunner,
 };
 
 export function createRunner(options: TrainRunnerOptions): Runner {

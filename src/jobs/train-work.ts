@@ -65,7 +65,11 @@ export async function trained(
 export async function dataOf(
   registry: Registry,
   { id, type, labels, description }: Task,
-  { examples, validation, settings }: Pick<TrainJobRequest, "examples" | "validation" | "settings">,
+  {
+    examples,
+    validation,
+    settings,
+  }: Pick<TrainJobRequest, "examples" | "validation"> & { settings: { seed?: number } },
 ) {
   return {
     task: { id, type, labels, description },

@@ -17,6 +17,7 @@ import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
 import { frameworkErrors, installProblems } from "./problems.ts";
 import { prompts } from "./prompts.ts";
+import { search } from "./search.ts";
 import { status } from "./status.ts";
 import { tasks } from "./tasks.ts";
 import { train } from "./train.ts";
@@ -30,6 +31,7 @@ const resources: Resource[] = [
   infer,
   train,
   evaluate,
+  search,
   jobs,
   datasets,
   backup,

@@ -69,7 +69,7 @@ function membersOf(
 }
 
 /** The template that training starts from: the request's, or the words of what answers now. */
-async function startTemplate(
+export async function startTemplate(
   registry: Registry,
   { id, active }: Task,
   given: string | undefined,

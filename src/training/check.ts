@@ -1,6 +1,6 @@
 /** What a request can be refused for as soon as it is made, before a tokenizer or an example is looked at. */
 import type { Task } from "../contract/task.ts";
-import type { TrainSettingsRequest } from "../contract/train.ts";
+import type { Metric, TrainSettingsRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 
@@ -24,9 +24,8 @@ export function checkRequest(
       `the template's soft slots have ${known} positions, not ${length}. Leave length out, or change the slots`,
     );
   }
+  checkMetric(metric, task);
   if (task.type === "generation") {
-    if (metric !== undefined && metric !== "loss")
-      throw invalid("metric", `${metric} is for classification. Use "loss", or leave it out`);
     if (class_weights) throw invalid("class_weights", "it is for classification. Leave it out");
     if (label_smoothing) throw invalid("label_smoothing", "it is for classification. Leave it out");
   } else if (typeof class_weights === "object") {
@@ -38,6 +37,11 @@ export function checkRequest(
         `the task has no label ${JSON.stringify(unknown)}. Use its labels: ${labels.join(", ")}`,
       );
   }
+}
+
+export function checkMetric(metric: Metric | undefined, { type }: Pick<Task, "type">): void {
+  if (type === "generation" && metric !== undefined && metric !== "loss")
+    throw invalid("metric", `${metric} is for classification. Use "loss", or leave it out`);
 }
 
 /** Throws `validation` where `trained` positions leave no room for one token of input and one of an answer. */

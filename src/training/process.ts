@@ -15,6 +15,7 @@ import { evaluate } from "./evaluation/report.ts";
 import type { TrainHooks } from "./job.ts";
 import type { FromTrainer, ToTrainer, TrainerPlace, Work, WorkKind, Works } from "./protocol.ts";
 import { train } from "./run.ts";
+import { search } from "./search/search.ts";
 
 /** A micro-batch waits this long for requests at most: under steady load training is slow, but it ends. */
 const PATIENCE_MS = 1000;
@@ -33,7 +34,7 @@ type Does<Kind extends WorkKind> = (
   job: Works[Kind]["job"],
   hooks: TrainHooks,
 ) => Promise<Works[Kind]["outcome"]>;
-const works: { [Kind in WorkKind]: Does<Kind> } = { train, evaluate, combine };
+const works: { [Kind in WorkKind]: Does<Kind> } = { train, evaluate, combine, search };
 
 let busy = false;
 let idle = () => {};

@@ -4,6 +4,7 @@ import type { Problem } from "../errors.ts";
 import type { EnsembleJob, EnsembleOutcome } from "./evaluation/ensemble.ts";
 import type { EvaluateJob } from "./evaluation/report.ts";
 import type { TrainJob, TrainOutcome, TrainProgress } from "./job.ts";
+import type { SearchJob, SearchOutcome } from "./search/search.ts";
 
 export interface TrainerPlace {
   /** A catalogue name, `owner/name` of the hub, or a path. */
@@ -20,6 +21,7 @@ export interface TrainerPlace {
 export interface Works {
   train: { job: TrainJob; outcome: TrainOutcome };
   evaluate: { job: EvaluateJob; outcome: EvaluationReport };
+  search: { job: SearchJob; outcome: SearchOutcome };
   combine: { job: EnsembleJob; outcome: EnsembleOutcome };
 }
 export type WorkKind = keyof Works;

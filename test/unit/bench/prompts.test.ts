@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { best, fitBias } from "../../../bench/prompts/calibrate.ts";
 import { libraryTasks } from "../../../bench/prompts/candidates.ts";
 import { shots, shuffled } from "../../../bench/prompts/data.ts";
 import { accuracy, bleu, macroF1 } from "../../../bench/prompts/measure.ts";
 import { compileTemplate } from "../../../src/prompt/template.ts";
+import { best, fitBias } from "../../../src/training/evaluation/bias.ts";
 
 describe("measures", () => {
   it("are accuracy and macro F1", () => {

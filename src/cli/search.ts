@@ -1,0 +1,91 @@
+import { readFile } from "node:fs/promises";
+import { Command, Option } from "commander";
+import type { Job } from "../contract/job.ts";
+import type { SearchRequest } from "../contract/search.ts";
+import { ForewordError } from "../errors.ts";
+import { call, print, type ServerFlags, serverOptions } from "./request.ts";
+import { dataOf, formatOption, type UploadOptions } from "./upload.ts";
+import { numberOf } from "./values.ts";
+import { watch } from "./watch.ts";
+
+interface SearchFlags extends ServerFlags, Pick<UploadOptions, "format"> {
+  dataset?: boolean;
+  validation?: string;
+  candidates?: string;
+  patterns?: boolean;
+  written?: number;
+  verbalizers?: boolean;
+  budget?: number;
+  metric?: "accuracy" | "macro_f1" | "loss";
+  seed?: number;
+  keep?: number;
+  activate?: boolean;
+  ifBetter?: boolean;
+  detach?: boolean;
+}
+
+const examples = `
+Examples:
+  foreword search sentiment reviews.jsonl --if-better
+  foreword search sentiment reviews.jsonl --candidates mine.json --keep 3
+  foreword search sentiment reviews --dataset --budget 10000`;
+
+export const search = (): Command =>
+  serverOptions(new Command("search"))
+    .description(
+      "look for a task's best hard prompt: wordings, worked examples and verbalizers, raced on data",
+    )
+    .argument("<task>", "the task's id")
+    .argument(
+      "<data>",
+      "a file of examples, NDJSON or CSV (- is standard input); with --dataset a data set's id",
+    )
+    .option("--dataset", "<data>, and --validation unless it is a share, are ids of data sets of the server")
+    .option("--validation <data>", "a share of the examples, such as 0.2, or a file of others (default: 0.3)")
+    .addOption(formatOption())
+    .option(
+      "--candidates <file>",
+      'prompts of your own, a JSON list of {"template", "name"?, "verbalizers"?}',
+    )
+    .option("--no-patterns", "none of the built-in wordings and worked examples")
+    .option("--written <count>", "instructions that the model writes itself (default: 4)", numberOf)
+    .option("--no-verbalizers", "the labels' texts stay as they are")
+    .option("--budget <count>", "answers that the race may take (default: 3000)", numberOf)
+    .addOption(new Option("--metric <metric>", "what is best").choices(["accuracy", "macro_f1", "loss"]))
+    .option("--seed <number>", "the same one gives the same search", numberOf)
+    .option("--keep <count>", "so many of the best become versions (default: 1)", numberOf)
+    .addOption(new Option("--activate", "let the best one answer").conflicts("ifBetter"))
+    .option("--if-better", "let it answer if it is better beyond chance")
+    .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
+    .addHelpText("after", examples)
+    .action(async (task: string, data: string, flags: SearchFlags) => {
+      const body = { ...(await dataOf(flags, data)), ...(await settingsOf(flags)) };
+      const job = await call<Job>(flags, "POST", `/tasks/${task}/search`, body);
+      if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
+      else await watch(flags, job.id);
+    });
+
+async function settingsOf(flags: SearchFlags): Promise<Omit<SearchRequest, "examples" | "dataset">> {
+  const { written, budget, metric, seed, keep, candidates } = flags;
+  const settings = {
+    ...(candidates !== undefined && { candidates: await listOf(candidates) }),
+    // Commander sets what a --no- flag negates.
+    ...(flags.patterns === false && { patterns: false }),
+    ...(flags.verbalizers === false && { verbalizers: false }),
+    written,
+    budget,
+    metric,
+    seed,
+    keep,
+    activate: flags.ifBetter ? ("if_better" as const) : flags.activate,
+  };
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+}
+
+async function listOf(file: string): Promise<NonNullable<SearchRequest["candidates"]>> {
+  try {
+    return JSON.parse(await readFile(file, "utf8"));
+  } catch (error) {
+    throw new ForewordError("validation", `${file} can't be read as JSON (${(error as Error).message}).`);
+  }
+}

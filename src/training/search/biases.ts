@@ -1,0 +1,58 @@
+/** Label biases of a candidate: fitted on one half of its answers and judged on the other, then fitted on all. */
+import type { Active } from "../../contract/task.ts";
+import type { Metric } from "../../contract/train.ts";
+import { best, calibrate } from "../../prompt/votes.ts";
+import { fitBias } from "../evaluation/bias.ts";
+import type { Labelled } from "../evaluation/judge.ts";
+import { meanOf, scores } from "../evaluation/metrics.ts";
+
+/** Fewer answers tell no bias, but on average what the prompt says whatever it is asked. */
+const LEAST = 32;
+/** Of the descent: a race compares, it does not need the last digit. */
+const STEPS = 400;
+
+/**
+ * Each half of the answers with the biases of the other one; few answers with the labels' mean log-probabilities taken
+ * off, which needs no labels (batch calibration, Zhou et al. 2024).
+ */
+export function withBias(judged: readonly Labelled[], labels: readonly string[]): Labelled[] {
+  if (judged.length < LEAST) {
+    const usual = Object.fromEntries(
+      labels.map(label => [label, clamp(-meanOf(judged.map(({ members }) => members[0]!.get(label)!)))]),
+    );
+    return judged.map(each => biased(each, usual));
+  }
+  const fitted = [1, 0].map(half =>
+    fittedTo(
+      judged.filter((_, index) => index % 2 === half),
+      labels,
+    ),
+  );
+  return judged.map((each, index) => biased(each, fitted[index % 2]!));
+}
+
+/** Fitted to all answers; null where they are no better with it. */
+export function biasOf(
+  judged: readonly Labelled[],
+  labels: readonly string[],
+  metric: Metric,
+): NonNullable<Active["bias"]> | null {
+  if (judged.length < LEAST) return null;
+  const gain = scores[metric](withBias(judged, labels)) - scores[metric](judged);
+  return gain > 0 ? fittedTo(judged, labels) : null;
+}
+
+function fittedTo(judged: readonly Labelled[], labels: readonly string[]): NonNullable<Active["bias"]> {
+  const rows = judged.map(({ members }) => labels.map(label => members[0]!.get(label)!));
+  const gold = judged.map(({ wanted }) => labels.indexOf(wanted));
+  const bias = fitBias(rows, gold, { steps: STEPS });
+  return Object.fromEntries(labels.map((label, index) => [label, clamp(bias[index]!)]));
+}
+
+/** What an active record takes. */
+const clamp = (bias: number): number => Math.min(100, Math.max(-100, bias));
+
+function biased(each: Labelled, bias: NonNullable<Active["bias"]>): Labelled {
+  const shares = calibrate(each.members[0]!, { bias });
+  return { ...each, scores: shares, given: best(shares), loss: -Math.log(shares.get(each.wanted)!) };
+}

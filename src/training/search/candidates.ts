@@ -1,0 +1,151 @@
+/** Prompts that a search thinks of itself: wordings that suit any task, and worked examples. */
+import type { Example } from "../../contract/dataset.ts";
+import type { Ranked } from "../../contract/search.ts";
+import type { Task, Verbalizers } from "../../contract/task.ts";
+import type { TextCodec } from "../../prompt/codec.ts";
+import { labelsOf } from "../check.ts";
+import { answerOf } from "../examples.ts";
+
+export interface Candidate {
+  name: string;
+  source: Ranked["source"];
+  template: string;
+  verbalizers?: Verbalizers;
+}
+
+export interface Subject {
+  task: Pick<Task, "type" | "labels" | "description">;
+  /** The template's fields. */
+  fields: readonly string[];
+  /** Examples that a prompt may show, in the order in which they are shown. */
+  shown: readonly Example[];
+  codec: TextCodec;
+}
+
+/** Worked examples of each label, or of texts. */
+const SHOTS = { classification: [1, 2, 4, 8], generation: [1, 3, 6, 12] } as const;
+/** Labels that a question names. */
+const NAMED = 12;
+
+export function patterns(subject: Subject): Candidate[] {
+  return [...wordings(subject), ...workedExamples(subject)];
+}
+
+function wordings({ task, fields, codec }: Subject): Candidate[] {
+  const asked = lines(fields);
+  const instruction = instructionOf(task);
+  const list = listed(labelsOf(task).map(spoken), "or");
+  const few = task.type === "classification" && labelsOf(task).length <= NAMED;
+  const chat = chatOf(codec, `${instruction}\n\n${asked}`);
+  const made: (readonly [string, string] | null)[] =
+    task.type === "classification"
+      ? [
+          ["plain", `${asked}\nLabel:`],
+          ["category", `${asked}\nCategory:`],
+          ["instruction", `${instruction}\n\n${asked}\nAnswer:`],
+          few ? ["question", `${asked}\nQuestion: Is this ${list}?\nAnswer:`] : null,
+          few ? ["sentence", `${asked}\nThis is about`] : null,
+          chat === null ? null : ["chat", chat],
+        ]
+      : [
+          ["plain", `${asked}\nOutput:`],
+          ["instruction", `${instruction}\n\n${asked}\nOutput:`],
+          chat === null ? null : ["chat", chat],
+        ];
+  return made
+    .filter(each => each !== null)
+    .map(([name, template]) => ({ name, source: "pattern", template }));
+}
+
+/** As many of each label as `SHOTS` says, behind one another, then the question in the same words. */
+function workedExamples({ task, fields, shown, codec }: Subject): Candidate[] {
+  const usable = shown.filter(isPlain);
+  const heading = task.type === "classification" ? "Label" : "Output";
+  const plain = `${lines(fields)}\n${heading}:`;
+  const worked = (example: Example) => {
+    const answer = "label" in example ? spoken(example.label) : answerOf(example).trim();
+    return `${filled(fields, example)}\n${heading}: ${answer}\n\n`;
+  };
+  let before = 0;
+  return SHOTS[task.type].flatMap(count => {
+    const chosen = task.type === "classification" ? ofEachLabel(usable, count) : usable.slice(0, count);
+    if (chosen.length === before) return [];
+    before = chosen.length;
+    const name = `${chosen.length} examples`;
+    const made: Candidate[] = [{ name, source: "examples", template: chosen.map(worked).join("") + plain }];
+    const turns = task.type === "generation" ? chatTurns(codec, fields, chosen) : null;
+    if (turns !== null) made.push({ name: `${name}, chat`, source: "examples", template: turns });
+    return made;
+  });
+}
+
+/** What the backbone is told to do. */
+export function instructionOf({ type, labels, description }: Subject["task"]): string {
+  if (description.trim() !== "") return description.trim();
+  if (type === "generation") return "Write the output for the input.";
+  return `Say which label fits: ${listed(labelsOf({ labels }).map(spoken), "or")}.`;
+}
+
+/** A line a field: `Text: {{ input }}`. */
+export const lines = (fields: readonly string[]): string =>
+  fields.map(field => `${headingOf(field)}: {{ ${field} }}`).join("\n");
+
+/** The same lines with an example's texts. */
+export const filled = (fields: readonly string[], { input }: Example): string =>
+  fields.map(field => `${headingOf(field)}: ${textOf(input, field).trim()}`).join("\n");
+
+const textOf = (input: Example["input"], field: string): string =>
+  typeof input === "string" ? input : String(input[field] ?? "");
+
+const headingOf = (field: string): string => {
+  const words = field === "input" ? "text" : field.replace(/[_-]/g, " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+};
+
+export const spoken = (label: string): string => label.replace(/[_-]/g, " ");
+
+const listed = (names: readonly string[], last: string): string =>
+  names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} ${last} ${names.at(-1)}`;
+
+/** Whether every text can stand in a template as it is: no braces, no chat markers, no lists of messages. */
+export const isPlain = (example: Example): boolean => {
+  const texts = typeof example.input === "string" ? [example.input] : Object.values(example.input);
+  return [...texts, answerOf(example)].every(
+    text => typeof text === "string" && !/\{\{|<[|/]|\[\/?INST/.test(text),
+  );
+};
+
+/** The first `count` of each label, labels in turn. */
+function ofEachLabel(examples: readonly Example[], count: number): Example[] {
+  const rounds: Example[][] = [];
+  const taken = new Map<string, number>();
+  for (const example of examples) {
+    const round = taken.get(answerOf(example)) ?? 0;
+    if (round >= count) continue;
+    taken.set(answerOf(example), round + 1);
+    rounds[round] ??= [];
+    rounds[round].push(example);
+  }
+  return rounds.flat();
+}
+
+/** One question in the backbone's chat, up to its answer; null where it has no chat template that a prompt can spell. */
+export function chatOf(codec: TextCodec, question: string): string | null {
+  return rendered(codec, [{ role: "user", content: question }]);
+}
+
+function chatTurns(codec: TextCodec, fields: readonly string[], examples: readonly Example[]): string | null {
+  const turns = examples.flatMap(example => [
+    { role: "user", content: filled(fields, example) },
+    { role: "assistant", content: answerOf(example).trim() },
+  ]);
+  return rendered(codec, [...turns, { role: "user", content: lines(fields) }]);
+}
+
+function rendered(codec: TextCodec, messages: { role: string; content: string }[]): string | null {
+  if (!codec.renderChat) return null;
+  const text = codec.renderChat(messages, { addGenerationPrompt: true });
+  // A prefix begins with BOS by itself.
+  const doubled = codec.bosId !== null && codec.encodeWithSpecials(text)[0] === codec.bosId;
+  return doubled ? null : text;
+}

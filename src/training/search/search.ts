@@ -1,0 +1,291 @@
+/** The search for a hard prompt: candidates are thought of, raced, and the best of them judged on validation. */
+import type { Example } from "../../contract/dataset.ts";
+import type { Estimate } from "../../contract/evaluate.ts";
+import type { Ranked, SearchSettings } from "../../contract/search.ts";
+import type { Active } from "../../contract/task.ts";
+import type { Metric } from "../../contract/train.ts";
+import { randomFrom } from "../../engine/sampler.ts";
+import { ForewordError } from "../../errors.ts";
+import { compileTemplate } from "../../prompt/template.ts";
+import { shuffled } from "../batches.ts";
+import type { Bench } from "../begin.ts";
+import { labelsOf } from "../check.ts";
+import { dataOf } from "../data.ts";
+import { judge, type Labelled, label } from "../evaluation/judge.ts";
+import { type Judged, meanOf, scores } from "../evaluation/metrics.ts";
+import { mcnemar, meanBootstrap, shareOf } from "../evaluation/significance.ts";
+import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
+import { sample } from "../split.ts";
+import { biasOf, withBias } from "./biases.ts";
+import { type Candidate, patterns, type Subject } from "./candidates.ts";
+import { otherWords } from "./label-words.ts";
+import { type Racer, race } from "./race.ts";
+import { written } from "./written.ts";
+
+const BUDGET = 3000;
+/** What the race over wordings takes of it; the rest is for verbalizers. */
+const WORDINGS = 0.6;
+const WRITTEN = 4;
+/** Examples of each label, or texts, that candidates may show and are written from; never more than a quarter. */
+const POOL = 8;
+/** Prompts that get other verbalizers, and that are judged on validation. */
+const REWORDED = 2;
+const FINALISTS = 4;
+const VALIDATED = 1000;
+/** Labels beyond which the race looks for the best one alone, and no biases are fitted. */
+const ALL_SCORES = 32;
+const SIGNIFICANT = 0.05;
+
+export interface SearchJob extends Pick<TrainJob, "task" | "examples" | "validation" | "splitSeed"> {
+  settings: SearchSettings;
+  /** Of what is active, before training: its fields are every candidate's. */
+  template: string;
+  active: ActivePrompts | null;
+}
+
+export interface SearchOutcome {
+  metric: Metric;
+  /** Best first. */
+  table: Omit<Ranked, "version">[];
+  /** Of the best one. */
+  bias: NonNullable<Active["bias"]> | null;
+  validation: { new: number; active: number | null; p_value: number | null };
+  better: boolean;
+}
+
+export async function search(
+  bench: Bench,
+  job: SearchJob,
+  hooks: Pick<TrainHooks, "pause" | "log" | "progress">,
+): Promise<SearchOutcome> {
+  return new Search(bench, job, hooks).run();
+}
+
+type Hooks = Pick<TrainHooks, "pause" | "log" | "progress">;
+
+class Search {
+  readonly #bench: Bench;
+  readonly #job: SearchJob;
+  readonly #hooks: Hooks;
+  readonly #metric: Metric;
+  readonly #budget: number;
+  readonly #every: boolean;
+  /** Answers by candidate, which a second race does not ask for again. */
+  readonly #known = new Map<string, Judged[]>();
+  #answered = 0;
+
+  constructor(bench: Bench, job: SearchJob, hooks: Hooks) {
+    this.#bench = bench;
+    this.#job = job;
+    this.#hooks = hooks;
+    this.#metric = job.settings.metric ?? (job.task.type === "generation" ? "loss" : "accuracy");
+    this.#budget = job.settings.budget ?? BUDGET;
+    this.#every = job.task.type === "classification" && labelsOf(job.task).length <= ALL_SCORES;
+  }
+
+  async run(): Promise<SearchOutcome> {
+    const { task, settings } = this.#job;
+    const data = dataOf(this.#job, this.#hooks.log);
+    const random = randomFrom(settings.seed ?? 0);
+    const mixed = shuffled(data.train.length, random).map(index => data.train[index]!);
+    const kinds = Math.max(1, labelsOf(task).length);
+    const pool = sample(mixed, Math.min(POOL * kinds, Math.floor(mixed.length / 4)), settings.seed ?? 0);
+    const shown = new Set(pool);
+    const racing = mixed.filter(example => !shown.has(example));
+
+    const candidates = await this.#candidates(pool);
+    const first = await this.#race(candidates, racing, WORDINGS * this.#budget, "wordings");
+    const reworded = await this.#reworded(first.slice(0, REWORDED), pool);
+    const second =
+      reworded.length === 0
+        ? first
+        : await this.#race(
+            [...first.slice(0, FINALISTS).map(({ item }) => item), ...reworded],
+            racing,
+            (1 - WORDINGS) * this.#budget,
+            "verbalizers",
+          );
+    const left = first.filter(({ item }) => !second.some(racer => racer.item === item));
+    return this.#judged([...second, ...left], data.validation);
+  }
+
+  async #candidates(pool: readonly Example[]): Promise<Candidate[]> {
+    const { task, template, settings, active } = this.#job;
+    const { tokenizer, source, core } = this.#bench;
+    const { fields } = compileTemplate(template);
+    const subject: Subject = { task, fields, shown: pool, codec: tokenizer };
+    const given: Candidate[] = (settings.candidates ?? []).map((each, index) => ({
+      ...each,
+      name: each.name ?? `candidate ${index + 1}`,
+      source: "caller",
+    }));
+    const [now] = active?.prompts ?? [];
+    const all: Candidate[] = [
+      ...(now && now.parameters === null
+        ? [{ name: "active", source: "active" as const, template: now.template, ...words(now) }]
+        : []),
+      ...given,
+      ...((settings.patterns ?? true) ? patterns(subject) : []),
+      ...(await written(this.#bench, subject, settings.written ?? WRITTEN, settings.seed ?? 0)),
+    ];
+    const seen = new Set<string>();
+    const room = source.config.maxPositions / 2;
+    const fitting = all.filter(candidate => {
+      const key = keyOf(candidate);
+      if (seen.has(key)) return false;
+      seen.add(key);
+      const why = misfit(() => core.inspect({ template: candidate.template, parameters: null }).length, room);
+      if (why) this.#hooks.log(`${candidate.name} is left out: ${why}`);
+      return why === null;
+    });
+    if (fitting.length > 0) return fitting;
+    throw new ForewordError("validation", "candidates: none is left to race. Send some, or allow patterns.", {
+      field: "candidates",
+    });
+  }
+
+  #race(
+    candidates: readonly Candidate[],
+    examples: readonly Example[],
+    budget: number,
+    what: string,
+  ): Promise<Racer<Candidate, Judged>[]> {
+    this.#hooks.log(`racing ${candidates.length} ${what} on up to ${examples.length} examples`);
+    return race(candidates, {
+      examples: examples.length,
+      budget,
+      finalists: FINALISTS,
+      answer: async (candidate, from, to) => {
+        const known = this.#known.get(keyOf(candidate)) ?? [];
+        if (known.length < to)
+          known.push(...(await this.#answers(candidate, {}, examples.slice(known.length, to))));
+        this.#known.set(keyOf(candidate), known);
+        return known.slice(from, to);
+      },
+      score: judged => this.#score(judged),
+      onRound: (racers, round) => {
+        const [best] = racers;
+        this.#hooks.log(
+          `round ${round}: ${racers.length} of them, ${best!.results.length} examples, best ${best!.item.name} ${best!.score.toFixed(4)}`,
+        );
+      },
+    });
+  }
+
+  /** By the metric, with label biases where they can be fitted and help. */
+  #score(judged: readonly Judged[]): number {
+    const plain = scores[this.#metric](judged);
+    if (!this.#every) return plain;
+    return Math.max(plain, scores[this.#metric](withBias(judged as Labelled[], labelsOf(this.#job.task))));
+  }
+
+  async #reworded(best: readonly Racer<Candidate, Judged>[], pool: readonly Example[]): Promise<Candidate[]> {
+    const { task, settings } = this.#job;
+    if (task.type === "generation" || settings.verbalizers === false) return [];
+    const all: Candidate[] = [];
+    for (const { item } of best) {
+      await this.#hooks.pause();
+      all.push(...(await otherWords(this.#bench, task, item, pool)));
+    }
+    return all.filter(candidate => this.#tellsApart(candidate));
+  }
+
+  /** Whether no two labels have the same tokens. */
+  #tellsApart(candidate: Candidate): boolean {
+    const labels = Object.entries(candidate.verbalizers!).map(([label, texts]) => ({
+      label,
+      verbalizers: typeof texts === "string" ? [texts] : texts,
+    }));
+    return misfit(() => this.#bench.core.checkLabels(labels).length, Number.POSITIVE_INFINITY) === null;
+  }
+
+  async #answers(candidate: Candidate, active: Active, examples: readonly Example[]): Promise<Judged[]> {
+    const { task } = this.#job;
+    const prompts = [{ template: candidate.template, parameters: null, ...words(candidate) }];
+    const judging = { ...this.#bench, task, prompts, active, pause: () => this.#tick() };
+    return this.#every ? label(judging, examples, { every: true }) : judge(judging, examples);
+  }
+
+  async #tick(): Promise<void> {
+    await this.#hooks.pause();
+    this.#answered++;
+    const steps = Math.max(this.#budget, this.#answered);
+    const nothing = { loss: null, examples_per_second: null, eta_seconds: null, validation: null };
+    this.#hooks.progress({ step: this.#answered, steps, ...nothing });
+  }
+
+  /** The finalists on validation; the best of them goes first, and is compared with what is active. */
+  async #judged(
+    racers: readonly Racer<Candidate, Judged>[],
+    validation: readonly Example[],
+  ): Promise<SearchOutcome> {
+    const { task, active, settings } = this.#job;
+    const examples = sample(validation, VALIDATED, settings.seed ?? 0);
+    const finals = [];
+    for (const racer of racers.slice(0, FINALISTS)) {
+      const bias = this.#every ? biasOf(racer.results as Labelled[], labelsOf(task), this.#metric) : null;
+      const judged = await this.#answers(racer.item, bias ? { bias } : {}, examples);
+      finals.push({ racer, bias, judged, score: scores[this.#metric](judged) });
+    }
+    finals.sort((a, b) => b.score - a.score);
+    const [winner] = finals as [(typeof finals)[number]];
+    const row = (racer: Racer<Candidate, Judged>, index: number, found: Estimate | null) => ({
+      rank: index + 1,
+      name: racer.item.name,
+      source: racer.item.source,
+      template: racer.item.template,
+      ...words(racer.item),
+      length: this.#bench.core.inspect({ template: racer.item.template, parameters: null }).length,
+      race: { score: racer.score, examples: racer.results.length },
+      validation: found,
+    });
+    const table = [
+      ...finals.map(({ racer, judged }, index) => row(racer, index, this.#estimate(judged))),
+      ...racers.slice(FINALISTS).map((racer, index) => row(racer, finals.length + index, null)),
+    ];
+    const found = { metric: this.#metric, table, bias: winner.bias };
+    if (active === null)
+      return { ...found, validation: { new: winner.score, active: null, p_value: null }, better: true };
+    const judging = { ...this.#bench, task, ...active, pause: () => this.#hooks.pause() };
+    const theirs = await judge(judging, examples);
+    const now = scores[this.#metric](theirs);
+    const p =
+      task.type === "classification"
+        ? mcnemar(winner.judged, theirs)
+        : meanBootstrap(winner.judged.map(({ loss }, i) => loss! - theirs[i]!.loss!)).p;
+    return {
+      ...found,
+      validation: { new: winner.score, active: now, p_value: p },
+      better: p < SIGNIFICANT && winner.score > now,
+    };
+  }
+
+  #estimate(judged: readonly Judged[]): Estimate {
+    if (this.#metric === "accuracy")
+      return shareOf(judged.filter(({ wanted, given }) => wanted === given).length, judged.length);
+    if (this.#metric === "macro_f1") {
+      const value = scores.macro_f1(judged);
+      return { value, low: value, high: value };
+    }
+    const gains = judged.map(({ loss }) => -loss!);
+    const { low, high } = meanBootstrap(gains);
+    return { value: meanOf(gains), low, high };
+  }
+}
+
+const keyOf = ({ template, verbalizers }: Candidate): string =>
+  JSON.stringify([template, verbalizers ?? null]);
+
+const words = ({ verbalizers }: Pick<Candidate, "verbalizers">): Pick<Candidate, "verbalizers"> =>
+  verbalizers ? { verbalizers } : {};
+
+/** Why a prompt can't be raced, or null. */
+function misfit(size: () => number, limit: number): string | null {
+  try {
+    const tokens = size();
+    return tokens > limit ? `it has ${tokens} tokens, half the context is ${limit}` : null;
+  } catch (error) {
+    if (error instanceof ForewordError) return error.message;
+    throw error;
+  }
+}

@@ -1,0 +1,84 @@
+/** Instructions that the backbone writes itself from examples (APE, Zhou et al. 2023, forward generation). */
+import type { Example } from "../../contract/dataset.ts";
+import type { Core } from "../../engine/core.ts";
+import type { Shelf } from "../evaluation/judge.ts";
+import { answerOf } from "../examples.ts";
+import { type Candidate, chatOf, filled, isPlain, lines, type Subject, spoken } from "./candidates.ts";
+
+/** Pairs that one instruction is written from. */
+const PAIRS = 6;
+const MAX_TOKENS = 48;
+const TEMPERATURE = 0.8;
+/** An instruction has at least so many words. */
+const WORDS = 3;
+
+export async function written(
+  { core, shelf }: { core: Core; shelf: Shelf },
+  subject: Subject,
+  count: number,
+  seed: number,
+): Promise<Candidate[]> {
+  const usable = subject.shown.filter(isPlain);
+  if (count === 0 || usable.length === 0) return [];
+  const texts = await Promise.all(
+    Array.from({ length: count }, (_, index) => {
+      const from = (index * PAIRS) % usable.length;
+      const pairs = [...usable.slice(from), ...usable.slice(0, from)].slice(0, PAIRS);
+      return complete(core, shelf, question(subject, pairs), seed + index);
+    }),
+  );
+  const instructions = [...new Set(texts.map(cleaned).filter(text => text !== null))];
+  const asked = lines(subject.fields);
+  const heading = subject.task.type === "classification" ? "Label" : "Output";
+  return instructions.map((text, index) => ({
+    name: `written ${index + 1}`,
+    source: "written",
+    template: `${text}\n\n${asked}\n${heading}:`,
+  }));
+}
+
+function question({ fields, codec }: Subject, pairs: readonly Example[]): string {
+  const shown = pairs
+    .map(
+      example =>
+        `${filled(fields, example)}\nAnswer: ${"label" in example ? spoken(example.label) : answerOf(example).trim()}`,
+    )
+    .join("\n\n");
+  const asked = `Somebody was given an instruction, and answered these:\n\n${shown}\n\nWrite the instruction, in one sentence.`;
+  return `${chatOf(codec, asked) ?? `${asked}\n\nInstruction:`}{{ start }}`;
+}
+
+/** The end of the template is a field, since every template has one; it is filled with how an instruction begins. */
+async function complete(core: Core, shelf: Shelf, template: string, seed: number): Promise<string> {
+  const digest = shelf.put(core, { template, parameters: null });
+  const start = ["Decide", "Read the", "Classify", "Write", "Given", "For each"][seed % 6]!;
+  try {
+    const { text } = await core.infer(
+      {
+        kind: "generate",
+        prompt: digest,
+        fields: start,
+        maxTokens: MAX_TOKENS,
+        temperature: TEMPERATURE,
+        topP: 0.95,
+        topK: 0,
+        repetitionPenalty: 1.1,
+        stop: ["\n"],
+        seed,
+        logprobs: null,
+      },
+      { deadline: Number.POSITIVE_INFINITY, cancelled: () => false, onToken: () => {} },
+    );
+    return `${start}${text}`;
+  } finally {
+    shelf.drop(core, digest);
+  }
+}
+
+/** One line that can stand in a template, or null. */
+function cleaned(text: string): string | null {
+  const line = text.replace(/\s+/g, " ").trim();
+  const sentence = /^.*?[.!?](?=\s|$)/.exec(line)?.[0] ?? line;
+  if (sentence.split(" ").length < WORDS || /\{\{|<[|/]|\[\/?INST/.test(sentence)) return null;
+  return sentence;
+}

@@ -1,0 +1,164 @@
+/** The search for a hard prompt over HTTP, on the real backbone. */
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { describeBackbone } from "../support/backbone.ts";
+import { expectProblem, startServer, type TestServer } from "./server.ts";
+
+const positive = [
+  "funny",
+  "warm",
+  "charming",
+  "clever",
+  "moving",
+  "lovely",
+  "great",
+  "brilliant",
+  "sweet",
+  "touching",
+];
+const negative = ["dull", "boring", "silly", "empty", "ugly", "loud", "awful", "weak", "tedious", "clumsy"];
+const nouns = ["film", "story", "play", "comedy"];
+const reviews = nouns.flatMap(noun =>
+  [...positive, ...negative].map(word => ({
+    input: `It is a ${word} ${noun}.`,
+    label: positive.includes(word) ? "positive" : "negative",
+  })),
+);
+
+describeBackbone("a search over HTTP", backbone => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(backbone, { trainThreads: 2 });
+    await server.task({ id: "review", type: "classification", labels: ["positive", "negative"] });
+    await server.task({ id: "poem", type: "generation" });
+  });
+  afterAll(() => server.close());
+
+  const search = (task: string, body: object) => server.post(`/tasks/${task}/search`, body);
+  async function ended(task: string, body: object) {
+    const { status, body: job } = await search(task, body);
+    expect(status, JSON.stringify(job)).toBe(202);
+    return vi.waitFor(
+      async () => {
+        const { body } = await server.get(`/jobs/${job.id}`);
+        expect(body.ended_at, JSON.stringify(body.log.at(-1))).not.toBeNull();
+        return body;
+      },
+      { timeout: 200_000, interval: 200 },
+    );
+  }
+
+  test("ranks candidates of every source; the best becomes a version that answers as it was judged", async () => {
+    const mine = {
+      name: "mine",
+      template: "{{ input }} All in all, it was",
+      verbalizers: { positive: " great", negative: [" bad", " terrible"] },
+    };
+    const job = await ended("review", {
+      examples: reviews,
+      candidates: [mine],
+      written: 2,
+      budget: 400,
+      keep: 2,
+      activate: "if_better",
+      seed: 3,
+    });
+    expect(job, JSON.stringify(job.error)).toMatchObject({ kind: "search", state: "succeeded" });
+    const { table, versions, metric, active, validation, activated } = job.result;
+    expect(metric).toBe("accuracy");
+    expect(table.map(({ rank }: { rank: number }) => rank)).toEqual(
+      table.map((_: unknown, i: number) => i + 1),
+    );
+    const sources = new Set(table.map(({ source }: { source: string }) => source));
+    for (const source of ["active", "pattern", "examples", "caller", "verbalizers"])
+      expect(sources).toContain(source);
+    const [best, second] = table;
+    expect(versions).toEqual([best.version, second.version]);
+    expect(best.validation.value).toBeGreaterThanOrEqual(second.validation.value);
+    expect(best.validation.value).toBe(validation.new);
+    expect(validation.new).toBeGreaterThan(0.8);
+    expect(table.find(({ name }: { name: string }) => name === "mine")).toMatchObject({
+      ...mine,
+      source: "caller",
+    });
+
+    const kept = (await server.get(`/tasks/review/prompts/${best.version}`)).body;
+    expect(kept).toMatchObject({
+      kind: "hard",
+      template: best.template,
+      name: best.name,
+      length: best.length,
+    });
+    expect(kept.verbalizers).toEqual(best.verbalizers);
+    expect(activated).toBe(validation.p_value < 0.05);
+    await server.put("/tasks/review/active", active);
+    // What was raced and judged is what callers get: the whole of the examples scores about as its validation did.
+    const { results } = await server.infer("review", { inputs: reviews.map(({ input }) => input) });
+    const right = results.filter(({ label }: { label: string }, i: number) => label === reviews[i]!.label);
+    expect(right.length / reviews.length).toBeGreaterThan(best.validation.low);
+  });
+
+  test("texts are raced by how probable the wanted ones are", async () => {
+    const examples = reviews.slice(0, 40).map(({ input }, i) => ({ input, output: ` Review ${i % 2}: yes` }));
+    const job = await ended("poem", { examples, written: 0, budget: 150 });
+    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+    const { metric, table } = job.result;
+    expect(metric).toBe("loss");
+    // Worked examples show what no instruction says.
+    expect(table[0].source).toBe("examples");
+    expect(table[0].validation.value).toBeLessThan(0);
+    expect(job.result.activated).toBe(false);
+    expect((await server.get("/tasks/poem")).body.active).toEqual({ prompt: 1 });
+  });
+
+  describe("what cannot be searched", () => {
+    const examples = reviews;
+    test.each<[string, string, object, string]>([
+      ["no data", "review", {}, "validation"],
+      ["one class", "review", { examples: examples.slice(0, 10) }, "bad_dataset"],
+      [
+        "a candidate without a field",
+        "review",
+        { examples, candidates: [{ template: "x" }] },
+        "bad_template",
+      ],
+      [
+        "a candidate with another field",
+        "review",
+        { examples, candidates: [{ template: "{{ text }}:" }] },
+        "validation",
+      ],
+      [
+        "a candidate with soft slots",
+        "review",
+        { examples, candidates: [{ template: "{{ soft(2) }}{{ input }}" }] },
+        "validation",
+      ],
+      [
+        "verbalizers that are the same",
+        "review",
+        {
+          examples,
+          candidates: [{ template: "{{ input }}:", verbalizers: { positive: " x", negative: " x" } }],
+        },
+        "duplicate_verbalizer",
+      ],
+      [
+        "accuracy of texts",
+        "poem",
+        { examples: [{ input: "x", output: "y" }], metric: "accuracy" },
+        "validation",
+      ],
+      ["a budget of nothing", "review", { examples, budget: 1 }, "validation"],
+    ])("%s", async (_, task, body, code) => {
+      expectProblem(await search(task, body), 422, code);
+    });
+
+    test("nothing to race", async () => {
+      const body = { examples, patterns: false, written: 0 };
+      await server.put("/tasks/review/active", { prompt: 1 });
+      const job = await ended("review", { ...body, budget: 100, verbalizers: false });
+      // The active prompt alone is left, and wins.
+      expect(job.result.table).toHaveLength(1);
+    });
+  });
+});

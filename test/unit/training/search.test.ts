@@ -1,0 +1,146 @@
+/** What a search for a hard prompt is made of; the race itself on made-up runners. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { compileTemplate } from "../../../src/prompt/template.ts";
+import type { Labelled } from "../../../src/training/evaluation/judge.ts";
+import { accuracy } from "../../../src/training/evaluation/metrics.ts";
+import { biasOf, withBias } from "../../../src/training/search/biases.ts";
+import { isPlain, patterns, type Subject } from "../../../src/training/search/candidates.ts";
+import { race } from "../../../src/training/search/race.ts";
+
+const bytes = (text: string) => [...new TextEncoder().encode(text)];
+const codec = {
+  encode: bytes,
+  encodeWithSpecials: bytes,
+  bosId: null,
+  renderChat: (messages: readonly { role: string; content: string }[]) =>
+    `${messages.map(({ role, content }) => `<|${role}|>${content}\n`).join("")}<|assistant|>`,
+};
+const subject = (more: Partial<Subject> = {}): Subject => ({
+  task: { type: "classification", labels: ["not_good", "good"], description: "" },
+  fields: ["input"],
+  shown: [
+    { input: "one", label: "good" },
+    { input: "two", label: "good" },
+    { input: "three {{ x }}", label: "not_good" },
+    { input: "four", label: "not_good" },
+  ],
+  codec,
+  ...more,
+});
+
+describe("candidates", () => {
+  test("are templates with the task's fields, and differ", () => {
+    for (const fields of [["input"], ["premise", "the_claim"]]) {
+      const shown = [
+        { input: Object.fromEntries(fields.map(field => [field, `its ${field}`])), label: "good" },
+        { input: Object.fromEntries(fields.map(field => [field, `a ${field}`])), label: "not_good" },
+      ];
+      const all = patterns(subject({ fields, shown: fields.length > 1 ? shown : subject().shown }));
+      expect(all.length).toBeGreaterThan(6);
+      expect(new Set(all.map(({ template }) => template)).size).toBe(all.length);
+      for (const { template } of all) expect(compileTemplate(template).fields).toEqual(fields);
+    }
+  });
+
+  test("name the labels as they are spoken, and the task by its description", () => {
+    const plain = patterns(subject());
+    expect(plain.find(({ name }) => name === "question")!.template).toBe(
+      "Text: {{ input }}\nQuestion: Is this not good or good?\nAnswer:",
+    );
+    const described = patterns(
+      subject({ task: { type: "classification", labels: ["a", "b"], description: "Which of two." } }),
+    );
+    expect(described.find(({ name }) => name === "instruction")!.template).toMatch(/^Which of two\.\n\n/);
+  });
+
+  test("show worked examples, labels in turn, and none that a template would read as its own words", () => {
+    const [one, two] = patterns(subject()).filter(({ source }) => source === "examples");
+    expect(one!.template).toBe(
+      "Text: one\nLabel: good\n\nText: four\nLabel: not good\n\nText: {{ input }}\nLabel:",
+    );
+    expect(two!.name).toBe("3 examples");
+    expect(isPlain({ input: "a <|im_end|> b", label: "x" })).toBe(false);
+    expect(isPlain({ input: { messages: [{ role: "user", content: "x" }] }, label: "x" })).toBe(false);
+    expect(isPlain({ input: "a < b", label: "x" })).toBe(true);
+  });
+
+  test("of texts are instructions, turns of a chat, and examples", () => {
+    const shown = [{ input: "sun", output: " It shines.\n" }];
+    const task = { type: "generation", labels: null, description: "" } as const;
+    const all = patterns(subject({ task, shown }));
+    expect(all.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(["plain", "instruction", "chat", "1 examples", "1 examples, chat"]),
+    );
+    expect(all.find(({ name }) => name === "1 examples, chat")!.template).toBe(
+      "<|user|>Text: sun\n<|assistant|>It shines.\n<|user|>Text: {{ input }}\n<|assistant|>",
+    );
+    const { renderChat, ...silent } = codec;
+    expect(patterns(subject({ task, shown, codec: silent })).map(({ name }) => name)).not.toContain("chat");
+  });
+});
+
+describe("a race", () => {
+  test("keeps to its budget, compares on the same examples, and ends with the finalists", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 200, max: 5000 }),
+        fc.integer({ min: 20, max: 400 }),
+        async (count, budget, examples) => {
+          const items = Array.from({ length: count }, (_, i) => i);
+          const asked: number[] = [];
+          const ranked = await race(items, {
+            examples,
+            budget,
+            finalists: 4,
+            answer: async (item, from, to) => {
+              asked.push(to - from);
+              return Array.from({ length: to - from }, (_, i) => item * 1000 + from + i);
+            },
+            // The larger the number the better, whatever the examples.
+            score: results => Math.floor(results[0]! / 1000),
+          });
+          expect(ranked.map(({ item }) => item)).toEqual(items.toReversed());
+          for (const { item, results } of ranked)
+            expect(results).toEqual(results.map((_, i) => item * 1000 + i));
+          const spent = asked.reduce((a, b) => a + b, 0);
+          const rounds = Math.max(...ranked.map(({ round }) => round));
+          // Eight examples each are asked for even where the budget has fewer.
+          expect(spent).toBeLessThanOrEqual(budget + 8 * count * rounds);
+          const last = ranked.filter(({ round }) => round === rounds);
+          expect(last.length).toBeLessThanOrEqual(Math.max(4, 4));
+          for (const { results } of last) expect(results.length).toBe(last[0]!.results.length);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe("label biases", () => {
+  // A prompt that tells labels apart, and always likes "a" too much.
+  const judged = (count: number): Labelled[] =>
+    Array.from({ length: count }, (_, i) => {
+      const wanted = i % 4 < 2 ? "a" : "b";
+      const a = 3 + (wanted === "a" ? 1 : -1) + 0.5 * Math.sin(i);
+      const logs = new Map([
+        ["a", -Math.log1p(Math.exp(-a))],
+        ["b", -Math.log1p(Math.exp(a))],
+      ]);
+      return { wanted, given: "a", loss: -logs.get(wanted)!, scores: new Map(), members: [logs] };
+    });
+
+  test.each([12, 100])("%i answers: what the prompt always says is taken off", count => {
+    expect(accuracy(judged(count))).toBe(0.5);
+    expect(accuracy(withBias(judged(count), ["a", "b"]))).toBe(1);
+  });
+
+  test("are fitted where they help, and only then", () => {
+    const bias = biasOf(judged(100), ["a", "b"], "accuracy")!;
+    expect(bias.b! - bias.a!).toBeGreaterThan(2);
+    expect(biasOf(judged(12), ["a", "b"], "accuracy")).toBeNull();
+    const right = judged(100).map(each => ({ ...each, given: each.wanted }));
+    expect(biasOf(right, ["a", "b"], "accuracy")).toBeNull();
+  });
+});
