@@ -82,6 +82,7 @@ async function once(
     template: known.template,
     verbalizers: null,
     initial: null,
+    teacher: null,
     examples: asNdjson(data.train),
     validation: asNdjson(data.dev),
     active: null,

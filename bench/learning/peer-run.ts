@@ -70,6 +70,7 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
     template,
     verbalizers: null,
     initial: null,
+    teacher: null,
     examples: asNdjson(data.train),
     validation: 0,
     active: null,

@@ -122,6 +122,7 @@ export function stepJob(method: StepMethod, precision: string): TrainJob {
     template: method === "soft" ? `{{ soft(${trained}) }}{{ input }}` : "{{ input }}",
     verbalizers: null,
     initial: null,
+    teacher: null,
     examples: asNdjson(examples),
     validation: asNdjson([{ input: text(input), label: "good" }]),
     active: null,

@@ -12,6 +12,7 @@ import type {
 import type { JobResult } from "../contract/job.ts";
 import type { Ranked } from "../contract/search.ts";
 import type { Active } from "../contract/task.ts";
+import type { Distillation } from "../contract/train.ts";
 import { table } from "./request.ts";
 
 /** Labels and mistaken pairs that are shown; the JSON has all of them. */
@@ -132,6 +133,18 @@ ${
     : `what was active still answers; for the ensemble: PUT /tasks/${task}/active ${JSON.stringify(active)}`
 }
 `;
+}
+
+export function drawDistillation({
+  agreement,
+  tokens_saved,
+  teacher_length,
+  length,
+  speed,
+}: Distillation): string {
+  const agrees =
+    agreement === null ? "" : `it gives ${(100 * agreement).toFixed(1)} % of the teacher's answers, `;
+  return `${agrees}${length} positions instead of ${teacher_length} (${tokens_saved} saved), ${speed.toFixed(2)} times as fast\n`;
 }
 
 /** What a search came to. */

@@ -1,7 +1,8 @@
+import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import type { Job } from "../contract/job.ts";
 import type { Vote } from "../contract/task.ts";
-import type { Init, TrainRequest } from "../contract/train.ts";
+import type { Init, Teacher, TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import { call, print, type ServerFlags, serverOptions } from "./request.ts";
 import { dataOf, formatOption, type UploadOptions } from "./upload.ts";
@@ -11,7 +12,8 @@ import { watch } from "./watch.ts";
 interface TrainFlags extends ServerFlags, Pick<UploadOptions, "format"> {
   dataset?: boolean;
   validation?: string;
-  method?: "prefix" | "soft";
+  method?: "prefix" | "soft" | "distill";
+  teacher?: string;
   init?: Init;
   length?: number;
   steps?: number;
@@ -32,6 +34,7 @@ const examples = `
 Examples:
   foreword train sentiment reviews.jsonl --if-better
   foreword train sentiment reviews.csv --validation dev.csv --steps 300 --activate
+  foreword train sentiment reviews.jsonl --method distill --teacher handbook.txt
   foreword train sentiment reviews.jsonl --ensemble 5 --if-better
   foreword train sentiment reviews --dataset --init text:"Is it good?" --detach`;
 
@@ -47,7 +50,15 @@ export const train = (): Command =>
     .option("--validation <data>", "a share of the examples, such as 0.2, or a file of others (default: 0.1)")
     .addOption(formatOption())
     .addOption(
-      new Option("--method <method>", "what is trained (default: prefix)").choices(["prefix", "soft"]),
+      new Option("--method <method>", "what is trained (default: prefix)").choices([
+        "prefix",
+        "soft",
+        "distill",
+      ]),
+    )
+    .option(
+      "--teacher <prompt>",
+      "whose answers a distillation learns: a version, or a file of text that goes before the prompt (default: what is active)",
     )
     .option(
       "--init <start>",
@@ -83,11 +94,29 @@ export const train = (): Command =>
     .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: TrainFlags) => {
-      const body = { ...(await dataOf(flags, data)), ...settingsOf(flags) };
+      const { teacher } = flags;
+      const body = {
+        ...(await dataOf(flags, data)),
+        ...settingsOf(flags),
+        ...(teacher !== undefined && { teacher: await teacherOf(teacher) }),
+      };
       const job = await call<Job>(flags, "POST", `/tasks/${task}/train`, body);
       if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
       else await watch(flags, job.id);
     });
+
+/** A version, or the text of a file. */
+async function teacherOf(given: string): Promise<Teacher> {
+  if (/^\d+$/.test(given)) return Number(given);
+  try {
+    return { text: await readFile(given, "utf8") };
+  } catch (error) {
+    throw new ForewordError(
+      "validation",
+      `--teacher: ${given} is no version, and can't be read (${(error as Error).message}).`,
+    );
+  }
+}
 
 function settingsOf(flags: TrainFlags): Omit<TrainRequest, "dataset" | "validation" | "examples"> {
   const { method, init, length, steps, metric, seed, template } = flags;

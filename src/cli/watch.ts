@@ -2,11 +2,12 @@
 import type { EvaluationReport } from "../contract/evaluate.ts";
 import type { Job, JobLine, JobProgress } from "../contract/job.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
+import type { Distillation } from "../contract/train.ts";
 import type { CurvePoint } from "../training/progress.ts";
 import { drawCurve } from "./curve.ts";
 import { events } from "./events.ts";
 import { progressLine, silentLine } from "./progress.ts";
-import { drawEnsemble, drawReport, drawSearch } from "./report.ts";
+import { drawDistillation, drawEnsemble, drawReport, drawSearch } from "./report.ts";
 import { call, print, type ServerFlags } from "./request.ts";
 
 /** As a shell reports a command that Ctrl-C ended: nothing was finished, so what should follow must not. */
@@ -79,9 +80,11 @@ function outcome({ id, task, kind, state, error, result }: Job, prompt: PromptRe
   const next = result?.activated
     ? `version ${prompt.version} answers for ${task} now`
     : `what was active still answers; for the new one: foreword prompts activate ${task} ${prompt.version}`;
+  const learnt =
+    result && "distillation" in result ? drawDistillation(result.distillation as Distillation) : "";
   return `${drawCurve(curve, process.stdout.columns || 80)}
 ${metric} on ${validation_examples} validation examples: version ${prompt.version} ${shown(metric, score)}${beside}${chance}
-${next}
+${learnt}${next}
 `;
 }
 

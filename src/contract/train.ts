@@ -1,6 +1,7 @@
 import { type Static, Type } from "typebox";
 import { Id, Version } from "./common.ts";
 import { Example } from "./dataset.ts";
+import { Input } from "./infer.ts";
 import { Vote } from "./task.ts";
 
 export const TrainMethod = Type.Enum(["prefix", "soft"]);
@@ -94,12 +95,39 @@ export const Ensemble = Type.Union([
 ]);
 export type Ensemble = Static<typeof Ensemble>;
 
+/** Whose answers a distillation learns: a version, what is active by default, or a text before the active one's words. */
+export const Teacher = Type.Union([
+  Version,
+  Type.Object({ text: Type.String({ minLength: 1, maxLength: 1_000_000 }) }, { additionalProperties: false }),
+]);
+export type Teacher = Static<typeof Teacher>;
+
+/** What a distilled prefix came to, on validation inputs. */
+export const Distillation = Type.Object({
+  agreement: Type.Union([Type.Number(), Type.Null()], {
+    description: "The share of the teacher's labels; null for texts.",
+  }),
+  teacher_length: Type.Integer({ description: "Positions before the first field." }),
+  length: Type.Integer(),
+  tokens_saved: Type.Integer(),
+  speed: Type.Number({ description: "Answers a second over the teacher's, both prompts cached." }),
+});
+export type Distillation = Static<typeof Distillation>;
+
 export const Activate = Type.Union([Type.Boolean(), Type.Enum(["if_better"])]);
 export type Activate = Static<typeof Activate>;
 
 export const TrainRequest = Type.Object(
   {
-    method: Type.Optional(TrainMethod),
+    method: Type.Optional(Type.Union([TrainMethod, Type.Literal("distill")])),
+    teacher: Type.Optional(Teacher),
+    inputs: Type.Optional(
+      Type.Array(Input, {
+        minItems: 1,
+        maxItems: 1_000_000,
+        description: "Of a distillation, in place of examples: the teacher answers them.",
+      }),
+    ),
     examples: Type.Optional(Examples),
     dataset: Type.Optional(Id),
     validation: Type.Optional(

@@ -19,7 +19,7 @@ export interface KeepOptions {
 /** A run that was stopped after its prompt was added, and before its job ended, adds no second one. */
 export async function keepVersion(
   { options: { engine, registry, log: serverLog }, record: { id, task, request }, control }: TrainWork,
-  { file, recipe, metrics }: TrainOutcome,
+  { file, recipe, metrics, distillation }: TrainOutcome,
   { activate = false, member }: KeepOptions,
 ): Promise<PromptRecord> {
   const known = await versionOf(registry, task, id, member);
@@ -30,7 +30,7 @@ export async function keepVersion(
     const made = { ...recipe, job: id, ...(member !== undefined && { member }) };
     return registry.addPrompt(
       task,
-      { ...prompt, parent, recipe: made, metrics },
+      { ...prompt, parent, recipe: made, metrics: { ...metrics, ...(distillation && { distillation }) } },
       activate ? { activate: { by: id } } : {},
     );
   };

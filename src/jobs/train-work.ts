@@ -4,7 +4,7 @@ import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { trainingPrecision } from "../gate/choice.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
-import type { ActivePrompts, TrainJob } from "../training/job.ts";
+import type { ActivePrompts, TaskPrompt, TrainJob } from "../training/job.ts";
 import { contentOf, versionsOf } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
 import { runTrainer, type TrainerOptions } from "./trainer.ts";
@@ -20,6 +20,8 @@ export interface TrainJobRequest {
   /** The version that the template came from, and what stands for labels with it alone. */
   parent: { task: string; version: number } | null;
   verbalizers: Verbalizers | null;
+  /** Of a distillation: a version, or a hard prompt that is none. */
+  teacher: { version: number } | { template: string } | null;
   /** Each member's own settings. */
   ensemble: { members: TrainSettingsRequest[]; vote: Vote } | null;
 }
@@ -44,7 +46,7 @@ export async function trained(
   member: number,
 ) {
   const { registry, engine } = options;
-  const { template, ensemble, ...request } = record.request as TrainJobRequest;
+  const { template, ensemble, teacher = null, ...request } = record.request as TrainJobRequest;
   const { init } = settings;
   const named = typeof init === "object" && "prompt" in init ? init.prompt : null;
   const job: TrainJob = {
@@ -53,12 +55,24 @@ export async function trained(
     template,
     verbalizers: request.verbalizers ?? null,
     initial: named && (await contentOf(registry, named.task, named.version)),
-    active: ensemble ? null : await activeOf(registry, task),
+    teacher: teacher && (await teacherOf(registry, task.id, teacher, request.verbalizers)),
+    // A distilled prefix is judged by its teacher's answers, which the teacher itself gives best.
+    active: ensemble || teacher ? null : await activeOf(registry, task),
     member,
     checkpoint: record.checkpoint === null ? null : await registry.getBlob(record.checkpoint),
     checkpointSeconds: settings.checkpoint_seconds ?? 30,
   };
   return runTrainer(options, trainingPrecision(settings.precision, engine.backbone()), "train", job, control);
+}
+
+async function teacherOf(
+  registry: Registry,
+  task: string,
+  teacher: NonNullable<TrainJobRequest["teacher"]>,
+  verbalizers: Verbalizers | null,
+): Promise<TaskPrompt> {
+  if ("version" in teacher) return contentOf(registry, task, teacher.version);
+  return { template: teacher.template, parameters: null, ...(verbalizers && { verbalizers }) };
 }
 
 /** A job's examples; whoever validates on a share of them gets the same share. */

@@ -25,5 +25,6 @@ async function trainOne(work: TrainWork, settings: TrainSettingsRequest): Promis
   if (failure) throw failed(failure, version, validation);
   if (activate === "if_better" && !better)
     work.control.log(`version ${version} is not better beyond chance; what was active stays`);
-  return { versions: [version], validation, activated: wanted };
+  const { distillation } = outcome;
+  return { versions: [version], validation, activated: wanted, ...(distillation && { distillation }) };
 }

@@ -9,6 +9,7 @@ import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkPositions, checkRequest, knownPositions } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
+import { LENGTH as DISTILLED, distilled, unanswered } from "./distil-request.ts";
 import { chosenData, dataFor } from "./task-data.ts";
 
 /** The share of the examples that validates where nothing is said. */
@@ -21,13 +22,25 @@ export async function jobRequest(
   task: Task,
   body: TrainRequest,
 ): Promise<TrainJobRequest> {
-  const { examples, dataset, validation = VALIDATION, activate = false, ensemble, ...settings } = body;
-  const data = chosenData(body);
-  const { template, parent, verbalizers } = await startTemplate(registry, task, body.template);
+  const { examples, dataset, inputs, validation = VALIDATION, ...rest } = body;
+  const { activate = false, ensemble, method, teacher, ...knobs } = rest;
+  const learnt = method === "distill" ? await distilled(registry, engine, task, body) : null;
+  const other = inputs === undefined ? "teacher" : "inputs";
+  if (!learnt && (teacher ?? inputs) !== undefined)
+    throw new ForewordError("validation", `${other}: it is for the method "distill". Leave it out.`, {
+      field: other,
+    });
+  const data = inputs && learnt ? unanswered(task, inputs) : chosenData(body);
+  const { template, parent, verbalizers } = learnt ?? (await startTemplate(registry, task, body.template));
+  const settings: TrainSettingsRequest = {
+    ...(method && { method: method === "distill" ? "prefix" : method }),
+    ...(learnt && { length: DISTILLED, ...(learnt.init && { init: learnt.init }) }),
+    ...knobs,
+  };
   const members = ensemble === undefined ? null : membersOf(ensemble, settings, task);
   for (const each of members ?? [settings]) await checkSettings(registry, engine, task, template, each);
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
-  if (task.type === "classification") checkClasses(labels);
+  if (task.type === "classification" && !learnt) checkClasses(labels);
   return {
     settings,
     template,
@@ -39,6 +52,7 @@ export async function jobRequest(
       typeof validation === "number"
         ? validation
         : (await dataFor(registry, task, [template], validation, "validation")).blob,
+    teacher: learnt?.teacher ?? null,
     ensemble: members && { members, vote: typeof ensemble === "object" ? (ensemble.vote ?? "mean") : "mean" },
   };
 }

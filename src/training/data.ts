@@ -17,7 +17,7 @@ export interface RunData extends Split {
 
 /** Throws `bad_dataset` where there is nothing to tell apart, or nothing to validate with. */
 export function dataOf(
-  job: Pick<TrainJob, "task" | "examples" | "validation" | "splitSeed">,
+  job: Pick<TrainJob, "task" | "examples" | "validation" | "splitSeed"> & Partial<Pick<TrainJob, "teacher">>,
   log: (text: string) => void,
 ): RunData {
   const all = parseExamples(job.examples);
@@ -44,7 +44,7 @@ export function dataOf(
       `No example is left to validate with (${all.examples.length} in all). Send more, or validation examples of their own.`,
     );
   }
-  if (job.task.type === "classification")
+  if (job.task.type === "classification" && !job.teacher)
     checkClasses(split.train.map(each => (each as { label: string }).label));
   return { train: split.train, validation, lineOf, validationField: own ? "validation" : "examples" };
 }

@@ -1,6 +1,6 @@
 /** What a training run is given, says while it runs, and leaves. All of it can be sent between processes. */
 import type { Active, Task, Verbalizers } from "../contract/task.ts";
-import type { TrainSettingsRequest } from "../contract/train.ts";
+import type { Distillation, TrainSettingsRequest } from "../contract/train.ts";
 import type { PromptContent } from "../engine/engine.ts";
 import type { Problem } from "../errors.ts";
 
@@ -24,6 +24,8 @@ export interface TrainJob {
   verbalizers: Verbalizers | null;
   /** The prompt that `init` names. */
   initial: PromptContent | null;
+  /** Whose answers are learnt in place of the examples' own. */
+  teacher: TaskPrompt | null;
   /** As `writeExamples` writes them. */
   examples: Uint8Array;
   /** A share of the examples, or examples of their own. */
@@ -60,6 +62,8 @@ export interface TrainOutcome {
   validation: { new: number; active: number | null; p_value: number | null };
   /** Whether the new prompt is better than the active one beyond chance (p < 0.05). */
   better: boolean;
+  /** Of a prefix that learnt from a teacher. */
+  distillation: Distillation | null;
   /** Why the run ended early, at numbers that are not finite: the prompt is then the best that was found before. */
   failure: Problem | null;
 }

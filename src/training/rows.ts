@@ -101,13 +101,12 @@ export function layOut(
   { labels, ...context }: AnyContext,
   lineOf: (example: Example) => number,
   field: string,
+  rowsOf: (example: Example, context: ClassificationContext) => TrainingRow[] = classificationRows,
 ): TrainingRow[][] {
   const problems: LineProblem[] = [];
   const rows = examples.map(example => {
     try {
-      return labels
-        ? classificationRows(example, { ...context, ...labels })
-        : [generationRow(example, context)];
+      return labels ? rowsOf(example, { ...context, ...labels }) : [generationRow(example, context)];
     } catch (error) {
       if (!(error instanceof ForewordError)) throw error;
       problems.push({ line: lineOf(example), detail: error.message });
@@ -134,20 +133,32 @@ export function classificationRows(example: Example, context: ClassificationCont
   }
   const weight = (context.weights.get(label!) ?? 1) / verbalizers.length;
   return verbalizers.map(sequence => {
-    const input = inputSegments(example, context);
-    const end = positions(input) - 1;
-    const decisions = goldPath(context.trie, sequence).map(({ node, branch }) => {
-      const candidates = branches(node).map(token => (token === endBranch ? context.eos : token));
-      const spread = context.labelSmoothing / candidates.length;
-      const weights = candidates.map(
-        (_, i) => weight * ((i === branch ? 1 - context.labelSmoothing : 0) + spread),
-      );
-      return { at: end + node.path.length, candidates, weights };
-    });
-    // Tokens after the last decision decide nothing.
-    const fed = sequence.slice(0, Math.max(...decisions.map(({ at }) => at - end)));
-    return row([...input, { ids: fed }], decisions, [], context);
+    const decide = (end: number) =>
+      goldPath(context.trie, sequence).map(({ node, branch }) => {
+        const candidates = branches(node).map(token => (token === endBranch ? context.eos : token));
+        const spread = context.labelSmoothing / candidates.length;
+        const weights = candidates.map(
+          (_, i) => weight * ((i === branch ? 1 - context.labelSmoothing : 0) + spread),
+        );
+        return { at: end + node.path.length, candidates, weights };
+      });
+    return classificationRow(example, sequence, decide, context);
   });
+}
+
+/** A row on the way of one verbalizer, with the decisions that are taken behind the input, whose last token is `end`. */
+export function classificationRow(
+  example: Example,
+  sequence: readonly number[],
+  decide: (end: number) => Decision[],
+  context: RowContext,
+): TrainingRow {
+  const input = inputSegments(example, context);
+  const end = positions(input) - 1;
+  const decisions = decide(end);
+  // Tokens after the last decision decide nothing.
+  const fed = sequence.slice(0, Math.max(...decisions.map(({ at }) => at - end)));
+  return row([...input, { ids: fed }], decisions, [], context);
 }
 
 /** The output's tokens and EOS, each predicted from what stands before it; their mean is the example's loss. */

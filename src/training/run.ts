@@ -14,6 +14,7 @@ import { spelledOut } from "../prompt/verbalizer.ts";
 import type { Parameter } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
+import { distillationOf, distilledRows, taught } from "./distil.ts";
 import { judge } from "./evaluation/judge.ts";
 import { type Judged, scores, standardError } from "./evaluation/metrics.ts";
 import { mcnemar, meanBootstrap } from "./evaluation/significance.ts";
@@ -52,7 +53,7 @@ interface Checkpoint {
  */
 export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Promise<TrainOutcome> {
   const { tokenizer, source, runtime, compiled } = bench;
-  const data = dataOf(job, hooks.log);
+  const { distributions, ...data } = await answersOf(bench, job, hooks);
   const task = withVerbalizers(job);
   const plan = planOf({ ...job, task }, data.train, tokenizer);
   const { config } = source;
@@ -60,7 +61,13 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   const lead = leadOf(plan, tokenizer, config);
   const prefix = plan.method === "prefix" ? parameters[0]!.dims[2]! : 0;
   const context = contextOf(plan, task, tokenizer, config.maxPositions - prefix, lead);
-  const rows = layOut(data.train, context, data.lineOf, "examples");
+  const rows = layOut(
+    data.train,
+    context,
+    data.lineOf,
+    "examples",
+    distributions ? (example, all) => distilledRows(example, distributions.get(example)!, all) : undefined,
+  );
   layOut(data.validation, context, data.lineOf, data.validationField);
   const settings = settingsOf(job, plan, rows, compiled.precision, lead);
   const step = architectures[config.architecture](config);
@@ -75,10 +82,25 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   try {
     const trainer = new Trainer({ gradients, examples: rows, parameters, settings });
     const run = new Run({ bench, job, hooks, plan, settings, trainer, validation: data.validation });
-    return await run.toTheEnd(data.train.length);
+    const outcome = await run.toTheEnd(data.train.length);
+    if (job.teacher === null || outcome.failure) return outcome;
+    return {
+      ...outcome,
+      distillation: await distillationOf(bench, job, job.teacher, outcome, data.validation),
+    };
   } finally {
     await gradients.close();
   }
+}
+
+/** The examples, with the teacher's answers where there is one. */
+async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks) {
+  const data = dataOf(job, hooks.log);
+  if (job.teacher === null) return { ...data, distributions: null };
+  const { lineOf, validationField } = data;
+  const learnt = await taught(bench, job, job.teacher, data, hooks);
+  const lines = new Map([...learnt.origins].map(([mine, own]) => [mine, lineOf(own)]));
+  return { ...learnt, validationField, lineOf: (example: Example) => lines.get(example)! };
 }
 
 /** The task with what stands for its labels in this prompt. */
@@ -149,6 +171,7 @@ class Run {
       },
       validation,
       better,
+      distillation: null,
       failure: failure?.toProblem() ?? null,
     };
   }

@@ -47,6 +47,7 @@ describeBackbone("a trainer's memory", backbone => {
       template,
       verbalizers: null,
       initial: null,
+      teacher: null,
       examples: bytesOf(train),
       validation: bytesOf(validation),
       active: null,

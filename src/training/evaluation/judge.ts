@@ -126,7 +126,9 @@ export interface TextCase {
 }
 
 export interface Written {
-  /** Greedily, without white space around it. */
+  /** Greedily. */
+  given: string;
+  /** The same without white space around it. */
   text: string;
   /** Of each wanted text. */
   targets: readonly TargetScore[];
@@ -142,7 +144,7 @@ export function write(judging: Judging, cases: readonly TextCase[], maxTokens: n
           kind: "generate",
           prompt: member!.digest,
           fields: input,
-          targets: wanted,
+          ...(wanted.length > 0 && { targets: wanted }),
           maxTokens,
           temperature: 0,
           topP: 1,
@@ -153,7 +155,7 @@ export function write(judging: Judging, cases: readonly TextCase[], maxTokens: n
         },
         patient,
       );
-      return { text: text.trim(), targets: targets! };
+      return { given: text, text: text.trim(), targets: targets ?? [] };
     }),
   );
 }

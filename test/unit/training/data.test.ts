@@ -79,6 +79,7 @@ describe("a run's data", () => {
     template: "{{ input }}:",
     verbalizers: null,
     initial: null,
+    teacher: null,
     examples: writeExamples({ examples, lines: lines(examples) }),
     validation:
       typeof validation === "number"

@@ -1,0 +1,66 @@
+/** Whose answers a distillation learns, and where its prefix starts: checked before any work. */
+import type { Example } from "../contract/dataset.ts";
+import type { Input } from "../contract/infer.ts";
+import type { Task } from "../contract/task.ts";
+import type { TrainRequest } from "../contract/train.ts";
+import type { Engine } from "../engine/engine.ts";
+import { ForewordError } from "../errors.ts";
+import type { TrainJobRequest } from "../jobs/train-work.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import type { Registry } from "../registry/registry.ts";
+import { labelsOf } from "../training/check.ts";
+import { wordsBeforeField } from "../training/plan.ts";
+import { checkCompatible } from "./views.ts";
+
+/** Positions of a distilled prefix where nothing is said. */
+export const LENGTH = 32;
+
+export type Distilled = Pick<TrainJobRequest, "template" | "parent" | "verbalizers" | "teacher"> & {
+  /** What the prefix begins as, unless the request says. */
+  init: { text: string } | null;
+};
+
+/** Throws `validation`, `prompt_not_found`, `no_active_prompt`, `backbone_mismatch`, `input_too_long` (a teacher that does not fit). */
+export async function distilled(
+  registry: Registry,
+  engine: Engine,
+  task: Task,
+  { teacher, activate, ensemble }: TrainRequest,
+): Promise<Distilled> {
+  if (activate === "if_better")
+    throw invalid("activate", "a distilled prefix can't be better than its teacher. Use true or false");
+  if (ensemble !== undefined) throw invalid("ensemble", "distil one prefix at a time. Leave it out");
+  const version = typeof teacher === "number" ? teacher : task.active?.prompt;
+  if (version === undefined)
+    throw new ForewordError(
+      "no_active_prompt",
+      `Task ${task.id} has no single active prompt to learn from. Name a teacher.`,
+    );
+  const record = await registry.getPrompt(task.id, version);
+  checkCompatible(record, engine);
+  const before = (record.recipe as { template?: unknown } | null)?.template;
+  const own = typeof before === "string" ? before : record.template;
+  const text = typeof teacher === "object" ? teacher.text : null;
+  const template = text === null ? own : `${text.trimEnd()}\n\n${own}`;
+  const compiled = compileTemplate(template);
+  if (text !== null && compiled.pieces.length !== compileTemplate(own).pieces.length)
+    throw invalid("teacher", "its text must have no {{ }}: the task's own words and fields follow it");
+  if (text !== null) await engine.inspect({ template, parameters: null });
+  const words = wordsBeforeField(compiled);
+  return {
+    template,
+    parent: { task: task.id, version },
+    verbalizers: record.verbalizers ?? null,
+    teacher: text === null ? { version } : { template },
+    init: words.trim() === "" ? null : { text: words },
+  };
+}
+
+/** Inputs as examples, whose answers are the teacher's to give. */
+export function unanswered(task: Task, inputs: readonly Input[]): Example[] {
+  const [first] = labelsOf(task);
+  return inputs.map(input => (first === undefined ? { input, output: "" } : { input, label: first }));
+}
+
+const invalid = (field: string, what: string): ForewordError =>
+  new ForewordError("validation", `${field}: ${what}.`, { field });

@@ -1,0 +1,151 @@
+/**
+ * Context distillation (Snell et al. 2022; Cartridges, Eyuboglu et al. 2025): a short prefix learns to answer as the
+ * same backbone does behind a long prompt. Inputs need no labels: for a classification the teacher's distribution over
+ * the labels is the target, so that the loss is their KL divergence and the teacher's entropy, which no prefix changes;
+ * for generation it is the teacher's greedy text (Kim & Rush 2016).
+ */
+import type { Example } from "../contract/dataset.ts";
+import type { Distillation } from "../contract/train.ts";
+import { branches, endBranch, goldPath, type TrieNode } from "../prompt/trie.ts";
+import type { Scores } from "../prompt/votes.ts";
+import type { Bench } from "./begin.ts";
+import { label, type TextCase, write } from "./evaluation/judge.ts";
+import type { TaskPrompt, TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
+import { type ClassificationContext, classificationRow, type Decision, type TrainingRow } from "./rows.ts";
+import type { Split } from "./split.ts";
+
+/** Labels whose ways through the trie are taught, and the probability that they have together at most. */
+const WAYS = { most: 4, mass: 0.98 };
+/** Of a text that the teacher writes. */
+const MAX_TOKENS = 128;
+
+export interface Taught extends Split {
+  /** What the teacher said of an example; null for texts. */
+  distributions: ReadonlyMap<Example, Scores> | null;
+  /** The example that each came from. */
+  origins: ReadonlyMap<Example, Example>;
+}
+
+/** The examples with the teacher's answers in place of their own. */
+export async function taught(
+  bench: Bench,
+  { task }: Pick<TrainJob, "task">,
+  teacher: TaskPrompt,
+  { train, validation }: Split,
+  { pause, log }: Pick<TrainHooks, "pause" | "log">,
+): Promise<Taught> {
+  log(`the teacher answers ${train.length + validation.length} inputs`);
+  const judging = { ...bench, task, prompts: [teacher], active: {}, pause };
+  const all = [...train, ...validation];
+  if (task.labels === null) {
+    const cases: TextCase[] = all.map(({ input }) => ({ input, wanted: [] }));
+    const written = await write(judging, cases, MAX_TOKENS);
+    const answered = all.map(({ input }, i) => ({ input, output: written[i]!.given }));
+    const says = ({ output }: { output: string }) => output.trim() !== "";
+    return {
+      train: answered.slice(0, train.length).filter(says),
+      validation: answered.slice(train.length).filter(says),
+      distributions: null,
+      origins: new Map(answered.map((each, i) => [each, all[i]!])),
+    };
+  }
+  const judged = await label(judging, all, { every: true });
+  const answered = all.map(({ input }, i): Example => ({ input, label: judged[i]!.given }));
+  return {
+    train: answered.slice(0, train.length),
+    validation: answered.slice(train.length),
+    distributions: new Map(answered.map((each, i) => [each, judged[i]!.scores])),
+    origins: new Map(answered.map((each, i) => [each, all[i]!])),
+  };
+}
+
+/**
+ * Rows on the ways of the teacher's likeliest verbalizers, those of a label being as likely as one another; each decision
+ * stands in the first row that comes to it, weighted by how probable the teacher finds it to be reached.
+ */
+export function distilledRows(
+  example: Example,
+  scores: Scores,
+  context: ClassificationContext,
+): TrainingRow[] {
+  const ways = [...scores]
+    .flatMap(([name, probability]) => {
+      const sequences = context.sequences.get(name)!;
+      return sequences.map(tokens => ({ tokens, share: probability / sequences.length }));
+    })
+    .sort((a, b) => b.share - a.share);
+  const mass = (path: readonly number[], ends: boolean) =>
+    ways.reduce(
+      (sum, { tokens, share }) =>
+        path.every((token, i) => token === tokens[i]) && (!ends || tokens.length === path.length)
+          ? sum + share
+          : sum,
+      0,
+    );
+  const seen = new Set<TrieNode>();
+  const rows: TrainingRow[] = [];
+  let covered = 0;
+  for (const { tokens, share } of ways) {
+    if (rows.length === WAYS.most || covered >= WAYS.mass) break;
+    covered += share;
+    const steps = goldPath(context.trie, tokens).filter(({ node }) => !seen.has(node));
+    if (steps.length === 0) continue;
+    for (const { node } of steps) seen.add(node);
+    const decide = (end: number): Decision[] =>
+      steps.map(({ node }) => {
+        const next = branches(node);
+        return {
+          at: end + node.path.length,
+          candidates: next.map(token => (token === endBranch ? context.eos : token)),
+          weights: next.map(token =>
+            token === endBranch ? mass(node.path, true) : mass([...node.path, token], false),
+          ),
+        };
+      });
+    rows.push(classificationRow(example, tokens, decide, context));
+  }
+  return rows;
+}
+
+/** Examples and rounds that speeds are told by. */
+const TIMED = { examples: 64, rounds: 3 };
+const TIMED_TOKENS = 16;
+
+/** What was saved: the teacher and the prefix answer the same inputs in turn, medians of three rounds. */
+export async function distillationOf(
+  bench: Bench,
+  { task, verbalizers }: Pick<TrainJob, "task" | "verbalizers">,
+  teacher: TaskPrompt,
+  { file, template, validation }: Pick<TrainOutcome, "file" | "template" | "validation">,
+  examples: readonly Example[],
+): Promise<Distillation> {
+  const student: TaskPrompt = { template, parameters: file, ...(verbalizers && { verbalizers }) };
+  const some = examples.slice(0, TIMED.examples);
+  const answer = async (prompt: TaskPrompt) => {
+    const judging = { ...bench, task, prompts: [prompt], active: {}, pause: async () => {} };
+    const started = performance.now();
+    if (task.labels !== null) await label(judging, some);
+    else
+      await write(
+        judging,
+        some.map(({ input }) => ({ input, wanted: [] })),
+        TIMED_TOKENS,
+      );
+    return performance.now() - started;
+  };
+  const ratios: number[] = [];
+  for (let round = 0; round <= TIMED.rounds; round++) {
+    const ratio = (await answer(teacher)) / (await answer(student));
+    // The first round compiles the prefixes.
+    if (round > 0) ratios.push(ratio);
+  }
+  const lengthOf = (prompt: TaskPrompt) => bench.core.inspect(prompt).length;
+  const [before, after] = [lengthOf(teacher), lengthOf(student)];
+  return {
+    agreement: task.labels === null ? null : validation.new,
+    teacher_length: before,
+    length: after,
+    tokens_saved: before - after,
+    speed: ratios.sort((a, b) => a - b)[Math.floor(ratios.length / 2)]!,
+  };
+}

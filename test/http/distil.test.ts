@@ -1,0 +1,136 @@
+/** Context distillation over HTTP, on the real backbone. */
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { describeBackbone } from "../support/backbone.ts";
+import { expectProblem, startServer, type TestServer } from "./server.ts";
+
+const positive = [
+  "funny",
+  "warm",
+  "charming",
+  "clever",
+  "moving",
+  "lovely",
+  "great",
+  "brilliant",
+  "sweet",
+  "touching",
+];
+const negative = ["dull", "boring", "silly", "empty", "ugly", "loud", "awful", "weak", "tedious", "clumsy"];
+const inputs = ["film", "story", "play", "comedy", "book", "show"].flatMap(noun =>
+  [...positive, ...negative].map(word => `It is a ${word} ${noun}.`),
+);
+const shots = [
+  ["What a waste of time.", "negative"],
+  ["I loved every minute.", "positive"],
+  ["The plot makes no sense at all.", "negative"],
+  ["Beautifully acted, and very funny.", "positive"],
+  ["Nobody in it can act.", "negative"],
+  ["One of the year's best.", "positive"],
+].map(([review, label]) => `Review: ${review}\nSentiment: ${label}\n\n`);
+
+describeBackbone("distillation over HTTP", backbone => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(backbone, { trainThreads: 2 });
+    await server.task({
+      id: "review",
+      type: "classification",
+      labels: ["positive", "negative"],
+      prompt: { template: "Review: {{ input }}\nSentiment:" },
+    });
+    await server.post("/tasks/review/prompts", {
+      template: `${shots.join("")}Review: {{ input }}\nSentiment:`,
+    });
+    await server.task({
+      id: "echo",
+      type: "generation",
+      prompt: { template: "Say it again: {{ input }}\nAgain:" },
+    });
+  });
+  afterAll(() => server.close());
+
+  const train = (task: string, body: object) =>
+    server.post(`/tasks/${task}/train`, { method: "distill", ...body });
+  async function ended(task: string, body: object) {
+    const { status, body: job } = await train(task, body);
+    expect(status, JSON.stringify(job)).toBe(202);
+    return vi.waitFor(
+      async () => {
+        const { body } = await server.get(`/jobs/${job.id}`);
+        expect(body.ended_at, JSON.stringify(body.log.at(-1))).not.toBeNull();
+        return body;
+      },
+      { timeout: 200_000, interval: 200 },
+    );
+  }
+
+  test("a short prefix comes to answer as a long hard prompt does, from inputs alone", async () => {
+    const job = await ended("review", {
+      teacher: 2,
+      inputs,
+      length: 8,
+      steps: 60,
+      validation: 0.25,
+      seed: 1,
+    });
+    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+    const { versions, distillation, activated } = job.result;
+    const prompt = (await server.get(`/tasks/review/prompts/${versions[0]}`)).body;
+    const teacher = (await server.get("/tasks/review/prompts/2")).body;
+    expect(prompt).toMatchObject({ kind: "prefix", length: 8, parent: { task: "review", version: 2 } });
+    expect(distillation).toMatchObject({
+      teacher_length: teacher.length,
+      length: 8,
+      tokens_saved: teacher.length - 8,
+      speed: expect.any(Number),
+    });
+    expect(activated).toBe(false);
+    const answers = async (version: number) =>
+      (await server.infer("review", { inputs, prompt: version, scores: "all" })).results as {
+        label: string;
+        scores: Record<string, number>;
+      }[];
+    const [mine, theirs, plain] = [await answers(versions[0]), await answers(2), await answers(1)];
+    const share = (given: typeof mine) =>
+      given.filter(({ label }, i) => label === theirs[i]!.label).length / inputs.length;
+    const apart = (given: typeof mine) =>
+      given.reduce(
+        (sum, { scores }, i) => sum + Math.abs(scores.positive! - theirs[i]!.scores.positive!),
+        0,
+      ) / inputs.length;
+    expect(share(mine)).toBeGreaterThan(0.9);
+    expect(share(mine)).toBeGreaterThan(share(plain));
+    // Not the labels alone: the probabilities too.
+    expect(apart(mine)).toBeLessThan(apart(plain) / 2);
+    expect(Math.abs(distillation.agreement - share(mine))).toBeLessThan(0.15);
+  });
+
+  test("a text before the task's own words teaches too; texts are learnt as the teacher writes them", async () => {
+    const text = "Everything is said again in the very same words, and nothing else.";
+    const job = await ended("echo", { teacher: { text }, inputs: inputs.slice(0, 12), steps: 4, length: 6 });
+    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+    expect(job.result.distillation).toMatchObject({ agreement: null, length: 6 });
+    const { recipe, metrics } = (await server.get(`/tasks/echo/prompts/${job.result.versions[0]}`)).body;
+    expect(recipe.template).toBe(`${text}\n\nSay it again: {{ input }}\nAgain:`);
+    expect(metrics.distillation).toEqual(job.result.distillation);
+  });
+
+  describe("what cannot be distilled", () => {
+    test.each<[string, object, number, string]>([
+      ["no inputs", { teacher: 2 }, 422, "validation"],
+      ["a version that is not there", { teacher: 99, inputs }, 404, "prompt_not_found"],
+      ["a text with fields", { teacher: { text: "x {{ y }}" }, inputs }, 422, "validation"],
+      [
+        "a teacher longer than the context",
+        { teacher: { text: "word ".repeat(9000) }, inputs },
+        422,
+        "input_too_long",
+      ],
+      ["only if better", { teacher: 2, inputs, activate: "if_better" }, 422, "validation"],
+      ["an ensemble", { teacher: 2, inputs, ensemble: 3 }, 422, "validation"],
+      ["a teacher of what is trained", { method: "prefix", teacher: 2, inputs }, 422, "validation"],
+    ])("%s", async (_, body, status, code) => {
+      expectProblem(await train("review", body), status, code);
+    });
+  });
+});
