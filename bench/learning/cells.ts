@@ -1,7 +1,12 @@
 /** What is to be run: a cell is one method on one data set with one seed. */
 
-/** Foreword's own; `hard` trains nothing and has one run. */
-export const ownMethods = ["hard", "prefix", "soft"] as const;
+/**
+ * Foreword's own: the plain pattern, the bundled hard prompt, a search's best, twenty worked examples and the prefix
+ * that is distilled from them, and what is trained.
+ */
+export const ownMethods = ["plain", "hard", "search", "shots", "distill", "prefix", "soft"] as const;
+/** Without a seed: they have one run. */
+const fixed: readonly string[] = ["plain", "hard"];
 /** References by PEFT, on the same backbone, from the same examples in the same order. */
 export const peerMethods = ["peft-prompt", "peft-prefix", "peft-lora"] as const;
 
@@ -31,7 +36,9 @@ export function allCells({ data, seeds, peers }: Wanted): Cell[] {
   const methods: Method[] = [...ownMethods, ...(peers ? peerMethods : [])];
   return data.flatMap(set =>
     seeds.flatMap((seed, index) =>
-      methods.filter(method => method !== "hard" || index === 0).map(method => ({ method, data: set, seed })),
+      methods
+        .filter(method => !fixed.includes(method) || index === 0)
+        .map(method => ({ method, data: set, seed })),
     ),
   );
 }

@@ -1,8 +1,13 @@
 /** Foreword's runs, through the HTTP interface alone: data sets sent, trained with defaults, test answered once. */
 import type { Job } from "../../src/contract/job.ts";
 import type { PromptRecord } from "../../src/contract/prompt.ts";
+import type { SearchReport } from "../../src/contract/search.ts";
 import type { Activation, Task } from "../../src/contract/task.ts";
 import type { TrainSettingsRequest } from "../../src/contract/train.ts";
+import { randomFrom } from "../../src/engine/sampler.ts";
+import { plainPattern } from "../../src/server/tasks.ts";
+import { shuffled } from "../../src/training/batches.ts";
+import { isPlain, ofEachLabel, showing } from "../../src/training/search/candidates.ts";
 import { load, type Product } from "../harness/product.ts";
 import type { Cell, OwnMethod } from "./cells.ts";
 import { asNdjson, type DataSet, MAX_TOKENS, type TestCase } from "./data.ts";
@@ -10,6 +15,8 @@ import { asNdjson, type DataSet, MAX_TOKENS, type TestCase } from "./data.ts";
 /** Inputs of a request, and requests under way. */
 const INPUTS = 16;
 const AT_ONCE = 2;
+/** Worked examples of a prompt that shows some. */
+const SHOTS = 20;
 const TIMEOUT_MS = 3_600_000;
 const POLL_MS = 500;
 
@@ -19,25 +26,104 @@ export interface Answered {
   settings: object;
 }
 
-/** `settings` is empty but for trials. */
+interface OwnRun {
+  product: Product;
+  task: string;
+  data: DataSet;
+  seed: number;
+  /** Empty but for trials. */
+  settings: TrainSettingsRequest;
+}
+
 export async function runOwn(
   product: Product,
   data: DataSet,
   { method, seed }: Cell & { method: OwnMethod },
   settings: TrainSettingsRequest,
 ): Promise<Answered> {
-  const task = await taskOf(product, data);
-  if (method === "hard") {
+  return ways[method]({ product, task: await taskOf(product, data), data, seed, settings });
+}
+
+const ways: { readonly [Method in OwnMethod]: (run: OwnRun) => Promise<Answered> } = {
+  plain: run => hardPrompt(run, plainPattern[run.data.metric === "bleu" ? "generation" : "classification"]),
+  hard: async ({ product, task, data }) => {
     const active = await useHard(product, task);
-    return {
-      given: await answer(product, task, data.test, data.metric),
-      trainingSeconds: 0,
-      settings: { active },
-    };
-  }
+    const given = await answer(product, task, data.test, data.metric);
+    return { given, trainingSeconds: 0, settings: { active } };
+  },
+  search: searched,
+  shots: run => hardPrompt(run, shotsOf(run)),
+  distill: distilled,
+  prefix: run => trainedBy(run, "prefix"),
+  soft: run => trainedBy(run, "soft"),
+};
+
+async function trainedBy(run: OwnRun, method: "prefix" | "soft"): Promise<Answered> {
+  const { product, task, data, seed, settings } = run;
   const trained = await trainOn(product, task, data, { method, seed, ...settings });
   return { ...trained, given: await answer(product, task, data.test, data.metric, trained.version) };
 }
+
+async function hardPrompt({ product, task, data }: OwnRun, template: string): Promise<Answered> {
+  const { version } = await product.post<PromptRecord>(`/tasks/${task}/prompts`, { template });
+  const given = await answer(product, task, data.test, data.metric, version);
+  return { given, trainingSeconds: 0, settings: { template } };
+}
+
+/** Twenty worked examples, labels in turn. */
+function shotsOf({ data: { train }, seed }: OwnRun): string {
+  const mixed = shuffled(train.length, randomFrom(seed)).map(index => train[index]!);
+  const usable = mixed.filter(isPlain);
+  const chosen = "label" in usable[0]! ? ofEachLabel(usable, SHOTS) : usable;
+  return showing(chosen.slice(0, SHOTS), ["input"]);
+}
+
+async function searched({ product, task, data, seed }: OwnRun): Promise<Answered> {
+  await keepBoth(product, data);
+  await useHard(product, task);
+  const { metric } = data;
+  const { id } = await product.post<Job>(`/tasks/${task}/search`, {
+    dataset: `${data.name}-train`,
+    validation: `${data.name}-dev`,
+    seed,
+    ...(metric !== "bleu" && { metric }),
+  });
+  const job = await ended(product, id);
+  const { active, table, validation } = job.result as unknown as SearchReport & { validation: object };
+  await product.put(`/tasks/${task}/active`, active);
+  const given = await answer(product, task, data.test, metric);
+  return { given, trainingSeconds: secondsOf(job), settings: { active, validation, table } };
+}
+
+/** The teacher is `shots` of the same seed; how often both agree is told of test inputs. */
+async function distilled(run: OwnRun): Promise<Answered> {
+  const { product, task, data, seed, settings } = run;
+  const template = shotsOf(run);
+  const teacher = await product.post<PromptRecord>(`/tasks/${task}/prompts`, { template });
+  await keepBoth(product, data);
+  const { id } = await product.post<Job>(`/tasks/${task}/train`, {
+    method: "distill",
+    teacher: teacher.version,
+    dataset: `${data.name}-train`,
+    validation: `${data.name}-dev`,
+    seed,
+    ...settings,
+  });
+  const job = await ended(product, id);
+  const version = job.result!.versions![0]!;
+  const given = await answer(product, task, data.test, data.metric, version);
+  const wanted = await answer(product, task, data.test, data.metric, teacher.version);
+  const agreed = given.filter((each, index) => each === wanted[index]).length / given.length;
+  const { distillation } = job.result as { distillation?: object };
+  return {
+    given,
+    trainingSeconds: secondsOf(job),
+    settings: { template, ...distillation, test_agreement: agreed },
+  };
+}
+
+const secondsOf = ({ ended_at, started_at }: Job): number =>
+  (Date.parse(ended_at!) - Date.parse(started_at!)) / 1000;
 
 /** A version of the task by the data set's train and dev, and everything that decided it. */
 export async function trainOn(
@@ -46,8 +132,7 @@ export async function trainOn(
   data: DataSet,
   settings: TrainSettingsRequest,
 ): Promise<Omit<Answered, "given"> & { version: number }> {
-  await keep(product, `${data.name}-train`, data.train);
-  await keep(product, `${data.name}-dev`, data.dev);
+  await keepBoth(product, data);
   // From the words that the task began with: what was trained since decides nothing.
   const { template } = await product.get<PromptRecord>(`/tasks/${task}/prompts/1`);
   const { id } = await product.post<Job>(`/tasks/${task}/train`, {
@@ -63,7 +148,7 @@ export async function trainOn(
   const { template: words, job: _, ...decided } = recipe as { template: string; job: string };
   return {
     version,
-    trainingSeconds: (Date.parse(job.ended_at!) - Date.parse(job.started_at!)) / 1000,
+    trainingSeconds: secondsOf(job),
     settings: { length, ...decided, validation: job.result!.validation, metrics: said },
   };
 }
@@ -84,6 +169,11 @@ async function taskOf(product: Product, { name, task, train }: DataSet): Promise
   const labels = [...new Set(train.flatMap(each => ("label" in each ? [each.label] : [])))];
   await product.post("/tasks", labels.length > 0 ? { id: name, labels } : { id: name, type: "generation" });
   return name;
+}
+
+async function keepBoth(product: Product, { name, train, dev }: DataSet): Promise<void> {
+  await keep(product, `${name}-train`, train);
+  await keep(product, `${name}-dev`, dev);
 }
 
 export const keep = (product: Product, id: string, examples: DataSet["train"]) =>

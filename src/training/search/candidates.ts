@@ -60,23 +60,27 @@ function wordings({ task, fields, codec }: Subject): Candidate[] {
 /** As many of each label as `SHOTS` says, behind one another, then the question in the same words. */
 function workedExamples({ task, fields, shown, codec }: Subject): Candidate[] {
   const usable = shown.filter(isPlain);
-  const heading = task.type === "classification" ? "Label" : "Output";
-  const plain = `${lines(fields)}\n${heading}:`;
-  const worked = (example: Example) => {
-    const answer = "label" in example ? spoken(example.label) : answerOf(example).trim();
-    return `${filled(fields, example)}\n${heading}: ${answer}\n\n`;
-  };
   let before = 0;
   return SHOTS[task.type].flatMap(count => {
     const chosen = task.type === "classification" ? ofEachLabel(usable, count) : usable.slice(0, count);
     if (chosen.length === before) return [];
     before = chosen.length;
     const name = `${chosen.length} examples`;
-    const made: Candidate[] = [{ name, source: "examples", template: chosen.map(worked).join("") + plain }];
+    const made: Candidate[] = [{ name, source: "examples", template: showing(chosen, fields) }];
     const turns = task.type === "generation" ? chatTurns(codec, fields, chosen) : null;
     if (turns !== null) made.push({ name: `${name}, chat`, source: "examples", template: turns });
     return made;
   });
+}
+
+/** A template that shows examples in its own words. */
+export function showing(examples: readonly Example[], fields: readonly string[]): string {
+  const heading = "label" in examples[0]! ? "Label" : "Output";
+  const worked = examples.map(example => {
+    const answer = "label" in example ? spoken(example.label) : answerOf(example).trim();
+    return `${filled(fields, example)}\n${heading}: ${answer}\n\n`;
+  });
+  return `${worked.join("")}${lines(fields)}\n${heading}:`;
 }
 
 /** What the backbone is told to do. */
@@ -116,7 +120,7 @@ export const isPlain = (example: Example): boolean => {
 };
 
 /** The first `count` of each label, labels in turn. */
-function ofEachLabel(examples: readonly Example[], count: number): Example[] {
+export function ofEachLabel(examples: readonly Example[], count: number): Example[] {
   const rounds: Example[][] = [];
   const taken = new Map<string, number>();
   for (const example of examples) {
