@@ -53,7 +53,7 @@ export async function registerTasks(product: Product) {
   return { mixed, stories };
 }
 
-const upload = (product: Product, task: string, file: Uint8Array) =>
+export const upload = <Reply>(product: Product, task: string, file: Uint8Array): Promise<Reply> =>
   product.post(`/tasks/${task}/prompts?activate=true`, file, "application/vnd.foreword.prompt+safetensors");
 
 const small = (size: number) => Float32Array.from({ length: size }, () => (random() - 0.5) / 10);
@@ -68,7 +68,10 @@ function soft({ fingerprint, hidden }: BackboneReport, length: number): Uint8Arr
   });
 }
 
-function prefix({ fingerprint, layers, kv_heads, head_dim }: BackboneReport, length: number): Uint8Array {
+export function prefix(
+  { fingerprint, layers, kv_heads, head_dim }: BackboneReport,
+  length: number,
+): Uint8Array {
   const size = layers * kv_heads * length * head_dim;
   return writePromptFile({
     kind: "prefix",
