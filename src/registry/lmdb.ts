@@ -335,6 +335,9 @@ export async function openLmdbRegistry(
         store.put(["reply", row.name], row);
       }),
 
+    marked: async name => store.read(() => store.get<string>(["mark", name]) !== undefined),
+    mark: name => write(() => store.put(["mark", name], timestamp())),
+
     changes: async since =>
       store.read(() => {
         const newest = store.get<number>(["seq"]) ?? 0;

@@ -143,6 +143,11 @@ export interface Registry {
   /** Stores a reply; the first one stays. Errors: `idempotency_conflict`. */
   remember(key: string, requestHash: string, reply: StoredReply): Promise<void>;
 
+  /** Whether `mark` was called with this name, ever. */
+  marked(name: string): Promise<boolean>;
+  /** Says for good that something was done. */
+  mark(name: string): Promise<void>;
+
   /** What changed after `since` (0: from the beginning), oldest first, at most 1000 entries. */
   changes(since: number): Promise<ChangeBatch>;
   /** Calls the listener after each durable change, in order; returns how to stop. */

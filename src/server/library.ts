@@ -1,13 +1,14 @@
 /**
- * The bundled library (prompts/): its tasks are registered at the first start, when there is none yet. A task begins
- * with its hard prompt; on the backbone that they were trained on, its soft prompt and its prefix follow, and the prefix
- * answers.
+ * The bundled library (prompts/): its tasks are registered at the first start, when there is none yet; a start that was
+ * cut short is made good by the next one. A task begins with its hard prompt; on the backbone that they were trained on,
+ * its soft prompt and its prefix follow, and the prefix answers.
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Active, Labels, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
+import { ForewordError } from "../errors.ts";
 import type { Logger } from "../observe/log.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
@@ -27,10 +28,17 @@ interface LibraryTask {
 /** prompts/<task>/<method>.safetensors, and .json with its scores; what comes last answers. */
 const trained = ["soft", "prefix"] as const;
 
+/** Who registers and activates, and what bundled versions are called. */
+const NAME = "library";
+const [BEGUN, DONE] = ["library begun", "library registered"];
+
 const folder = fileURLToPath(new URL("../../prompts", import.meta.url));
 
 export async function loadLibrary(registry: Registry, engine: Engine, log: Logger): Promise<void> {
-  if ((await registry.listTasks({ limit: 1 })).items.length > 0) return;
+  if (await registry.marked(DONE)) return;
+  const empty = (await registry.listTasks({ limit: 1 })).items.length === 0;
+  if (!empty && !(await registry.marked(BEGUN))) return registry.mark(DONE);
+  await registry.mark(BEGUN);
   const names = (await readdir(folder, { withFileTypes: true }))
     .filter(entry => entry.isDirectory())
     .map(entry => entry.name);
@@ -38,10 +46,15 @@ export async function loadLibrary(registry: Registry, engine: Engine, log: Logge
     const { id, type, labels, description, template, active, scores } = await readJson<LibraryTask>(
       join(folder, name, "task.json"),
     );
-    const prompt = { ...(await hardPrompt(engine, template, "library")), metrics: scores };
-    await registry.createTask({ id, type, labels, description }, prompt, "library", active ?? { prompt: 1 });
+    const prompt = { ...(await hardPrompt(engine, template, NAME)), metrics: scores };
+    await registry
+      .createTask({ id, type, labels, description }, prompt, NAME, active ?? { prompt: 1 })
+      .catch(thereAlready);
+    const [first] = (await registry.listPrompts(id, { limit: 1 })).items;
+    if (first?.name !== NAME) continue;
     for (const method of trained) await addTrained(registry, engine, id, join(folder, name, method));
   }
+  await registry.mark(DONE);
   log.info({ tasks: names }, "the bundled tasks are registered");
 }
 
@@ -49,8 +62,15 @@ async function addTrained(registry: Registry, engine: Engine, task: string, plac
   const file = await readFile(`${place}.safetensors`).catch(absent);
   if (file === null || readPromptFile(file).backbone !== engine.backbone().fingerprint) return;
   const metrics = await readJson<object>(`${place}.json`);
-  const prompt = { ...(await trainedPrompt(engine, registry, file)), name: "library", metrics };
-  await registry.addPrompt(task, prompt, { activate: { by: "library" } });
+  const prompt = { ...(await trainedPrompt(engine, registry, file)), name: NAME, metrics };
+  const { items } = await registry.listPrompts(task);
+  if (items.some(({ name, parameters }) => name === NAME && parameters === prompt.parameters)) return;
+  await registry.addPrompt(task, prompt, { activate: { by: NAME } });
+}
+
+/** By a start that was cut short, or by a caller who was faster, whose task stays as it is. */
+function thereAlready(error: unknown): void {
+  if (!(error instanceof ForewordError && error.code === "task_exists")) throw error;
 }
 
 const readJson = async <Content>(path: string): Promise<Content> => JSON.parse(await readFile(path, "utf8"));

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { PromptRecord } from "../../src/contract/prompt.ts";
 import type { Engine } from "../../src/engine/engine.ts";
 import { createLogger } from "../../src/observe/log.ts";
+import { readPromptFile } from "../../src/prompt/file.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { loadLibrary } from "../../src/server/library.ts";
 import { describeBackbone } from "../support/backbone.ts";
@@ -53,6 +54,44 @@ describeBackbone("on the backbone that it was trained on", path => {
       }
     }
   });
+});
+
+test("a registration that was cut short anywhere is made good at the next start; what was deleted later stays so", async () => {
+  const data = await mkdtemp(join(tmpdir(), "foreword-library-"));
+  const registry = await openLmdbRegistry(join(data, "registry"));
+  const { backbone: fingerprint } = readPromptFile(
+    await readFile(join(folder, "spam", "prefix.safetensors")),
+  );
+  let left = 0;
+  const engine = {
+    backbone: () => ({ name: "the same", fingerprint }),
+    inspect: async () => {
+      if (left-- === 0) throw new Error("cut short");
+      return { digest: "", length: 9, pieces: [] };
+    },
+  } as unknown as Engine;
+  const log = createLogger("silent");
+  for (let after = 0; after < 6; after++) {
+    left = after;
+    await expect(loadLibrary(registry, engine, log)).rejects.toThrow("cut short");
+  }
+  left = -1;
+  await loadLibrary(registry, engine, log);
+  const { items } = await registry.listTasks();
+  expect(items.map(({ id }) => id)).toEqual((await readdir(folder)).sort());
+  for (const { id, active } of items) {
+    expect((await registry.listPrompts(id)).items.map(({ kind }) => kind)).toEqual([
+      "hard",
+      "soft",
+      "prefix",
+    ]);
+    expect(active).toEqual({ prompt: 3 });
+  }
+  await registry.deleteTask("spam");
+  await loadLibrary(registry, engine, log);
+  expect((await registry.listTasks()).items.map(({ id }) => id)).not.toContain("spam");
+  await registry.close();
+  await rm(data, { recursive: true });
 });
 
 test("on another backbone the hard prompts answer alone, calibrated", async () => {

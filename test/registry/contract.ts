@@ -271,6 +271,14 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(await codeOf(registry.getBlob("../../etc/passwd"))).toBe("registry_unavailable");
     });
 
+    it("keeps what was marked, and nothing else", async () => {
+      const name = `mark-${Math.random()}`;
+      expect(await registry.marked(name)).toBe(false);
+      await registry.mark(name);
+      await registry.mark(name);
+      expect([await registry.marked(name), await registry.marked(`${name}2`)]).toEqual([true, false]);
+    });
+
     it("remembers a reply by key and request, and the first one stays", async () => {
       const reply = { status: 201, headers: { location: "/tasks/t" }, body: { id: "t" } };
       const key = "k".repeat(5000);

@@ -68,6 +68,7 @@ describe("lmdb: durability", () => {
     await before.createTask(newTask("t"), hard(), "ann");
     const job = await before.putJob(newJob("j"));
     const blob = await before.putBlob(new Uint8Array([1, 2, 3]));
+    await before.mark("done");
     await before.remember("k", "h", { status: 201, headers: {}, body: 1 });
     const [task, changes] = [await before.getTask("t"), await before.changes(0)];
     await before.close();
@@ -75,6 +76,7 @@ describe("lmdb: durability", () => {
     expect(await after.getTask("t")).toEqual(task);
     expect(await after.getJob("j")).toEqual(job);
     expect([...(await after.getBlob(blob))]).toEqual([1, 2, 3]);
+    expect(await after.marked("done")).toBe(true);
     expect(await after.recall("k", "h")).toMatchObject({ body: 1 });
     expect(await after.changes(0)).toEqual(changes);
     expect((await after.addPrompt("t", hard())).version).toBe(2);
