@@ -16,7 +16,7 @@ export const progressLine = (): ProgressLine => (process.stderr.isTTY ? liveLine
 function liveLine(): ProgressLine {
   const bars = new MultiBar(
     {
-      format: "step {value}/{total} {bar} loss {loss} | validation {score} | {pace} | {left}",
+      format: "step {value}/{total} {bar} {learnt}{pace} | {left}",
       barsize: 24,
       hideCursor: true,
       gracefulExit: false,
@@ -27,8 +27,10 @@ function liveLine(): ProgressLine {
   return {
     update: progress => {
       const shown = {
-        loss: number(progress.loss),
-        score: number(progress.validation),
+        learnt:
+          progress.loss === null
+            ? ""
+            : `loss ${number(progress.loss)} | validation ${number(progress.validation)} | `,
         pace: `${number(progress.examples_per_second, 1)} examples/s`,
         left: progress.eta_seconds === null ? "" : `${duration(progress.eta_seconds)} left`,
       };
@@ -57,7 +59,8 @@ function plainLines(): ProgressLine {
       if (now <= tenth) return;
       tenth = now;
       const left = eta_seconds === null || step === steps ? "" : `, ${duration(eta_seconds)} left`;
-      process.stderr.write(`step ${step}/${steps}, loss ${number(loss)}${left}\n`);
+      const learnt = loss === null ? "" : `, loss ${number(loss)}`;
+      process.stderr.write(`step ${step}/${steps}${learnt}${left}\n`);
     },
     log: text => void process.stderr.write(`${text}\n`),
     stop: () => {},

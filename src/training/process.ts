@@ -37,7 +37,8 @@ type Does<Kind extends WorkKind> = (
 const works: { [Kind in WorkKind]: Does<Kind> } = { train, evaluate, combine, search };
 
 let busy = false;
-let idle = () => {};
+/** Ends the pauses under way: examples that are judged side by side wait at the same time. */
+const waiting = new Set<() => void>();
 let saved = () => {};
 
 const send = (message: FromTrainer): Promise<void> =>
@@ -49,7 +50,7 @@ process.on("message", (message: ToTrainer) => {
   else if (message.type === "saved") saved();
   else {
     ({ busy } = message);
-    if (!busy) idle();
+    if (!busy) for (const go of waiting) go();
   }
 });
 setPriority(19);
@@ -59,11 +60,13 @@ async function pause(): Promise<void> {
   await turn();
   if (!busy) return;
   await new Promise<void>(resolve => {
-    const timer = setTimeout(resolve, PATIENCE_MS);
-    idle = () => {
+    const go = () => {
       clearTimeout(timer);
+      waiting.delete(go);
       resolve();
     };
+    const timer = setTimeout(go, PATIENCE_MS);
+    waiting.add(go);
   });
 }
 
