@@ -6,6 +6,7 @@ import type {
   EvaluationReport,
   PromptReport,
 } from "../../contract/evaluate.ts";
+import type { Input } from "../../contract/infer.ts";
 import type { Task } from "../../contract/task.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
@@ -21,6 +22,8 @@ import { compareTexts, generatorReport, isExact } from "./texts.ts";
 const MAX_TOKENS = 128;
 /** Differing examples that are listed where nothing is said. */
 const DIFFERING = 20;
+/** Characters of a text that is listed. */
+const LONGEST = 2000;
 
 export interface EvaluateJob {
   task: Pick<Task, "id" | "type" | "labels">;
@@ -150,9 +153,24 @@ function differences(
     differing: differing.length,
     differences: differing.slice(0, most).map(({ each: { line, input, wanted }, index }) => ({
       line,
-      input,
-      wanted: [...wanted],
-      given: Object.fromEntries(outcomes.map(({ report, given }) => [report.name, given[index]!])),
+      input: shortened(input),
+      wanted: wanted.map(cut),
+      given: Object.fromEntries(outcomes.map(({ report, given }) => [report.name, cut(given[index]!)])),
     })),
   };
 }
+
+/** A report is kept with its job: the line says where the whole text is. */
+const cut = (text: string): string => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
+
+const shortened = (input: Input): Input =>
+  typeof input === "string"
+    ? cut(input)
+    : Object.fromEntries(
+        Object.entries(input).map(([name, value]) => [
+          name,
+          typeof value === "string"
+            ? cut(value)
+            : value.map(message => ({ ...message, content: cut(message.content) })),
+        ]),
+      );
