@@ -7,7 +7,7 @@ import type { TrainSettingsRequest } from "../../src/contract/train.ts";
 import { randomFrom } from "../../src/engine/sampler.ts";
 import { plainPattern } from "../../src/server/tasks.ts";
 import { shuffled } from "../../src/training/batches.ts";
-import { isPlain, ofEachLabel, showing } from "../../src/training/search/candidates.ts";
+import { ofEachLabel, showing } from "../../src/training/search/candidates.ts";
 import { load, type Product } from "../harness/product.ts";
 import type { Cell, OwnMethod } from "./cells.ts";
 import { asNdjson, type DataSet, MAX_TOKENS, type TestCase } from "./data.ts";
@@ -73,7 +73,7 @@ async function hardPrompt({ product, task, data }: OwnRun, template: string): Pr
 /** Twenty worked examples, labels in turn. */
 function shotsOf({ data: { train }, seed }: OwnRun): string {
   const mixed = shuffled(train.length, randomFrom(seed)).map(index => train[index]!);
-  const usable = mixed.filter(isPlain);
+  const usable = mixed.filter(example => !JSON.stringify(example).match(/\{\{|<\|/));
   const chosen = "label" in usable[0]! ? ofEachLabel(usable, SHOTS) : usable;
   return showing(chosen.slice(0, SHOTS), ["input"]);
 }

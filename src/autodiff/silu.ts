@@ -20,8 +20,10 @@ export class Silus {
 
   /** The cotangents of the product's inputs: all of it is the argument's, σ(x) (1 + x - y) times the output's. */
   back(g: GraphBuilder, { inputs, outputs }: Node, cotangent: Value): (Value | null)[] {
-    const sigmoid = inputs.find(input => this.#arguments.has(input!))!;
-    const [x, y] = [this.#arguments.get(sigmoid)!, outputs[0]!];
+    const [a, b] = [inputs[0]!, inputs[1]!];
+    // x may be a sigmoid itself.
+    const [x, sigmoid] = this.#arguments.get(a) === b ? [b, a] : [a, b];
+    const y = outputs[0]!;
     const rest = g.op("Add", [g.op("Sub", [x, y], {}), g.number(1)], {});
     const slope = g.op("Mul", [sigmoid, rest], {}, "slope");
     const given = g.op("Mul", [cotangent, slope], {});

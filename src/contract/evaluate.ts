@@ -91,7 +91,8 @@ export const ClassifierReport = Type.Object({
   expected_calibration_error: Type.Number({ description: "15 bins (Guo et al. 2017)." }),
   unsure: Type.Optional(
     Type.Object({
-      below: Type.Number(),
+      unsure_below: Type.Optional(Type.Number()),
+      agreement_below: Type.Optional(Type.Number()),
       share: Type.Number({ description: "Of the examples: no label is given." }),
       accuracy: Maybe,
     }),

@@ -79,13 +79,17 @@ export const Ranked = Type.Object({
   source: Type.Enum(["active", "pattern", "examples", "written", "caller", "verbalizers"]),
   template: Type.String(),
   verbalizers: Type.Optional(Verbalizers),
+  bias: Type.Optional(
+    Type.Record(Type.String(), Type.Number(), { description: "Of the labels, with which it was judged." }),
+  ),
   length: Type.Integer({ description: "Positions before the first field." }),
   race: Type.Object({
     score: Type.Number({ description: "By the metric; larger is better." }),
     examples: Type.Integer(),
   }),
   validation: Type.Union([Estimate, Type.Null()], {
-    description: "Of those that came to the end of the race, on examples that no choice before was made by.",
+    description:
+      "Of those that came to the end of the race, on examples that took no part in it; the best of them goes first.",
   }),
   version: Type.Union([Type.Integer(), Type.Null()]),
 });

@@ -1,5 +1,6 @@
 /** Prompts out of the registry, as the engine and a trainer take them. */
 import type { Active } from "../contract/task.ts";
+import type { Engine } from "../engine/engine.ts";
 import type { Registry } from "../registry/registry.ts";
 import type { TaskPrompt } from "../training/job.ts";
 
@@ -18,3 +19,7 @@ export function versionsOf({ prompt, ensemble, split }: Active): number[] {
   if (prompt !== undefined) return [prompt];
   return [split!.reduce((most, part) => (part.weight > most.weight ? part : most)).prompt];
 }
+
+/** What serves is what is measured. */
+export const servedPrecision = (engine: Engine): "int8" | "fp32" =>
+  engine.backbone().precision.active === "int8" ? "int8" : "fp32";

@@ -156,7 +156,7 @@ class EmbeddedJobs implements Jobs {
       await this.#end(writer, { state: "succeeded", result });
     } catch (error) {
       if (running.cancelled) await this.#end(writer, { state: "cancelled" });
-      else if (this.#closing.signal.aborted) await writer.flush();
+      else if (this.#closing.signal.aborted) await writer.release();
       else if (error instanceof Interrupted) {
         log.error({ job: id, cause: error.message }, "a job's process ended; it is started again");
         await writer.flush();

@@ -1,8 +1,9 @@
 /** Several prompts over one backbone, trained one after another, then judged together. */
 import type { JobProgress, JobResult } from "../contract/job.ts";
 import type { Active } from "../contract/task.ts";
+import { servedPrecision } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
-import { failed, keepVersion, versionOf } from "./publish.ts";
+import { activateOnce, failed, keepVersion, versionOf } from "./publish.ts";
 import { activeOf, dataOf, promptsOf, type TrainJobRequest, type TrainWork, trained } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -16,6 +17,8 @@ export async function trainEnsemble(
   const request = record.request as TrainJobRequest;
   const versions: number[] = [];
   let done = 0;
+  // What the job was stopped with is of the member that goes on; later ones begin.
+  let { checkpoint } = record;
   for (const [member, settings] of members.entries()) {
     const known = await versionOf(registry, task.id, record.id, member);
     if (known) {
@@ -25,7 +28,8 @@ export async function trainEnsemble(
     control.log(`member ${member + 1} of ${members.length}: ${settings.method ?? "prefix"}`);
     const rest = members.length - member;
     const mine = overall(control, rest, () => done);
-    const outcome = await trained({ ...work, control: mine }, settings, member);
+    const outcome = await trained({ ...work, control: mine }, settings, { member, checkpoint });
+    checkpoint = null;
     const { version } = await keepVersion(work, outcome, { member });
     if (outcome.failure) throw failed(outcome.failure, version, outcome.validation);
     done = mine.steps();
@@ -39,15 +43,19 @@ export async function trainEnsemble(
     metric: request.settings.metric ?? ("accuracy" as const),
     active: await activeOf(registry, task),
   };
-  // What serves is what is judged.
-  const precision = engine.backbone().precision.active === "int8" ? "int8" : "fp32";
-  const { validation, better, ...report } = await runTrainer(options, precision, "combine", job, control);
+  const { validation, better, ...report } = await runTrainer(
+    options,
+    servedPrecision(engine),
+    "combine",
+    job,
+    control,
+  );
   const wanted = request.activate === true || (request.activate === "if_better" && better);
   const answering: Active = { ...active, ...(vote === "weighted" && { weights: report.weights }) };
-  if (wanted) await registry.setActive(task.id, answering, record.id);
-  else if (request.activate === "if_better")
+  const activated = await activateOnce(options, record, answering, wanted, control);
+  if (!activated && request.activate === "if_better")
     control.log("the ensemble is not better beyond chance; what was active stays");
-  return { versions, ensemble: { ...report, active: answering }, validation, activated: wanted };
+  return { versions, ensemble: { ...report, active: answering }, validation, activated };
 }
 
 /** The job's progress while a member trains: its own, and as much again for those that follow. */

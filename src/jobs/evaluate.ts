@@ -4,8 +4,9 @@ import type { Active } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import type { Registry } from "../registry/registry.ts";
-import { contentOf, versionsOf } from "./contents.ts";
+import { contentOf, servedPrecision, versionsOf } from "./contents.ts";
 import type { JobControl, Runner } from "./jobs.ts";
+import { activatedBy } from "./publish.ts";
 import { runTrainer, type TrainerOptions } from "./trainer.ts";
 
 /** An evaluation as its record keeps it: data by blob, what is evaluated decided. */
@@ -44,9 +45,7 @@ export const evaluateRunner =
       examples: await registry.getBlob(examples),
       settings,
     };
-    // What serves is what is measured.
-    const precision = engine.backbone().precision.active === "int8" ? "int8" : "fp32";
-    const report = await runTrainer(options, precision, "evaluate", job, control);
+    const report = await runTrainer(options, servedPrecision(engine), "evaluate", job, control);
     const [first] = report.prompts;
     const stored =
       stores !== null && first && "calibration" in first && first.calibration
@@ -68,6 +67,8 @@ async function store(
   { log }: JobControl,
 ): Promise<boolean> {
   const { active } = await registry.getTask(task);
+  // A job that was stopped behind this write, and runs again.
+  if (await activatedBy(registry, task, id)) return true;
   try {
     await registry.setActive(task, { ...active!, temperature }, id, { expected: revision });
     log(`the active record has a temperature of ${temperature.toFixed(3)} now`);

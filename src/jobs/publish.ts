@@ -1,5 +1,7 @@
 /** A trained prompt becomes a version, once, as soon as the registry takes it. */
+
 import type { PromptRecord } from "../contract/prompt.ts";
+import type { Active } from "../contract/task.ts";
 import { ForewordError, type Problem } from "../errors.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -8,7 +10,7 @@ import { patiently } from "./patience.ts";
 import type { TrainJobRequest, TrainWork } from "./train-work.ts";
 
 /** How long a trained prompt waits for a registry that can't take it. */
-const PUBLISH_MS = 600_000;
+export const PUBLISH_MS = 600_000;
 
 export interface KeepOptions {
   activate?: boolean;
@@ -42,6 +44,36 @@ export async function keepVersion(
       control.log(`the prompt is trained, and not saved yet. ${error.message}`);
     },
   });
+}
+
+/**
+ * Lets it answer where that is wanted, unless the job has done so before it was stopped: what a person chose since then
+ * stays. Whether the job has activated it.
+ */
+export async function activateOnce(
+  { registry, log: serverLog }: TrainWork["options"],
+  { id, task }: TrainWork["record"],
+  active: Active,
+  wanted: boolean,
+  { signal, log }: TrainWork["control"],
+): Promise<boolean> {
+  if (await activatedBy(registry, task, id)) return true;
+  if (!wanted) return false;
+  await patiently(() => registry.setActive(task, active, id), {
+    signal,
+    within: PUBLISH_MS,
+    onFailure: error => {
+      serverLog.error({ err: error, job: id }, "what a job found can't be activated yet");
+      log(`what was found is not active yet. ${error.message}`);
+    },
+  });
+  return true;
+}
+
+/** Whether the task's latest activations have one of this job. */
+export async function activatedBy(registry: Registry, task: string, job: string): Promise<boolean> {
+  const { items } = await registry.listHistory(task, { limit: 200 });
+  return items.some(({ by }) => by === job);
 }
 
 /** The version that a job, or a member of its ensemble, has left before. */

@@ -4,14 +4,12 @@ import type { Ranked, SearchReport, SearchSettings } from "../contract/search.ts
 import type { Active } from "../contract/task.ts";
 import type { Activate } from "../contract/train.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
+import { servedPrecision, versionsOf } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
 import { patiently } from "./patience.ts";
-import { versionOf } from "./publish.ts";
+import { activateOnce, PUBLISH_MS, versionOf } from "./publish.ts";
 import { activeOf, dataOf, type TrainRunnerOptions } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
-
-/** How long a prompt waits for a registry that can't take it. */
-const PUBLISH_MS = 600_000;
 
 /** A search as its record keeps it. */
 export interface SearchJobRequest {
@@ -37,11 +35,9 @@ export const searchRunner =
       template: request.template,
       active: await activeOf(registry, task),
     };
-    // What serves is what is measured.
-    const precision = engine.backbone().precision.active === "int8" ? "int8" : "fp32";
-    const { metric, table, bias, validation, better } = await runTrainer(
+    const { metric, table, validation, better } = await runTrainer(
       options,
-      precision,
+      servedPrecision(engine),
       "search",
       job,
       control,
@@ -50,29 +46,32 @@ export const searchRunner =
     const kept = new Map<number, number>();
     for (const ranked of table.slice(0, keep)) kept.set(ranked.rank, await keepHard(ranked, metric));
     const versions = [...kept.values()];
-    const active: Active = { prompt: versions[0]!, ...(bias && { bias }) };
+    const { source, bias } = table[0]!;
+    const answering = source === "active" ? task.active! : { prompt: versions[0]! };
+    const active: Active = { ...answering, ...(bias && { bias }) };
     const wanted = activate === true || (activate === "if_better" && better);
-    if (wanted) await registry.setActive(task.id, active, record.id);
-    else if (activate === "if_better")
+    const activated = await activateOnce(options, record, active, wanted, control);
+    if (!activated && activate === "if_better")
       control.log("the best one is not better beyond chance; what was active stays");
     const report: SearchReport = {
       metric,
       table: table.map(ranked => ({ ...ranked, version: kept.get(ranked.rank) ?? null })),
       active,
     };
-    return { versions, validation, activated: wanted, ...report };
+    return { versions, validation, activated, ...report };
 
     /** A search that was stopped after a prompt was added adds it no second time. */
     async function keepHard(ranked: Omit<Ranked, "version">, by: string): Promise<number> {
-      const known = await versionOf(registry, task.id, record.id, ranked.rank);
-      if (known) return known.version;
-      const { rank, name, source, template, verbalizers, race, validation: score } = ranked;
+      const { rank, name, source, template, verbalizers, bias, race, validation: score } = ranked;
+      if (source === "active") return versionsOf(task.active!)[0]!;
+      const known = await versionOf(registry, task.id, record.id, rank);
+      if (known?.template === template) return known.version;
       const add = async () =>
         registry.addPrompt(task.id, {
           ...(await hardPrompt(engine, template, name)),
           ...(verbalizers && { verbalizers }),
           recipe: { search: source, job: record.id, member: rank },
-          metrics: { metric: by, race, validation: score },
+          metrics: { metric: by, race, validation: score, ...(bias && { bias }) },
         });
       const { version } = await patiently(add, {
         signal: control.signal,

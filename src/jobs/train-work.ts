@@ -43,7 +43,7 @@ export interface TrainWork {
 export async function trained(
   { options, record, task, control }: TrainWork,
   settings: TrainSettingsRequest,
-  member: number,
+  { member = 0, checkpoint }: { member?: number; checkpoint: string | null },
 ) {
   const { registry, engine } = options;
   const { template, ensemble, teacher = null, ...request } = record.request as TrainJobRequest;
@@ -59,7 +59,7 @@ export async function trained(
     // A distilled prefix is judged by its teacher's answers, which the teacher itself gives best.
     active: ensemble || teacher ? null : await activeOf(registry, task),
     member,
-    checkpoint: record.checkpoint === null ? null : await registry.getBlob(record.checkpoint),
+    checkpoint: checkpoint === null ? null : await registry.getBlob(checkpoint),
     checkpointSeconds: settings.checkpoint_seconds ?? 30,
   };
   return runTrainer(options, trainingPrecision(settings.precision, engine.backbone()), "train", job, control);

@@ -3,7 +3,7 @@ import type { JobResult } from "../contract/job.ts";
 import type { TrainSettingsRequest } from "../contract/train.ts";
 import { trainEnsemble } from "./ensemble.ts";
 import type { Runner } from "./jobs.ts";
-import { failed, keepVersion } from "./publish.ts";
+import { activatedBy, failed, keepVersion } from "./publish.ts";
 import { type TrainJobRequest, type TrainRunnerOptions, type TrainWork, trained } from "./train-work.ts";
 
 export const trainRunner =
@@ -18,7 +18,7 @@ export const trainRunner =
 
 async function trainOne(work: TrainWork, settings: TrainSettingsRequest): Promise<JobResult> {
   const { activate } = work.record.request as TrainJobRequest;
-  const outcome = await trained(work, settings, 0);
+  const outcome = await trained(work, settings, { checkpoint: work.record.checkpoint });
   const { better, failure, validation } = outcome;
   const wanted = failure === null && (activate === true || (activate === "if_better" && better));
   const { version } = await keepVersion(work, outcome, { activate: wanted });
@@ -26,5 +26,6 @@ async function trainOne(work: TrainWork, settings: TrainSettingsRequest): Promis
   if (activate === "if_better" && !better)
     work.control.log(`version ${version} is not better beyond chance; what was active stays`);
   const { distillation } = outcome;
-  return { versions: [version], validation, activated: wanted, ...(distillation && { distillation }) };
+  const activated = wanted || (await activatedBy(work.options.registry, work.task.id, work.record.id));
+  return { versions: [version], validation, activated, ...(distillation && { distillation }) };
 }

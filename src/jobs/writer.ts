@@ -56,6 +56,11 @@ export class JobWriter {
     return this.#write({ ...patch, ended_at: this.#endedAt });
   }
 
+  /** Stopped by the queue's end, not by its own: this start does not count. */
+  async release(): Promise<void> {
+    await this.#write({ attempts: Math.max(0, this.#job.attempts - 1) });
+  }
+
   /** What waits is written. */
   async flush(): Promise<void> {
     if (this.#timer) await this.#write({});

@@ -48,6 +48,16 @@ export function vote(
 export const agreement = (members: readonly Scores[], label: string): number =>
   members.filter(member => best(member) === label).length / members.length;
 
+/** Whether the best label is too improbable, or too few members give it, to be an answer. */
+export function isUnsure(
+  scores: Scores,
+  members: readonly Scores[],
+  { unsure_below = 0, agreement_below = 0 }: Pick<Active, "unsure_below" | "agreement_below">,
+): boolean {
+  const label = best(scores);
+  return scores.get(label)! < unsure_below || agreement(members, label) < agreement_below;
+}
+
 export function best(scores: Scores): string {
   let winner: [string, number] | null = null;
   for (const entry of scores) if (winner === null || entry[1] > winner[1]) winner = entry;

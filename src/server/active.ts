@@ -67,6 +67,8 @@ function checkActive(active: Active, { type, labels }: Task): void {
     refuse("vote", "only an ensemble votes. Leave vote and weights out.");
   if (active.ensemble === undefined && active.agreement_below !== undefined)
     refuse("agreement_below", "only an ensemble has members that agree. Leave it out.");
+  if (active.weights && active.vote !== "weighted")
+    refuse("weights", 'only the vote "weighted" has weights. Leave them out, or choose it.');
   if (active.vote === "weighted" && active.weights?.length !== active.ensemble?.length)
     refuse("weights", "a weighted vote needs one weight a member.");
   if (active.weights?.every(weight => weight === 0) || active.split?.every(part => part.weight === 0))

@@ -3,7 +3,7 @@ import type { InferReply, InferRequest, Input, Usage } from "../contract/infer.t
 import type { Task } from "../contract/task.ts";
 import type { ClassifyAnswer, Engine, GenerateRequest, InferOptions } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
-import { agreement, best, calibrate, ranked, type Scores, vote } from "../prompt/votes.ts";
+import { agreement, best, calibrate, isUnsure, ranked, type Scores, vote } from "../prompt/votes.ts";
 import { type Route, route } from "./routing.ts";
 import type { ServedPrompt, Serving } from "./serving.ts";
 import { checkCompatible } from "./views.ts";
@@ -38,6 +38,12 @@ export function checkRequest(task: Task, request: InferRequest): void {
     throw new ForewordError("validation", "choices and json_schema exclude each other. Send one of them.", {
       field: "choices",
     });
+  if (typeof request.prompt === "object" && request.prompt.weights && request.prompt.vote !== "weighted")
+    throw new ForewordError(
+      "validation",
+      'prompt.weights: only the vote "weighted" has weights. Choose it, or leave them out.',
+      { field: "prompt.weights" },
+    );
   if (task.type === "generation" && typeof request.prompt === "object")
     throw new ForewordError(
       "validation",
@@ -129,12 +135,10 @@ async function classify(
   const scores = chosen.vote === null ? members[0]! : vote(members, chosen.vote, chosen.weights);
   const label = best(scores);
   const agreed = chosen.vote === null ? null : agreement(members, label);
-  const unsure =
-    scores.get(label)! < (fitted.unsure_below ?? 0) || (agreed ?? 1) < (fitted.agreement_below ?? 0);
   const listed = request.scores === "all" ? LISTED : 1;
   return {
     task: task.id,
-    label: unsure ? null : label,
+    label: isUnsure(scores, members, fitted) ? null : label,
     scores: ranked(scores, listed),
     ...(request.targets && { targets: answers[0]!.targets! }),
     prompt: chosen.vote === null ? one(prompts[0]!) : { ensemble: [...chosen.versions], vote: chosen.vote },

@@ -25,8 +25,19 @@ export async function distilled(
   registry: Registry,
   engine: Engine,
   task: Task,
-  { teacher, activate, ensemble }: TrainRequest,
+  body: TrainRequest,
 ): Promise<Distilled> {
+  const { teacher, activate, ensemble } = body;
+  for (const field of ["template", "class_weights", "label_smoothing"] as const)
+    if (body[field] !== undefined)
+      throw invalid(field, "a distillation has its teacher's words and answers. Leave it out");
+  if (body.inputs && (body.examples ?? body.dataset) !== undefined)
+    throw invalid("inputs", "send exactly one of inputs, examples and dataset");
+  if ((body.inputs ?? body.examples ?? body.dataset) === undefined)
+    throw invalid(
+      "inputs",
+      "a distillation needs inputs, which its teacher answers; or examples, or a dataset",
+    );
   if (activate === "if_better")
     throw invalid("activate", "a distilled prefix can't be better than its teacher. Use true or false");
   if (ensemble !== undefined) throw invalid("ensemble", "distil one prefix at a time. Leave it out");
@@ -43,7 +54,12 @@ export async function distilled(
   const text = typeof teacher === "object" ? teacher.text : null;
   const template = text === null ? own : `${text.trimEnd()}\n\n${own}`;
   const compiled = compileTemplate(template);
-  if (text !== null && compiled.pieces.length !== compileTemplate(own).pieces.length)
+  if (compileTemplate(own).pieces.some(piece => piece.kind === "soft"))
+    throw invalid(
+      "teacher",
+      "its template has soft slots, which a prefix can't stand for. Name another version",
+    );
+  if (text?.includes("{{"))
     throw invalid("teacher", "its text must have no {{ }}: the task's own words and fields follow it");
   if (text !== null) await engine.inspect({ template, parameters: null });
   const words = wordsBeforeField(compiled);

@@ -1,15 +1,13 @@
 import { Type } from "typebox";
 import { Id, Page, PageQuery, Version } from "../contract/common.ts";
-import { type Task, Verbalizers } from "../contract/task.ts";
+import { Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
-import { compileTemplate } from "../prompt/template.ts";
-import { verbalize } from "../prompt/verbalizer.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
-import { labelsOf } from "../training/check.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
+import { checkVerbalizers } from "./verbalizers.ts";
 import { PromptView, promptView } from "./views.ts";
 
 /** The media type of the project's own prompt file (contract, section 3). */
@@ -43,18 +41,6 @@ export const prompts: Resource = (app, { registry, engine }) => {
     done(null, body),
   );
 
-  const checkVerbalizers = async (task: Task, { template, verbalizers }: NewPrompt): Promise<void> => {
-    const known = labelsOf(task);
-    const unknown = Object.keys(verbalizers ?? {}).find(label => !known.includes(label));
-    if (unknown !== undefined)
-      throw new ForewordError(
-        "validation",
-        `verbalizers: ${JSON.stringify(unknown)} is none of the task's labels (${known.join(", ") || "it has none"}).`,
-        { field: "verbalizers" },
-      );
-    if (task.labels) await engine.checkLabels(verbalize(task.labels, compileTemplate(template), verbalizers));
-  };
-
   const make = async (body: unknown): Promise<NewPrompt> => {
     if (Buffer.isBuffer(body)) return trainedPrompt(engine, registry, body);
     const wanted = checkBody(body);
@@ -87,7 +73,7 @@ export const prompts: Resource = (app, { registry, engine }) => {
       idempotent(registry, request, reply, async () => {
         const task = await registry.getTask(request.params.id);
         const prompt = await make(request.body);
-        await checkVerbalizers(task, prompt);
+        await checkVerbalizers(engine, task, prompt);
         const record = await registry.addPrompt(
           task.id,
           prompt,

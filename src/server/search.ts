@@ -1,13 +1,12 @@
 import { Type } from "typebox";
 import { Id } from "../contract/common.ts";
 import { Job } from "../contract/job.ts";
-import { SearchRequest } from "../contract/search.ts";
+import { type GivenCandidate, SearchRequest } from "../contract/search.ts";
 import type { Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import type { SearchJobRequest } from "../jobs/search.ts";
 import { compileTemplate } from "../prompt/template.ts";
-import { verbalize } from "../prompt/verbalizer.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkMetric } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
@@ -16,6 +15,7 @@ import { idempotent } from "./idempotency.ts";
 import { jobView } from "./jobs.ts";
 import { chosenData, dataFor } from "./task-data.ts";
 import { startTemplate } from "./train-request.ts";
+import { checkVerbalizers } from "./verbalizers.ts";
 
 /** The share of the examples that validates where nothing is said: the last choice is made on it. */
 const VALIDATION = 0.3;
@@ -45,6 +45,23 @@ export const search: Resource = (app, { registry, engine, jobs }) => {
   );
 };
 
+async function checkCandidate(
+  engine: Engine,
+  task: Task,
+  fields: readonly string[],
+  candidate: GivenCandidate,
+): Promise<void> {
+  const compiled = compileTemplate(candidate.template);
+  const refuse = (why: string): never => {
+    throw new ForewordError("validation", why);
+  };
+  if (compiled.pieces.some(piece => piece.kind === "soft"))
+    refuse("a search is for hard prompts; leave soft slots out.");
+  if ([...compiled.fields].sort().join() !== [...fields].sort().join())
+    refuse(`its fields are ${compiled.fields.join(", ")}, the task's ${fields.join(", ")}. Use the same.`);
+  await checkVerbalizers(engine, task, candidate);
+}
+
 /** Throws what would fail the job later. */
 async function jobRequest(
   registry: Registry,
@@ -57,17 +74,13 @@ async function jobRequest(
   const { template } = await startTemplate(registry, task, undefined);
   const { fields } = compileTemplate(template);
   for (const [index, candidate] of (settings.candidates ?? []).entries()) {
-    const field = `candidates[${index}]`;
-    const compiled = compileTemplate(candidate.template);
-    const refuse = (why: string): never => {
-      throw new ForewordError("validation", `${field}: ${why}`, { field });
-    };
-    if (compiled.pieces.some(piece => piece.kind === "soft"))
-      refuse("a search is for hard prompts; leave soft slots out.");
-    if ([...compiled.fields].sort().join() !== [...fields].sort().join())
-      refuse(`its fields are ${compiled.fields.join(", ")}, the task's ${fields.join(", ")}. Use the same.`);
-    if (candidate.verbalizers && !task.labels) refuse("verbalizers are for classification. Leave them out.");
-    if (task.labels) await engine.checkLabels(verbalize(task.labels, compiled, candidate.verbalizers));
+    try {
+      await checkCandidate(engine, task, fields, candidate);
+    } catch (error) {
+      if (!(error instanceof ForewordError)) throw error;
+      const field = `candidates[${index}]`;
+      throw ForewordError.fromProblem({ ...error.toProblem(), detail: `${field}: ${error.message}`, field });
+    }
   }
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
   if (task.type === "classification") checkClasses(labels);

@@ -1,8 +1,9 @@
 /** A training request, checked against its task, its data and the backbone: what a job keeps of it. */
 import type { Task } from "../contract/task.ts";
-import type { Ensemble, TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
+import type { Ensemble, Init, TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
+import { versionsOf } from "../jobs/contents.ts";
 import type { TrainJobRequest } from "../jobs/train-work.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { compileTemplate } from "../prompt/template.ts";
@@ -34,7 +35,8 @@ export async function jobRequest(
   const { template, parent, verbalizers } = learnt ?? (await startTemplate(registry, task, body.template));
   const settings: TrainSettingsRequest = {
     ...(method && { method: method === "distill" ? "prefix" : method }),
-    ...(learnt && { length: DISTILLED, ...(learnt.init && { init: learnt.init }) }),
+    ...(learnt && !isPrompt(knobs.init) && { length: DISTILLED }),
+    ...(learnt?.init && { init: learnt.init }),
     ...knobs,
   };
   const members = ensemble === undefined ? null : membersOf(ensemble, settings, task);
@@ -56,6 +58,9 @@ export async function jobRequest(
     ensemble: members && { members, vote: typeof ensemble === "object" ? (ensemble.vote ?? "mean") : "mean" },
   };
 }
+
+/** Whether another prompt gives the start, and with it the length. */
+const isPrompt = (init: Init | undefined): boolean => typeof init === "object" && "prompt" in init;
 
 /** Settings of each member: seeds that follow one another, methods and starts in turn. */
 function membersOf(
@@ -92,12 +97,12 @@ export async function startTemplate(
     compileTemplate(given);
     return { template: given, parent: null, verbalizers: null };
   }
-  const version = active?.prompt ?? active?.ensemble?.[0] ?? active?.split?.[0]?.prompt;
-  if (version === undefined)
+  if (!active)
     throw new ForewordError(
       "no_active_prompt",
-      `Task ${id} has no active prompt to start from. Send a template, or activate a prompt.`,
+      `Task ${id} has no active prompt to start from. Activate one, or train with a template.`,
     );
+  const version = versionsOf(active)[0]!;
   const { template, recipe, verbalizers = null } = await registry.getPrompt(id, version);
   const before = (recipe as { template?: unknown } | null)?.template;
   return {

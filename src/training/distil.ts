@@ -6,10 +6,12 @@
  */
 import type { Example } from "../contract/dataset.ts";
 import type { Distillation } from "../contract/train.ts";
+import { ForewordError } from "../errors.ts";
 import { branches, endBranch, goldPath, type TrieNode } from "../prompt/trie.ts";
 import type { Scores } from "../prompt/votes.ts";
 import type { Bench } from "./begin.ts";
 import { label, type TextCase, write } from "./evaluation/judge.ts";
+import { accuracy } from "./evaluation/metrics.ts";
 import type { TaskPrompt, TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { type ClassificationContext, classificationRow, type Decision, type TrainingRow } from "./rows.ts";
 import type { Split } from "./split.ts";
@@ -17,7 +19,7 @@ import type { Split } from "./split.ts";
 /** Labels whose ways through the trie are taught, and the probability that they have together at most. */
 const WAYS = { most: 4, mass: 0.98 };
 /** Of a text that the teacher writes. */
-const MAX_TOKENS = 128;
+const MAX_TOKENS = 256;
 
 export interface Taught extends Split {
   /** What the teacher said of an example; null for texts. */
@@ -26,35 +28,67 @@ export interface Taught extends Split {
   origins: ReadonlyMap<Example, Example>;
 }
 
-/** The examples with the teacher's answers in place of their own. */
-export async function taught(
+/** What the teacher said of one input. A checkpoint holds them: they are asked for once, whatever stops the run. */
+export interface TeacherAnswer {
+  /** A label or a text. */
+  given: string;
+  /** P(label); null for texts. */
+  scores: Scores | null;
+  /** Whether a text came to its end. */
+  ended: boolean;
+}
+
+/** The teacher's answers to `train`, then `validation`. */
+export async function askTeacher(
   bench: Bench,
   { task }: Pick<TrainJob, "task">,
   teacher: TaskPrompt,
-  { train, validation }: Split,
+  { train, validation, lineOf }: Split & { lineOf: (example: Example) => number },
   { pause, log }: Pick<TrainHooks, "pause" | "log">,
-): Promise<Taught> {
-  log(`the teacher answers ${train.length + validation.length} inputs`);
-  const judging = { ...bench, task, prompts: [teacher], active: {}, pause };
+): Promise<TeacherAnswer[]> {
   const all = [...train, ...validation];
-  if (task.labels === null) {
-    const cases: TextCase[] = all.map(({ input }) => ({ input, wanted: [] }));
-    const written = await write(judging, cases, MAX_TOKENS);
-    const answered = all.map(({ input }, i) => ({ input, output: written[i]!.given }));
-    const says = ({ output }: { output: string }) => output.trim() !== "";
-    return {
-      train: answered.slice(0, train.length).filter(says),
-      validation: answered.slice(train.length).filter(says),
-      distributions: null,
-      origins: new Map(answered.map((each, i) => [each, all[i]!])),
-    };
+  log(`the teacher answers ${all.length} inputs`);
+  const nameOf = (index: number) => `examples: line ${lineOf(all[index]!)}`;
+  const judging = { ...bench, task, prompts: [teacher], active: {}, pause, nameOf };
+  if (task.labels !== null) {
+    const judged = await label(judging, all, { every: true });
+    return judged.map(({ given, scores }) => ({ given, scores, ended: true }));
   }
-  const judged = await label(judging, all, { every: true });
-  const answered = all.map(({ input }, i): Example => ({ input, label: judged[i]!.given }));
+  const cases: TextCase[] = all.map(({ input }) => ({ input, wanted: [] }));
+  const written = await write(judging, cases, MAX_TOKENS);
+  return written.map(({ given, ended }) => ({ given, scores: null, ended }));
+}
+
+/** The examples with the teacher's answers in place of their own. Throws `bad_dataset` where its texts leave none. */
+export function taught(
+  { train, validation }: Split,
+  answers: readonly TeacherAnswer[],
+  log: (text: string) => void,
+): Taught {
+  const all = [...train, ...validation];
+  const answered = all.map(({ input }, i): Example => {
+    const { given, scores } = answers[i]!;
+    return scores ? { input, label: given } : { input, output: given };
+  });
+  // The end of a text is learnt too: one that was cut off has none.
+  const usable = (_: unknown, i: number) => answers[i]!.ended && answers[i]!.given.trim() !== "";
+  const kept = new Set(answered.filter(usable));
+  const left = answered.length - kept.size;
+  if (left > 0)
+    log(`${left} of the teacher's texts are left out: empty, or not at their end after ${MAX_TOKENS} tokens`);
+  const learnt = answered.slice(0, train.length).filter(each => kept.has(each));
+  const validating = answered.slice(train.length).filter(each => kept.has(each));
+  if (learnt.length === 0 || validating.length === 0)
+    throw new ForewordError(
+      "bad_dataset",
+      `The teacher's texts leave nothing to ${learnt.length === 0 ? "train on" : "validate with"}. Send more inputs, or a teacher that writes shorter texts.`,
+      { field: "teacher" },
+    );
+  const labelled = answers[0]!.scores !== null;
   return {
-    train: answered.slice(0, train.length),
-    validation: answered.slice(train.length),
-    distributions: new Map(answered.map((each, i) => [each, judged[i]!.scores])),
+    train: learnt,
+    validation: validating,
+    distributions: labelled ? new Map(answered.map((each, i) => [each, answers[i]!.scores!])) : null,
     origins: new Map(answered.map((each, i) => [each, all[i]!])),
   };
 }
@@ -111,16 +145,18 @@ export function distilledRows(
 const TIMED = { examples: 64, rounds: 3 };
 const TIMED_TOKENS = 16;
 
-/** What was saved: the teacher and the prefix answer the same inputs in turn, medians of three rounds. */
+/** How often both agree, and what was saved: the teacher and the prefix answer the same inputs in turn, medians of three rounds. */
 export async function distillationOf(
   bench: Bench,
   { task, verbalizers }: Pick<TrainJob, "task" | "verbalizers">,
   teacher: TaskPrompt,
-  { file, template, validation }: Pick<TrainOutcome, "file" | "template" | "validation">,
+  { file, template }: Pick<TrainOutcome, "file" | "template">,
   examples: readonly Example[],
+  hooks: Pick<TrainHooks, "pause">,
 ): Promise<Distillation> {
   const student: TaskPrompt = { template, parameters: file, ...(verbalizers && { verbalizers }) };
   const some = examples.slice(0, TIMED.examples);
+  const kept = [teacher, student].map(prompt => bench.shelf.put(bench.core, prompt));
   const answer = async (prompt: TaskPrompt) => {
     const judging = { ...bench, task, prompts: [prompt], active: {}, pause: async () => {} };
     const started = performance.now();
@@ -139,10 +175,17 @@ export async function distillationOf(
     // The first round compiles the prefixes.
     if (round > 0) ratios.push(ratio);
   }
+  for (const digest of kept) bench.shelf.drop(bench.core, digest);
+  const agreement =
+    task.labels === null
+      ? null
+      : accuracy(
+          await label({ ...bench, task, prompts: [student], active: {}, pause: hooks.pause }, examples),
+        );
   const lengthOf = (prompt: TaskPrompt) => bench.core.inspect(prompt).length;
   const [before, after] = [lengthOf(teacher), lengthOf(student)];
   return {
-    agreement: task.labels === null ? null : validation.new,
+    agreement,
     teacher_length: before,
     length: after,
     tokens_saved: before - after,

@@ -14,10 +14,10 @@ import { spelledOut } from "../prompt/verbalizer.ts";
 import type { Parameter } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
-import { distillationOf, distilledRows, taught } from "./distil.ts";
+import { askTeacher, distillationOf, distilledRows, type TeacherAnswer, taught } from "./distil.ts";
+import { compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
 import { type Judged, scores, standardError } from "./evaluation/metrics.ts";
-import { mcnemar, meanBootstrap } from "./evaluation/significance.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { gradientsBehind, leadOf } from "./lead.ts";
 import { type Plan, planOf, settingsOf } from "./plan.ts";
@@ -30,15 +30,16 @@ import { notFinite, Trainer, type TrainerState, type TrainSettings } from "./tra
 /** Looks at validation while training, and examples that each takes. */
 const LOOKS = 4;
 const LOOK_EXAMPLES = 128;
-/** What counts as better than the active prompt. */
-const SIGNIFICANT = 0.05;
 
 /** What a checkpoint holds. */
 interface Checkpoint {
   format: 1;
   /** Of an ensemble. */
   member: number;
-  trainer: TrainerState;
+  /** Of a distillation's teacher. */
+  answers?: TeacherAnswer[] | null;
+  /** Null before the first step. */
+  trainer: TrainerState | null;
   /** The best score that a look found. */
   best: { step: number; score: number } | null;
   /** What the run would end with. */
@@ -47,13 +48,17 @@ interface Checkpoint {
   losses: number[];
 }
 
+/** Of a run that has not begun. */
+const begun = { trainer: null, best: null, kept: null, looks: [], losses: [] };
+
 /**
  * Throws `bad_dataset`, `validation`, `bad_tensor` (the loss is no number, before any look at validation), and what
  * `hooks.pause` throws. After a look the outcome is the best prompt that was found, with the reason in `failure`.
  */
 export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Promise<TrainOutcome> {
   const { tokenizer, source, runtime, compiled } = bench;
-  const { distributions, ...data } = await answersOf(bench, job, hooks);
+  const left = checkpointOf(job);
+  const { distributions, answers, ...data } = await answersOf(bench, job, hooks, left);
   const task = withVerbalizers(job);
   const plan = planOf({ ...job, task }, data.train, tokenizer);
   const { config } = source;
@@ -81,26 +86,39 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   const gradients = gradientsBehind(lead, { runtime, compiled, config, loss, method, parameters, pause });
   try {
     const trainer = new Trainer({ gradients, examples: rows, parameters, settings });
-    const run = new Run({ bench, job, hooks, plan, settings, trainer, validation: data.validation });
+    const { validation } = data;
+    const run = new Run({ bench, job, hooks, plan, settings, trainer, validation, answers, left });
     const outcome = await run.toTheEnd(data.train.length);
     if (job.teacher === null || outcome.failure) return outcome;
     return {
       ...outcome,
-      distillation: await distillationOf(bench, job, job.teacher, outcome, data.validation),
+      distillation: await distillationOf(bench, job, job.teacher, outcome, data.validation, hooks),
     };
   } finally {
     await gradients.close();
   }
 }
 
+/** Where this run was stopped; a job's last checkpoint may be of the member before. */
+function checkpointOf({ checkpoint, member }: TrainJob): Checkpoint | null {
+  const left = checkpoint && (deserialize(checkpoint) as Checkpoint);
+  return left && (left.member ?? 0) === member ? left : null;
+}
+
 /** The examples, with the teacher's answers where there is one. */
-async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks) {
+async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: Checkpoint | null) {
   const data = dataOf(job, hooks.log);
-  if (job.teacher === null) return { ...data, distributions: null };
+  const { teacher, member } = job;
+  if (teacher === null) return { ...data, distributions: null, answers: null };
   const { lineOf, validationField } = data;
-  const learnt = await taught(bench, job, job.teacher, data, hooks);
+  let answers = left?.answers ?? null;
+  if (answers === null) {
+    answers = await askTeacher(bench, job, teacher, data, hooks);
+    await hooks.checkpoint(serialize({ ...begun, format: 1, member, answers } satisfies Checkpoint));
+  }
+  const learnt = taught(data, answers, hooks.log);
   const lines = new Map([...learnt.origins].map(([mine, own]) => [mine, lineOf(own)]));
-  return { ...learnt, validationField, lineOf: (example: Example) => lines.get(example)! };
+  return { ...learnt, answers, validationField, lineOf: (example: Example) => lines.get(example)! };
 }
 
 /** The task with what stands for its labels in this prompt. */
@@ -117,13 +135,15 @@ interface RunOptions {
   settings: TrainSettings;
   trainer: Trainer;
   validation: readonly Example[];
+  answers: TeacherAnswer[] | null;
+  left: Checkpoint | null;
 }
 
 class Run {
   readonly #options: RunOptions;
   /** What the looks on the way judge. */
   readonly #looked: readonly Example[];
-  readonly #state: Omit<Checkpoint, "format" | "member" | "trainer"> = {
+  readonly #state: Omit<Checkpoint, "format" | "member" | "trainer" | "answers"> = {
     best: null,
     kept: null,
     looks: [],
@@ -134,10 +154,8 @@ class Run {
   constructor(options: RunOptions) {
     this.#options = options;
     this.#looked = sample(options.validation, LOOK_EXAMPLES, options.settings.seed);
-    const { checkpoint, member } = options.job;
-    const left = checkpoint && (deserialize(checkpoint) as Checkpoint);
-    // A job's last checkpoint may be of the member before.
-    if (left && (left.member ?? 0) === member) this.#resume(left);
+    const { left } = options;
+    if (left?.trainer) this.#resume(left.trainer, left);
   }
 
   async toTheEnd(examples: number): Promise<TrainOutcome> {
@@ -239,23 +257,12 @@ class Run {
   }
 
   async #compare(parameters: readonly Parameter[]) {
-    const { metric } = this.#options.plan;
-    const score = scores[metric];
     const mine = await this.#judge(parameters, this.#options.validation);
     const { active, task } = this.#options.job;
-    if (active === null)
-      return { validation: { new: score(mine), active: null, p_value: null }, better: true };
     const { core, shelf } = this.#options.bench;
-    const theirs = await judge(
-      { core, shelf, task, ...active, pause: this.#options.hooks.pause },
-      this.#options.validation,
-    );
-    const p =
-      task.type === "classification"
-        ? mcnemar(mine, theirs)
-        : meanBootstrap(mine.map(({ loss }, i) => loss! - theirs[i]!.loss!)).p;
-    const validation = { new: score(mine), active: score(theirs), p_value: p };
-    return { validation, better: p < SIGNIFICANT && validation.new > validation.active };
+    const { pause } = this.#options.hooks;
+    const theirs = active && (await judge({ core, shelf, task, ...active, pause }, this.#options.validation));
+    return compare(task.type, this.#options.plan.metric, mine, theirs);
   }
 
   #file(parameters: readonly Parameter[], recipe: unknown): Uint8Array {
@@ -283,19 +290,20 @@ class Run {
   }
 
   #checkpoint(): Uint8Array {
-    const { trainer, job } = this.#options;
+    const { trainer, job, answers } = this.#options;
     const checkpoint: Checkpoint = {
       format: 1,
       member: job.member,
+      answers,
       trainer: trainer.state(),
       ...this.#state,
     };
     return serialize(checkpoint);
   }
 
-  #resume({ format, member, trainer, ...state }: Checkpoint): void {
+  #resume(trainer: TrainerState, { best, kept, looks, losses }: Checkpoint): void {
     this.#options.trainer.restore(trainer);
-    Object.assign(this.#state, state);
+    Object.assign(this.#state, { best, kept, looks, losses });
     this.#options.hooks.log(`going on from step ${trainer.step}`);
   }
 }

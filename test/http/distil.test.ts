@@ -1,6 +1,8 @@
 /** Context distillation over HTTP, on the real backbone. */
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { readPromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { trainers } from "../support/trainers.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
 const positive = [
@@ -44,8 +46,11 @@ describeBackbone("distillation over HTTP", backbone => {
     await server.task({
       id: "echo",
       type: "generation",
-      prompt: { template: "Say it again: {{ input }}\nAgain:" },
+      prompt: {
+        template: "<|im_start|>user\nSay this again: {{ input }}<|im_end|>\n<|im_start|>assistant\n",
+      },
     });
+    await server.task({ id: "endless", type: "generation", prompt: { template: "{{ input }} And then" } });
   });
   afterAll(() => server.close());
 
@@ -111,8 +116,44 @@ describeBackbone("distillation over HTTP", backbone => {
     expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
     expect(job.result.distillation).toMatchObject({ agreement: null, length: 6 });
     const { recipe, metrics } = (await server.get(`/tasks/echo/prompts/${job.result.versions[0]}`)).body;
-    expect(recipe.template).toBe(`${text}\n\nSay it again: {{ input }}\nAgain:`);
+    expect(recipe.template).toBe(
+      `${text}\n\n<|im_start|>user\nSay this again: {{ input }}<|im_end|>\n<|im_start|>assistant\n`,
+    );
     expect(metrics.distillation).toEqual(job.result.distillation);
+  });
+
+  test("a killed distillation asks its teacher once, and ends in the same bits", async () => {
+    const body = { teacher: 2, inputs: inputs.slice(0, 40), length: 4, steps: 12, seed: 2 };
+    const whole = await ended("review", body);
+    const { id } = (await train("review", body)).body;
+    await vi.waitFor(
+      async () => expect((await server.get(`/jobs/${id}`)).body.progress?.step ?? 0).toBeGreaterThan(2),
+      { timeout: 60_000, interval: 50 },
+    );
+    for (const pid of await trainers()) process.kill(pid, "SIGKILL");
+    const job = await vi.waitFor(
+      async () => {
+        const { body: found } = await server.get(`/jobs/${id}`);
+        expect(found.ended_at).not.toBeNull();
+        return found;
+      },
+      { timeout: 60_000, interval: 200 },
+    );
+    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+    const lines = job.log.map(({ text }: { text: string }) => text);
+    expect(lines.filter((line: string) => line.startsWith("the teacher answers"))).toHaveLength(1);
+    const bytes = async (version: number) => {
+      const file = await fetch(`${server.url}/tasks/review/prompts/${version}?format=safetensors`);
+      return Buffer.from(
+        readPromptFile(new Uint8Array(await file.arrayBuffer())).prefix!.key.buffer,
+      ).toString("base64");
+    };
+    expect(await bytes(job.result.versions[0])).toBe(await bytes(whole.result.versions[0]));
+  });
+
+  test("a teacher that comes to no end in time is told of", async () => {
+    const job = await ended("endless", { inputs: inputs.slice(0, 6), steps: 2 });
+    expect(job).toMatchObject({ state: "failed", error: { code: "bad_dataset", field: "teacher" } });
   });
 
   describe("what cannot be distilled", () => {
@@ -127,6 +168,8 @@ describeBackbone("distillation over HTTP", backbone => {
         "input_too_long",
       ],
       ["only if better", { teacher: 2, inputs, activate: "if_better" }, 422, "validation"],
+      ["words of its own", { teacher: 2, inputs, template: "{{ input }}:" }, 422, "validation"],
+      ["inputs and a data set", { teacher: 2, inputs, dataset: "x" }, 422, "validation"],
       ["an ensemble", { teacher: 2, inputs, ensemble: 3 }, 422, "validation"],
       ["a teacher of what is trained", { method: "prefix", teacher: 2, inputs }, 422, "validation"],
     ])("%s", async (_, body, status, code) => {

@@ -1,12 +1,13 @@
 /** Training over HTTP, in a process of its own, on the real backbone. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { trainers } from "../support/trainers.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
 const template = "Review: {{ input }}\nSentiment:";
@@ -550,16 +551,3 @@ describeBackbone("training over HTTP", backbone => {
     });
   });
 });
-
-/** Processes that this one started to train in. */
-async function trainers(): Promise<number[]> {
-  const children = await readFile(`/proc/${process.pid}/task/${process.pid}/children`, "utf8");
-  const pids = children.trim().split(" ").filter(Boolean).map(Number);
-  const found = await Promise.all(
-    pids.map(async pid => {
-      const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-      return command.includes("training/process") ? [pid] : [];
-    }),
-  );
-  return found.flat();
-}

@@ -10,6 +10,7 @@ import { runTrainer } from "../../src/jobs/trainer.ts";
 import { writeExamples } from "../../src/training/examples.ts";
 import type { TrainJob } from "../../src/training/job.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { trainers } from "../support/trainers.ts";
 
 const LIMIT = 3e9;
 /** Less is not a trainer's: weights that other processes map too are counted in part. */
@@ -143,17 +144,6 @@ describeBackbone("a trainer's memory", backbone => {
     expect(peak).toBeLessThan(LIMIT);
   });
 });
-
-/** This process' trainers; one that has said its outcome may still be ending. */
-async function trainers(): Promise<number[]> {
-  const children = await readFile(`/proc/${process.pid}/task/${process.pid}/children`, "utf8");
-  const found: number[] = [];
-  for (const pid of children.trim().split(" ").filter(Boolean).map(Number)) {
-    const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-    if (command.includes("training/process")) found.push(pid);
-  }
-  return found;
-}
 
 async function newTrainer(before: readonly number[]): Promise<number> {
   for (;;) {

@@ -39,18 +39,33 @@ export function bleuCounts(text: string, references: readonly string[]): BleuCou
   };
 }
 
+/** The counts of some texts together, given by their indices. */
+export function totalCounts(counts: readonly BleuCounts[], chosen: ArrayLike<number>): BleuCounts {
+  const [matched, total] = [new Array<number>(ORDER).fill(0), new Array<number>(ORDER).fill(0)];
+  let [length, referenceLength] = [0, 0];
+  for (let i = 0; i < chosen.length; i++) {
+    const each = counts[chosen[i]!]!;
+    for (let n = 0; n < ORDER; n++) {
+      matched[n]! += each.matched[n]!;
+      total[n]! += each.total[n]!;
+    }
+    length += each.length;
+    referenceLength += each.referenceLength;
+  }
+  return { matched, total, length, referenceLength };
+}
+
 export function bleu(corpus: readonly BleuCounts[]): number {
-  const sum = (of: (counts: BleuCounts) => number) => corpus.reduce((total, each) => total + of(each), 0);
-  const [length, reference] = [sum(each => each.length), sum(each => each.referenceLength)];
+  const everything = corpus.map((_, index) => index);
+  const { matched, total, length, referenceLength } = totalCounts(corpus, everything);
   let logs = 0;
   let smooth = 1;
   for (let n = 0; n < ORDER; n++) {
-    const [matched, total] = [sum(each => each.matched[n]!), sum(each => each.total[n]!)];
-    if (total === 0 || (n === 0 && matched === 0)) return 0;
-    if (matched === 0) smooth *= 2;
-    logs += Math.log(matched === 0 ? 1 / (smooth * total) : matched / total);
+    if (total[n] === 0 || (n === 0 && matched[n] === 0)) return 0;
+    if (matched[n] === 0) smooth *= 2;
+    logs += Math.log(matched[n] === 0 ? 1 / (smooth * total[n]!) : matched[n]! / total[n]!);
   }
-  const brevity = length < reference ? Math.exp(1 - reference / length) : 1;
+  const brevity = length < referenceLength ? Math.exp(1 - referenceLength / length) : 1;
   return 100 * brevity * Math.exp(logs / ORDER);
 }
 

@@ -5,12 +5,10 @@ import { agreement, best, calibrate, type Scores } from "../../prompt/votes.ts";
 import type { Bench } from "../begin.ts";
 import { dataOf } from "../data.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
+import { type Compared, compare } from "./compare.ts";
 import { answered, type Labelled, label } from "./judge.ts";
-import { accuracy, type Judged, meanOf, scores as scoresBy } from "./metrics.ts";
-import { mcnemar } from "./significance.ts";
+import { type Judged, meanOf, scores as scoresBy } from "./metrics.ts";
 
-/** What counts as better than the active prompt. */
-const SIGNIFICANT = 0.05;
 const ROUNDS = 200;
 const votes = ["mean", "majority", "weighted"] as const;
 
@@ -22,11 +20,7 @@ export interface EnsembleJob extends Pick<TrainJob, "task" | "examples" | "valid
   active: ActivePrompts | null;
 }
 
-export interface EnsembleOutcome extends EnsembleReport {
-  validation: { new: number; active: number | null; p_value: number | null };
-  /** Whether the ensemble is better than what is active beyond chance. */
-  better: boolean;
-}
+export type EnsembleOutcome = EnsembleReport & Compared;
 
 export async function combine(
   bench: Bench,
@@ -56,12 +50,8 @@ export async function combine(
   log(
     `members ${members.map(value => value.toFixed(4)).join(", ")}; together ${votes.map(vote => `${vote} ${report.votes[vote].toFixed(4)}`).join(", ")}`,
   );
-  if (active === null)
-    return { ...report, validation: { new: score(mine), active: null, p_value: null }, better: true };
-  const theirs = await label({ ...shared, ...active }, validation);
-  const p = mcnemar(mine, theirs);
-  const found = { new: score(mine), active: score(theirs), p_value: p };
-  return { ...report, validation: found, better: p < SIGNIFICANT && accuracy(mine) > accuracy(theirs) };
+  const theirs = active && (await label({ ...shared, ...active }, validation));
+  return { ...report, ...compare("classification", metric, mine, theirs) };
 }
 
 /**

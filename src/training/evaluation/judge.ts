@@ -20,16 +20,23 @@ const AT_ONCE = 64;
 /** Prompts given by hand, as the engine asks for them. */
 export class Shelf implements PromptSource {
   readonly #contents = new Map<string, PromptContent>();
+  readonly #uses = new Map<string, number>();
 
+  /** A prompt that is put twice stays until it is dropped twice. */
   put(core: Core, content: PromptContent): string {
     const { digest } = core.inspect(content);
     this.#contents.set(digest, content);
+    this.#uses.set(digest, (this.#uses.get(digest) ?? 0) + 1);
     return digest;
   }
 
   drop(core: Core, digest: string): void {
+    const left = this.#uses.get(digest)! - 1;
+    this.#uses.set(digest, left);
+    if (left > 0) return;
     core.forget(digest);
     this.#contents.delete(digest);
+    this.#uses.delete(digest);
   }
 
   async load(digest: string): Promise<PromptContent> {
@@ -92,7 +99,8 @@ export function label(
 export function answered(members: readonly Scores[], active: Active): Scores {
   const scores = members.map(member => calibrate(member, active));
   if (members.length === 1) return scores[0]!;
-  return vote(scores, active.vote ?? "mean", active.weights ?? members.map(() => 1));
+  const weights = active.vote === "weighted" ? active.weights : undefined;
+  return vote(scores, active.vote ?? "mean", weights ?? members.map(() => 1));
 }
 
 /** Log P of every label, or of the best one and of `settle`. */
@@ -126,6 +134,8 @@ export interface TextCase {
 }
 
 export interface Written {
+  /** Whether it ended by itself, not at the limit. */
+  ended: boolean;
   /** Greedily. */
   given: string;
   /** The same without white space around it. */
@@ -139,7 +149,7 @@ export function write(judging: Judging, cases: readonly TextCase[], maxTokens: n
   const { core } = judging;
   return onShelf(judging, ([member]) =>
     sideBySide(judging, cases, async ({ input, wanted }) => {
-      const { text, targets } = await core.infer(
+      const { text, targets, finishReason } = await core.infer(
         {
           kind: "generate",
           prompt: member!.digest,
@@ -155,7 +165,7 @@ export function write(judging: Judging, cases: readonly TextCase[], maxTokens: n
         },
         patient,
       );
-      return { given: text, text: text.trim(), targets: targets ?? [] };
+      return { ended: finishReason === "stop", given: text, text: text.trim(), targets: targets ?? [] };
     }),
   );
 }

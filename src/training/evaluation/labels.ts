@@ -7,12 +7,15 @@ import type {
   PromptReport,
 } from "../../contract/evaluate.ts";
 import type { Active } from "../../contract/task.ts";
-import { best, type Scores } from "../../prompt/votes.ts";
+import { best, calibrate, isUnsure, type Scores } from "../../prompt/votes.ts";
 import { type Confidence, calibrationError, fitTemperature } from "./calibration.ts";
 import { agreed } from "./ensemble.ts";
 import { answered, type Labelled } from "./judge.ts";
 import { accuracy, type Judged, macroF1, meanOf } from "./metrics.ts";
 import { mcnemar, meanBootstrap, shareOf } from "./significance.ts";
+
+/** Pairs that a confusion lists: with a thousand labels there could be a million. */
+const PAIRS = 1000;
 
 const isRight = ({ wanted, given }: Judged) => wanted === given;
 
@@ -22,15 +25,26 @@ export function classifierReport(
   labels: readonly string[],
   { calibrate: fit = false }: EvaluateSettings,
 ): ClassifierReport {
-  const { unsure_below: below } = active;
-  const sure = judged.filter(({ scores, given }) => below === undefined || scores.get(given)! >= below);
+  const { unsure_below, agreement_below } = active;
+  const doubts = {
+    ...(unsure_below !== undefined && { unsure_below }),
+    ...(agreement_below !== undefined && { agreement_below }),
+  };
+  const sure = judged.filter(
+    ({ scores, members }) =>
+      !isUnsure(
+        scores,
+        members.map(member => calibrate(member, active)),
+        doubts,
+      ),
+  );
   return {
     accuracy: shareOf(judged.filter(isRight).length, judged.length),
     macro_f1: macroF1(judged),
     ...trust(judged),
-    ...(below !== undefined && {
+    ...(Object.keys(doubts).length > 0 && {
       unsure: {
-        below,
+        ...doubts,
         share: 1 - sure.length / judged.length,
         accuracy: sure.length === 0 ? null : accuracy(sure),
       },
@@ -88,7 +102,7 @@ export function confusionOf(judged: readonly Judged[]): ClassifierReport["confus
     cell.examples++;
     cells.set(key, cell);
   }
-  return [...cells.values()].sort((a, b) => b.examples - a.examples);
+  return [...cells.values()].sort((a, b) => b.examples - a.examples).slice(0, PAIRS);
 }
 
 /** Whether probabilities can be trusted. */

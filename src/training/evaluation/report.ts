@@ -16,6 +16,7 @@ import { type Case, casesOf } from "./cases.ts";
 import { fitWeights, revoted } from "./ensemble.ts";
 import { type Contestant, label, write } from "./judge.ts";
 import { classifierReport, compareLabels } from "./labels.ts";
+import type { Judged } from "./metrics.ts";
 import { compareTexts, generatorReport, isExact } from "./texts.ts";
 
 /** Of a generated text where nothing is said. */
@@ -57,24 +58,30 @@ export async function evaluate(
     nameOf: (index: number) => `examples: line ${cases[index]!.line}`,
   };
   const outcomes = await (task.type === "classification" ? labelled() : written());
+  const comparisons: Comparison[] = [];
+  for (const [second, { against }] of outcomes.entries())
+    for (const [first, { report }] of outcomes.slice(0, second).entries()) {
+      await hooks.pause();
+      comparisons.push(...against(report, first));
+    }
   return {
     examples: read.examples.length,
     prompts: outcomes.map(({ report }) => report),
-    comparisons: outcomes.flatMap(({ against }, second) =>
-      outcomes.slice(0, second).flatMap(({ report }, first) => against(report, first)),
-    ),
+    comparisons,
     ...differences(outcomes, cases, settings.differing ?? DIFFERING),
   };
 
   async function labelled(): Promise<Outcome[]> {
     const every = (settings.calibrate ?? false) !== false;
-    const all: Awaited<ReturnType<typeof label>>[] = [];
+    const all: Judged[][] = [];
     return inTurn(async ({ name, prompt, ...contestant }) => {
       const judged = await label({ ...shared, ...contestant }, read.examples, { every });
       const { active } = contestant;
       const weights = active.vote === "weighted" && !active.weights ? fitWeights(judged) : null;
       const mine = weights ? revoted(judged, "weighted", active) : judged;
-      all.push(mine);
+      // Without every label's score: examples may be many.
+      const few = mine.map(({ wanted, given, loss }) => ({ wanted, given, loss }));
+      all.push(few);
       const report = {
         name,
         prompt,
@@ -84,9 +91,9 @@ export async function evaluate(
       hooks.log(`${name}: accuracy ${report.accuracy.value.toFixed(4)} on ${cases.length} examples`);
       return {
         report,
-        given: mine.map(({ given }) => given),
-        right: mine.map(({ given, wanted }) => given === wanted),
-        against: (other, index) => compareLabels([other, report], [all[index]!, mine], settings.seed),
+        given: few.map(({ given }) => given),
+        right: few.map(({ given, wanted }) => given === wanted),
+        against: (other, index) => compareLabels([other, report], [all[index]!, few], settings.seed),
       };
     });
   }

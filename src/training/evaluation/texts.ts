@@ -1,6 +1,6 @@
 /** Contenders that answer with texts: what each reports, and how two compare. */
 import type { Comparison, GeneratorReport, PromptReport } from "../../contract/evaluate.ts";
-import { bleu, bleuCounts } from "./bleu.ts";
+import { bleu, bleuCounts, totalCounts } from "./bleu.ts";
 import type { TextCase, Written } from "./judge.ts";
 import { meanOf } from "./metrics.ts";
 import { rougeL } from "./rouge.ts";
@@ -41,18 +41,22 @@ export function compareTexts(
   seed?: number,
 ): Comparison[] {
   const seeded = seed === undefined ? {} : { seed };
-  const counts = [first, second].map(written =>
+  const counted = [first, second].map(written =>
     written.map(({ text }, i) => bleuCounts(text, cases[i]!.wanted)),
   );
-  const scoreOf = (which: 0 | 1, drawn: ArrayLike<number>) =>
-    bleu(Array.from(drawn, index => counts[which]![index]!));
-  const lossOf = (which: readonly Written[], drawn: ArrayLike<number>) => {
-    const { nats, tokens } = referenceLoss(Array.from(drawn, index => which[index]!));
+  const losses = [first, second].map(written => written.map(each => referenceLoss([each])));
+  const scoreOf = (which: 0 | 1, drawn: ArrayLike<number>) => bleu([totalCounts(counted[which]!, drawn)]);
+  const lossOf = (which: 0 | 1, drawn: ArrayLike<number>) => {
+    let [nats, tokens] = [0, 0];
+    for (let i = 0; i < drawn.length; i++) {
+      nats += losses[which]![drawn[i]!]!.nats;
+      tokens += losses[which]![drawn[i]!]!.tokens;
+    }
     return nats / tokens;
   };
   const differences = {
     bleu: (drawn: ArrayLike<number>) => scoreOf(1, drawn) - scoreOf(0, drawn),
-    log_loss: (drawn: ArrayLike<number>) => lossOf(second, drawn) - lossOf(first, drawn),
+    log_loss: (drawn: ArrayLike<number>) => lossOf(1, drawn) - lossOf(0, drawn),
   };
   const everything = cases.map((_, index) => index);
   return (["bleu", "log_loss"] as const).map(metric => {

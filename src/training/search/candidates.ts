@@ -59,7 +59,7 @@ function wordings({ task, fields, codec }: Subject): Candidate[] {
 
 /** As many of each label as `SHOTS` says, behind one another, then the question in the same words. */
 function workedExamples({ task, fields, shown, codec }: Subject): Candidate[] {
-  const usable = shown.filter(isPlain);
+  const usable = shown.filter(example => isPlain(example, codec));
   let before = 0;
   return SHOTS[task.type].flatMap(count => {
     const chosen = task.type === "classification" ? ofEachLabel(usable, count) : usable.slice(0, count);
@@ -111,13 +111,17 @@ export const spoken = (label: string): string => label.replace(/[_-]/g, " ");
 const listed = (names: readonly string[], last: string): string =>
   names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} ${last} ${names.at(-1)}`;
 
-/** Whether every text can stand in a template as it is: no braces, no chat markers, no lists of messages. */
-export const isPlain = (example: Example): boolean => {
+/** Whether every text of an example can stand in a template as it is. */
+export const isPlain = (example: Example, codec: TextCodec): boolean => {
   const texts = typeof example.input === "string" ? [example.input] : Object.values(example.input);
-  return [...texts, answerOf(example)].every(
-    text => typeof text === "string" && !/\{\{|<[|/]|\[\/?INST/.test(text),
-  );
+  return [...texts, answerOf(example)].every(text => typeof text === "string" && isPlainText(text, codec));
 };
+
+/** Whether a template reads a text as that text: it has no braces, and nothing in it is a special token. */
+export function isPlainText(text: string, codec: TextCodec): boolean {
+  const [plain, special] = [codec.encode(text), codec.encodeWithSpecials(text)];
+  return !text.includes("{{") && plain.length === special.length && plain.every((id, i) => id === special[i]);
+}
 
 /** The first `count` of each label, labels in turn. */
 export function ofEachLabel(examples: readonly Example[], count: number): Example[] {

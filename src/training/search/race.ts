@@ -21,6 +21,8 @@ export interface RaceOptions<Item, Result> {
   answer: (item: Item, from: number, to: number) => Promise<Result[]>;
   /** Larger is better. */
   score: (results: readonly Result[]) => number;
+  /** Told of an item that can't answer, which then leaves; what it throws ends the race. */
+  onFailure: (item: Item, error: unknown) => void;
   onRound?: (racers: readonly Racer<Item, Result>[], round: number) => void;
 }
 
@@ -30,7 +32,7 @@ const LEAST = 8;
 /** Best first: those that came further before those that left earlier. */
 export async function race<Item, Result>(
   items: readonly Item[],
-  { examples, budget, finalists, answer, score, onRound }: RaceOptions<Item, Result>,
+  { examples, budget, finalists, answer, score, onFailure, onRound }: RaceOptions<Item, Result>,
 ): Promise<Racer<Item, Result>[]> {
   let racing: Racer<Item, Result>[] = items.map(item => ({ item, results: [], score: 0, round: 0 }));
   const out: Racer<Item, Result>[] = [];
@@ -39,11 +41,19 @@ export async function race<Item, Result>(
     const known = racing[0]!.results.length;
     const more = Math.max(LEAST, Math.floor(budget / rounds / racing.length));
     const to = Math.min(examples, known + more);
-    for (const racer of racing) {
-      if (to > known) racer.results.push(...(await answer(racer.item, known, to)));
-      racer.score = score(racer.results);
-      racer.round = round;
+    const failures: unknown[] = [];
+    for (const racer of [...racing]) {
+      try {
+        if (to > known) racer.results.push(...(await answer(racer.item, known, to)));
+        racer.score = score(racer.results);
+        racer.round = round;
+      } catch (error) {
+        onFailure(racer.item, error);
+        failures.push(error);
+        racing = racing.filter(each => each !== racer);
+      }
     }
+    if (racing.length === 0) throw failures[0];
     racing.sort((a, b) => b.score - a.score);
     onRound?.(racing, round);
     if (round === rounds) break;

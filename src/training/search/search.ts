@@ -11,9 +11,10 @@ import { shuffled } from "../batches.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
 import { dataOf } from "../data.ts";
+import { type Compared, compare } from "../evaluation/compare.ts";
 import { judge, type Labelled, label } from "../evaluation/judge.ts";
 import { type Judged, meanOf, scores } from "../evaluation/metrics.ts";
-import { mcnemar, meanBootstrap, shareOf } from "../evaluation/significance.ts";
+import { meanBootstrap, pairedBootstrap, shareOf } from "../evaluation/significance.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
 import { sample } from "../split.ts";
 import { biasOf, withBias } from "./biases.ts";
@@ -34,7 +35,6 @@ const FINALISTS = 4;
 const VALIDATED = 1000;
 /** Labels beyond which the race looks for the best one alone, and no biases are fitted. */
 const ALL_SCORES = 32;
-const SIGNIFICANT = 0.05;
 
 export interface SearchJob extends Pick<TrainJob, "task" | "examples" | "validation" | "splitSeed"> {
   settings: SearchSettings;
@@ -43,14 +43,10 @@ export interface SearchJob extends Pick<TrainJob, "task" | "examples" | "validat
   active: ActivePrompts | null;
 }
 
-export interface SearchOutcome {
+export interface SearchOutcome extends Compared {
   metric: Metric;
   /** Best first. */
   table: Omit<Ranked, "version">[];
-  /** Of the best one. */
-  bias: NonNullable<Active["bias"]> | null;
-  validation: { new: number; active: number | null; p_value: number | null };
-  better: boolean;
 }
 
 export async function search(
@@ -134,7 +130,11 @@ class Search {
       const key = keyOf(candidate);
       if (seen.has(key)) return false;
       seen.add(key);
-      const why = misfit(() => core.inspect({ template: candidate.template, parameters: null }).length, room);
+      const why = misfit(() => {
+        const { length, template: its } = core.inspect({ template: candidate.template, parameters: null });
+        if ([...its.fields].sort().join() === [...fields].sort().join()) return length;
+        throw new ForewordError("validation", `its fields are ${its.fields.join(", ")}.`);
+      }, room);
       if (why) this.#hooks.log(`${candidate.name} is left out: ${why}`);
       return why === null;
     });
@@ -163,6 +163,10 @@ class Search {
         return known.slice(from, to);
       },
       score: judged => this.#score(judged),
+      onFailure: (candidate, error) => {
+        if (!(error instanceof ForewordError)) throw error;
+        this.#hooks.log(`${candidate.name} is left out: ${error.message}`);
+      },
       onRound: (racers, round) => {
         const [best] = racers;
         this.#hooks.log(
@@ -202,7 +206,8 @@ class Search {
   async #answers(candidate: Candidate, active: Active, examples: readonly Example[]): Promise<Judged[]> {
     const { task } = this.#job;
     const prompts = [{ template: candidate.template, parameters: null, ...words(candidate) }];
-    const judging = { ...this.#bench, task, prompts, active, pause: () => this.#tick() };
+    const nameOf = (index: number) => `an example (${JSON.stringify(examples[index]!.input).slice(0, 60)})`;
+    const judging = { ...this.#bench, task, prompts, active, nameOf, pause: () => this.#tick() };
     return this.#every ? label(judging, examples, { every: true }) : judge(judging, examples);
   }
 
@@ -229,43 +234,43 @@ class Search {
     }
     finals.sort((a, b) => b.score - a.score);
     const [winner] = finals as [(typeof finals)[number]];
-    const row = (racer: Racer<Candidate, Judged>, index: number, found: Estimate | null) => ({
+    const row = (
+      racer: Racer<Candidate, Judged>,
+      index: number,
+      found: Estimate | null,
+      bias: Ranked["bias"] | null = null,
+    ) => ({
       rank: index + 1,
       name: racer.item.name,
       source: racer.item.source,
       template: racer.item.template,
       ...words(racer.item),
+      ...(bias && { bias }),
       length: this.#bench.core.inspect({ template: racer.item.template, parameters: null }).length,
       race: { score: racer.score, examples: racer.results.length },
       validation: found,
     });
     const table = [
-      ...finals.map(({ racer, judged }, index) => row(racer, index, this.#estimate(judged))),
+      ...finals.map(({ racer, judged, bias }, index) => row(racer, index, this.#estimate(judged), bias)),
       ...racers.slice(FINALISTS).map((racer, index) => row(racer, finals.length + index, null)),
     ];
-    const found = { metric: this.#metric, table, bias: winner.bias };
-    if (active === null)
-      return { ...found, validation: { new: winner.score, active: null, p_value: null }, better: true };
-    const judging = { ...this.#bench, task, ...active, pause: () => this.#hooks.pause() };
-    const theirs = await judge(judging, examples);
-    const now = scores[this.#metric](theirs);
-    const p =
-      task.type === "classification"
-        ? mcnemar(winner.judged, theirs)
-        : meanBootstrap(winner.judged.map(({ loss }, i) => loss! - theirs[i]!.loss!)).p;
-    return {
-      ...found,
-      validation: { new: winner.score, active: now, p_value: p },
-      better: p < SIGNIFICANT && winner.score > now,
-    };
+    const judging = active && { ...this.#bench, task, ...active, pause: () => this.#hooks.pause() };
+    const theirs = judging && (await judge(judging, examples));
+    // The best of the finalists was chosen by these examples too.
+    const compared = compare(task.type, this.#metric, winner.judged, theirs, finals.length);
+    return { metric: this.#metric, table, ...compared };
   }
 
   #estimate(judged: readonly Judged[]): Estimate {
     if (this.#metric === "accuracy")
       return shareOf(judged.filter(({ wanted, given }) => wanted === given).length, judged.length);
     if (this.#metric === "macro_f1") {
-      const value = scores.macro_f1(judged);
-      return { value, low: value, high: value };
+      const { low, high } = pairedBootstrap(
+        judged.length,
+        drawn => scores.macro_f1(Array.from(drawn, index => judged[index]!)),
+        { resamples: 500 },
+      );
+      return { value: scores.macro_f1(judged), low, high };
     }
     const gains = judged.map(({ loss }) => -loss!);
     const { low, high } = meanBootstrap(gains);

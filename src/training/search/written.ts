@@ -1,9 +1,19 @@
 /** Instructions that the backbone writes itself from examples (APE, Zhou et al. 2023, forward generation). */
 import type { Example } from "../../contract/dataset.ts";
 import type { Core } from "../../engine/core.ts";
+import type { TextCodec } from "../../prompt/codec.ts";
 import type { Shelf } from "../evaluation/judge.ts";
 import { answerOf } from "../examples.ts";
-import { type Candidate, chatOf, filled, isPlain, lines, type Subject, spoken } from "./candidates.ts";
+import {
+  type Candidate,
+  chatOf,
+  filled,
+  isPlain,
+  isPlainText,
+  lines,
+  type Subject,
+  spoken,
+} from "./candidates.ts";
 
 /** Pairs that one instruction is written from. */
 const PAIRS = 6;
@@ -18,7 +28,7 @@ export async function written(
   count: number,
   seed: number,
 ): Promise<Candidate[]> {
-  const usable = subject.shown.filter(isPlain);
+  const usable = subject.shown.filter(example => isPlain(example, subject.codec));
   if (count === 0 || usable.length === 0) return [];
   const texts = await Promise.all(
     Array.from({ length: count }, (_, index) => {
@@ -27,7 +37,9 @@ export async function written(
       return complete(core, shelf, question(subject, pairs), seed + index);
     }),
   );
-  const instructions = [...new Set(texts.map(cleaned).filter(text => text !== null))];
+  const instructions = [
+    ...new Set(texts.map(text => cleaned(text, subject.codec)).filter(text => text !== null)),
+  ];
   const asked = lines(subject.fields);
   const heading = subject.task.type === "classification" ? "Label" : "Output";
   return instructions.map((text, index) => ({
@@ -76,9 +88,9 @@ async function complete(core: Core, shelf: Shelf, template: string, seed: number
 }
 
 /** One line that can stand in a template, or null. */
-function cleaned(text: string): string | null {
+function cleaned(text: string, codec: TextCodec): string | null {
   const line = text.replace(/\s+/g, " ").trim();
   const sentence = /^.*?[.!?](?=\s|$)/.exec(line)?.[0] ?? line;
-  if (sentence.split(" ").length < WORDS || /\{\{|<[|/]|\[\/?INST/.test(sentence)) return null;
+  if (sentence.split(" ").length < WORDS || !isPlainText(sentence, codec)) return null;
   return sentence;
 }

@@ -193,6 +193,21 @@ test.each([
   },
 );
 
+test("a sigmoid times the sigmoid of it has SiLU's derivative where x is the inner one", async () => {
+  const g = new GraphBuilder("g");
+  const inner = g.op("Sigmoid", [g.input("x", "float32", [3])], {});
+  const graph = g.finish({ y: g.op("Mul", [inner, g.op("Sigmoid", [inner], {})], {}) });
+  const session = await runtime.load(gradient(graph, { of: { y: "dy" }, wrt: ["x"] }), weights);
+  const xs = [-2, 0.5, 3];
+  const tensor = (data: number[]) => ({ type: "float32" as const, dims: [3], data: Float32Array.from(data) });
+  const found = await session.run({ x: tensor(xs), dy: tensor([1, 1, 1]) }, ["d.x"]);
+  await session.close();
+  const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+  const f = (x: number) => sigmoid(x) * sigmoid(sigmoid(x));
+  for (const [i, x] of xs.entries())
+    expect(found["d.x"]!.data[i]).toBeCloseTo((f(x + 1e-5) - f(x - 1e-5)) / 2e-5, 5);
+});
+
 test("an operator without a derivative on the way is named", () => {
   const g = new GraphBuilder("g");
   const best = g.op("ArgMax", [g.input("x", "float32", [3])], { axis: 0, keepdims: 1 });

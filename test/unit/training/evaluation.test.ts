@@ -206,6 +206,7 @@ describe("two prompts on the same examples", () => {
     const cases = Array.from({ length: 30 }, (_, i) => ({ input: `${i}`, wanted: [wanted[i % 3]!] }));
     const written = (change: (text: string) => string, logprob: number) =>
       cases.map(each => ({
+        ended: true,
         given: change(each.wanted[0]!),
         text: change(each.wanted[0]!),
         targets: [{ text: each.wanted[0]!, logprob, tokens: 4 }],

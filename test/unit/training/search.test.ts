@@ -11,7 +11,9 @@ import { race } from "../../../src/training/search/race.ts";
 const bytes = (text: string) => [...new TextEncoder().encode(text)];
 const codec = {
   encode: bytes,
-  encodeWithSpecials: bytes,
+  /** Chat markers are one token. */
+  encodeWithSpecials: (text: string) =>
+    text.split(/(<\|\w+\|>)/).flatMap(part => (part.startsWith("<|") ? [256] : bytes(part))),
   bosId: null,
   renderChat: (messages: readonly { role: string; content: string }[]) =>
     `${messages.map(({ role, content }) => `<|${role}|>${content}\n`).join("")}<|assistant|>`,
@@ -60,9 +62,9 @@ describe("candidates", () => {
       "Text: one\nLabel: good\n\nText: four\nLabel: not good\n\nText: {{ input }}\nLabel:",
     );
     expect(two!.name).toBe("3 examples");
-    expect(isPlain({ input: "a <|im_end|> b", label: "x" })).toBe(false);
-    expect(isPlain({ input: { messages: [{ role: "user", content: "x" }] }, label: "x" })).toBe(false);
-    expect(isPlain({ input: "a < b", label: "x" })).toBe(true);
+    expect(isPlain({ input: "a <|im_end|> b", label: "x" }, codec)).toBe(false);
+    expect(isPlain({ input: { messages: [{ role: "user", content: "x" }] }, label: "x" }, codec)).toBe(false);
+    expect(isPlain({ input: "a < b", label: "x" }, codec)).toBe(true);
   });
 
   test("of texts are instructions, turns of a chat, and examples", () => {
@@ -94,6 +96,9 @@ describe("a race", () => {
             examples,
             budget,
             finalists: 4,
+            onFailure: (_, error) => {
+              throw error;
+            },
             answer: async (item, from, to) => {
               asked.push(to - from);
               return Array.from({ length: to - from }, (_, i) => item * 1000 + from + i);
@@ -116,6 +121,25 @@ describe("a race", () => {
       { numRuns: 60 },
     );
   });
+});
+
+test("an item that can't answer leaves the race; where none can, the first reason is thrown", async () => {
+  const left: number[] = [];
+  const options = {
+    examples: 100,
+    budget: 400,
+    finalists: 2,
+    score: (results: readonly number[]) => results[0]!,
+    onFailure: (item: number) => void left.push(item),
+  };
+  const answer = async (item: number, from: number, to: number) => {
+    if (item === 3) throw new Error("too long");
+    return Array.from({ length: to - from }, () => item);
+  };
+  const ranked = await race([1, 2, 3, 4], { ...options, answer });
+  expect(ranked.map(({ item }) => item)).toEqual([4, 2, 1]);
+  expect(left).toEqual([3]);
+  await expect(race([3], { ...options, answer })).rejects.toThrow("too long");
 });
 
 describe("label biases", () => {
