@@ -79,6 +79,7 @@ export const floors: Readonly<Record<string, number>> = {
 };
 const MINUTES = 15;
 const OVER_PEERS = 1;
+const OVER_PLAIN = 5;
 
 /** Only of what was run; `missing` names the runs that a check waits for. */
 export function checksOf(entries: readonly Entry[]): { checks: Check[]; missing: string[] } {
@@ -111,6 +112,12 @@ export function checksOf(entries: readonly Entry[]): { checks: Check[]; missing:
         ),
       );
     }
+  }
+  for (const { data, score } of entries.filter(({ method }) => method === "search")) {
+    const plain = samplesOf("plain", data);
+    if (!score || !plain) continue;
+    const gains = score.samples.map(value => value - plain[0]!);
+    checks.push(check(`search over the plain pattern on ${data}`, "points", gains, { floor: OVER_PLAIN }));
   }
   return { checks, missing };
 }
