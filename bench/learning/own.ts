@@ -73,6 +73,7 @@ async function hardPrompt({ product, task, data }: OwnRun, template: string): Pr
 /** Twenty worked examples, labels in turn. */
 function shotsOf({ data: { train }, seed }: OwnRun): string {
   const mixed = shuffled(train.length, randomFrom(seed)).map(index => train[index]!);
+  // Nothing that a template would read as its own: fields, or special tokens.
   const usable = mixed.filter(example => !JSON.stringify(example).match(/\{\{|<\|/));
   const chosen = "label" in usable[0]! ? ofEachLabel(usable, SHOTS) : usable;
   return showing(chosen.slice(0, SHOTS), ["input"]);
