@@ -102,6 +102,17 @@ export function jobsContract(name: string, openQueue: OpenQueue): void {
       await becomes(id, "succeeded");
     });
 
+    test("a queue that is closed and opened again and again fails no job", async () => {
+      const id = await submit("t");
+      for (let times = 1; times <= 5; times++) {
+        await start(times);
+        await jobs.close();
+        await open();
+      }
+      (await start(6)).finish({ versions: [2] });
+      await becomes(id, "succeeded");
+    });
+
     test("a failure leaves its problem; the next job runs", async () => {
       const [bad, good] = [await submit("t"), await submit("t")];
       const first = await start(1);
