@@ -124,6 +124,7 @@ describeBackbone("what answers, over HTTP", path => {
     ["nothing", {}, 422, "validation"],
     ["two ways at once", { prompt: 1, ensemble: [1, 2] }, 422, "validation"],
     ["an ensemble of one", { ensemble: [1] }, 422, "validation"],
+    ["weights of a vote that has none", { ensemble: [1, 2], weights: [1, 2] }, 422, "validation"],
     ["weights that do not fit", { ensemble: [1, 2], vote: "weighted", weights: [1] }, 422, "validation"],
     ["weights that are all 0", { ensemble: [1, 2], vote: "weighted", weights: [0, 0] }, 422, "validation"],
     ["a vote of one prompt", { prompt: 1, vote: "mean" }, 422, "validation"],

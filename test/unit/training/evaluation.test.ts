@@ -270,6 +270,19 @@ describe("an ensemble's weights", () => {
     expect(weights[0]).toBeGreaterThan(weights[1]!);
   });
 
+  test("answers that too few members give are unsure, as they are when served", () => {
+    const active = { ensemble: [1, 2, 3], agreement_below: 1 };
+    const voted = revoted(answers, "mean", active);
+    const { unsure, agreement } = classifierReport(voted, active, ["a", "b"], {});
+    const split = voted.filter(each => agreed(each) < 1);
+    expect(unsure).toMatchObject({
+      agreement_below: 1,
+      share: expect.closeTo(split.length / voted.length, 12),
+    });
+    expect(split.length).toBeGreaterThan(0);
+    expect(agreement).toBeLessThan(1);
+  });
+
   test("votes give each example its answer anew", () => {
     for (const vote of ["mean", "majority", "weighted"] as const) {
       const voted = revoted(answers, vote);
