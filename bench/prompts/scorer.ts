@@ -1,5 +1,5 @@
 /** Candidates under test, answered by the engine itself: no registry, no HTTP, the same numbers. */
-import type { Engine, PromptContent } from "../../src/engine/engine.ts";
+import { type Engine, greedy, type PromptContent } from "../../src/engine/engine.ts";
 import { promptDigest } from "../../src/prompt/file.ts";
 import { compileTemplate } from "../../src/prompt/template.ts";
 import { verbalize } from "../../src/prompt/verbalizer.ts";
@@ -70,12 +70,7 @@ export class Scorer {
           prompt,
           fields: { [field!]: input },
           maxTokens,
-          temperature: 0,
-          topP: 1,
-          topK: 0,
-          repetitionPenalty: 1,
-          stop: [],
-          logprobs: null,
+          ...greedy,
         },
         { deadline: Date.now() + deadlineMs },
       );

@@ -1,10 +1,10 @@
 import { Command, Option } from "commander";
-import type { Contender, EvaluateRequest } from "../contract/evaluate.ts";
-import type { Job } from "../contract/job.ts";
-import { call, print, type ServerFlags, serverOptions } from "./request.ts";
+import type { EvaluateRequest } from "../contract/evaluate.ts";
+import type { Contender } from "../contract/task.ts";
+import { type ServerFlags, serverOptions } from "./request.ts";
 import { formatOption, sent, type UploadOptions } from "./upload.ts";
 import { contendersOf, numberOf } from "./values.ts";
-import { watch } from "./watch.ts";
+import { startJob } from "./watch.ts";
 
 interface EvaluateFlags extends ServerFlags, Pick<UploadOptions, "format"> {
   dataset?: boolean;
@@ -52,7 +52,5 @@ export const evaluate = (): Command =>
         ...(maxTokens !== undefined && { max_tokens: maxTokens }),
         ...(differing !== undefined && { differing }),
       };
-      const job = await call<Job>(flags, "POST", `/tasks/${task}/evaluate`, body);
-      if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
-      else await watch(flags, job.id);
+      await startJob(flags, `/tasks/${task}/evaluate`, body);
     });

@@ -1,16 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
-import type { Job } from "../contract/job.ts";
 import type { SearchRequest } from "../contract/search.ts";
 import { ForewordError } from "../errors.ts";
-import { call, print, type ServerFlags, serverOptions } from "./request.ts";
-import { dataOf, formatOption, type UploadOptions } from "./upload.ts";
+import { serverOptions } from "./request.ts";
+import { type DataFlags, dataOf, formatOption } from "./upload.ts";
 import { numberOf } from "./values.ts";
-import { watch } from "./watch.ts";
+import { startJob } from "./watch.ts";
 
-interface SearchFlags extends ServerFlags, Pick<UploadOptions, "format"> {
-  dataset?: boolean;
-  validation?: string;
+interface SearchFlags extends DataFlags {
   candidates?: string;
   patterns?: boolean;
   written?: number;
@@ -60,9 +57,7 @@ export const search = (): Command =>
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: SearchFlags) => {
       const body = { ...(await dataOf(flags, data)), ...(await settingsOf(flags)) };
-      const job = await call<Job>(flags, "POST", `/tasks/${task}/search`, body);
-      if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
-      else await watch(flags, job.id);
+      await startJob(flags, `/tasks/${task}/search`, body);
     });
 
 async function settingsOf(flags: SearchFlags): Promise<Omit<SearchRequest, "examples" | "dataset">> {

@@ -1,17 +1,14 @@
 import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
-import type { Job } from "../contract/job.ts";
 import type { Vote } from "../contract/task.ts";
 import type { Init, Teacher, TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
-import { call, print, type ServerFlags, serverOptions } from "./request.ts";
-import { dataOf, formatOption, type UploadOptions } from "./upload.ts";
+import { serverOptions } from "./request.ts";
+import { type DataFlags, dataOf, formatOption } from "./upload.ts";
 import { initOf, numberOf } from "./values.ts";
-import { watch } from "./watch.ts";
+import { startJob } from "./watch.ts";
 
-interface TrainFlags extends ServerFlags, Pick<UploadOptions, "format"> {
-  dataset?: boolean;
-  validation?: string;
+interface TrainFlags extends DataFlags {
   method?: "prefix" | "soft" | "distill";
   teacher?: string;
   init?: Init;
@@ -100,9 +97,7 @@ export const train = (): Command =>
         ...settingsOf(flags),
         ...(teacher !== undefined && { teacher: await teacherOf(teacher) }),
       };
-      const job = await call<Job>(flags, "POST", `/tasks/${task}/train`, body);
-      if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
-      else await watch(flags, job.id);
+      await startJob(flags, `/tasks/${task}/train`, body);
     });
 
 /** A version, or the text of a file. */

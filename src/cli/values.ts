@@ -1,6 +1,6 @@
 /** Values of flags that are no plain text. */
 import { InvalidArgumentError } from "commander";
-import type { Contender } from "../contract/evaluate.ts";
+import type { Contender } from "../contract/task.ts";
 import type { Init } from "../contract/train.ts";
 
 export function numberOf(text: string): number {

@@ -13,6 +13,17 @@ import { call, print, type ServerFlags } from "./request.ts";
 /** As a shell reports a command that Ctrl-C ended: nothing was finished, so what should follow must not. */
 const INTERRUPTED = 130;
 
+/** Asks for a job and follows it to its end, or prints its id alone. */
+export async function startJob(
+  flags: ServerFlags & { detach?: boolean },
+  path: string,
+  body: unknown,
+): Promise<void> {
+  const job = await call<Job>(flags, "POST", path, body);
+  if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
+  else await watch(flags, job.id);
+}
+
 /** Sets the exit code: 0 where the job succeeded. Ctrl-C stops the watching alone. */
 export async function watch(flags: ServerFlags, id: string): Promise<void> {
   const job = await follow(flags, id);

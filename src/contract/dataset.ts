@@ -9,6 +9,16 @@ export const Example = Type.Union([
 ]);
 export type Example = Static<typeof Example>;
 
+export const Examples = Type.Array(Example, { minItems: 1, maxItems: 1_000_000 });
+
+/** What validates. */
+export const Validation = Type.Union([
+  Type.Number({ exclusiveMinimum: 0, maximum: 0.5, description: "A share of the examples, by label." }),
+  Id,
+  Examples,
+]);
+export type Validation = Static<typeof Validation>;
+
 export const DatasetFormat = Type.Enum(["ndjson", "csv"]);
 export type DatasetFormat = Static<typeof DatasetFormat>;
 

@@ -1,22 +1,8 @@
 import { type Static, Type } from "typebox";
-import { Id, Version } from "./common.ts";
-import { Example } from "./dataset.ts";
+import { Id } from "./common.ts";
+import { Examples } from "./dataset.ts";
 import { Input } from "./infer.ts";
-import { Vote, Weight } from "./task.ts";
-
-/** One prompt, or several that vote. */
-export const Contender = Type.Union([
-  Version,
-  Type.Object(
-    {
-      ensemble: Type.Array(Version, { minItems: 2, maxItems: 32 }),
-      vote: Type.Optional(Vote),
-      weights: Type.Optional(Type.Array(Weight, { minItems: 2, maxItems: 32 })),
-    },
-    { additionalProperties: false },
-  ),
-]);
-export type Contender = Static<typeof Contender>;
+import { Contender } from "./task.ts";
 
 /** What decides a report, besides its data. */
 const knobs = {
@@ -50,7 +36,7 @@ export const EvaluateRequest = Type.Object(
         description: "All of them on the same examples; by default what is active.",
       }),
     ),
-    examples: Type.Optional(Type.Array(Example, { minItems: 1, maxItems: 1_000_000 })),
+    examples: Type.Optional(Examples),
     dataset: Type.Optional(Id),
     ...knobs,
   },

@@ -1,7 +1,7 @@
 import { type Static, Type } from "typebox";
 import { ProblemDocument, Version } from "./common.ts";
 import { PromptKind } from "./prompt.ts";
-import { Vote, Weight } from "./task.ts";
+import { Contender } from "./task.ts";
 
 const Message = Type.Object(
   { role: Type.Enum(["system", "user", "assistant", "tool"]), content: Type.String() },
@@ -22,19 +22,7 @@ export const InferRequest = Type.Object(
   {
     input: Type.Optional(Input),
     inputs: Type.Optional(Type.Array(Type.Unknown(), { minItems: 1, maxItems: 256 })),
-    prompt: Type.Optional(
-      Type.Union([
-        Version,
-        Type.Object(
-          {
-            ensemble: Type.Array(Version, { minItems: 2, maxItems: 32 }),
-            vote: Type.Optional(Vote),
-            weights: Type.Optional(Type.Array(Weight, { minItems: 2, maxItems: 32 })),
-          },
-          { additionalProperties: false },
-        ),
-      ]),
-    ),
+    prompt: Type.Optional(Contender),
     scores: Type.Optional(Type.Enum(["top", "all"])),
     members: Type.Optional(Type.Boolean()),
     targets: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: 64 })),

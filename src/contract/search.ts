@@ -1,11 +1,9 @@
 import { type Static, Type } from "typebox";
 import { Id } from "./common.ts";
-import { Example } from "./dataset.ts";
+import { Examples, Validation } from "./dataset.ts";
 import { Estimate } from "./evaluate.ts";
 import { Active, Verbalizers } from "./task.ts";
 import { Activate, Metric } from "./train.ts";
-
-const Examples = Type.Array(Example, { minItems: 1, maxItems: 1_000_000 });
 
 /** A prompt to be raced beside those that the search thinks of itself. */
 export const GivenCandidate = Type.Object(
@@ -51,13 +49,7 @@ export const SearchRequest = Type.Object(
   {
     examples: Type.Optional(Examples),
     dataset: Type.Optional(Id),
-    validation: Type.Optional(
-      Type.Union([
-        Type.Number({ exclusiveMinimum: 0, maximum: 0.5, description: "A share of the examples, by label." }),
-        Id,
-        Examples,
-      ]),
-    ),
+    validation: Type.Optional(Validation),
     ...knobs,
     keep: Type.Optional(
       Type.Integer({

@@ -30,6 +30,20 @@ export const Weight = Type.Number({ minimum: 0, maximum: 1e6 });
 export const Vote = Type.Enum(["mean", "majority", "weighted"]);
 export type Vote = Static<typeof Vote>;
 
+/** One prompt, or several that vote. */
+export const Contender = Type.Union([
+  Version,
+  Type.Object(
+    {
+      ensemble: Type.Array(Version, { minItems: 2, maxItems: 32 }),
+      vote: Type.Optional(Vote),
+      weights: Type.Optional(Type.Array(Weight, { minItems: 2, maxItems: 32 })),
+    },
+    { additionalProperties: false },
+  ),
+]);
+export type Contender = Static<typeof Contender>;
+
 /** What answers: one prompt, several that vote, or several that share the traffic. */
 const Answering = {
   prompt: Type.Optional(Version),

@@ -1,13 +1,11 @@
 import { type Static, Type } from "typebox";
 import { Id, Version } from "./common.ts";
-import { Example } from "./dataset.ts";
+import { Examples, Validation } from "./dataset.ts";
 import { Input } from "./infer.ts";
 import { Vote } from "./task.ts";
 
 export const TrainMethod = Type.Enum(["prefix", "soft"]);
 export type TrainMethod = Static<typeof TrainMethod>;
-
-const Examples = Type.Array(Example, { minItems: 1, maxItems: 1_000_000 });
 
 /** Where the trained positions begin. */
 export const Init = Type.Union([
@@ -130,13 +128,7 @@ export const TrainRequest = Type.Object(
     ),
     examples: Type.Optional(Examples),
     dataset: Type.Optional(Id),
-    validation: Type.Optional(
-      Type.Union([
-        Type.Number({ exclusiveMinimum: 0, maximum: 0.5, description: "A share of the examples, by label." }),
-        Id,
-        Examples,
-      ]),
-    ),
+    validation: Type.Optional(Validation),
     ...knobs,
     ensemble: Type.Optional(Ensemble),
     activate: Type.Optional(Activate),

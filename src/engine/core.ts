@@ -63,6 +63,13 @@ interface Prepared {
   cachedTokens: number;
 }
 
+/** For callers who wait as long as it takes, and hear of nothing on the way. */
+export const patient: CoreInferOptions = {
+  deadline: Number.POSITIVE_INFINITY,
+  cancelled: () => false,
+  onToken: () => {},
+};
+
 export class Core {
   readonly #options: CoreOptions;
   readonly #scheduler: Scheduler;
@@ -145,7 +152,7 @@ export class Core {
     const { config, tokenizer } = this.#options;
     const bos = tokenizer.bosId === null ? [] : [tokenizer.bosId];
     const program = fill([], [{ ids: [...bos, ...ids] }]);
-    const blocks = await this.#scheduler.submit(program, patient);
+    const blocks = await this.#scheduler.submit(program, { seat: 0, ...patient });
     return joinBlocks(blocks, config);
   }
 
@@ -153,7 +160,7 @@ export class Core {
   async prefix(content: PromptContent): Promise<KvBlock> {
     const { config } = this.#options;
     const program = compilePrefix(this.#prepare(content), config, emptyBlock(config));
-    return (await this.#scheduler.submit(program, patient)).block;
+    return (await this.#scheduler.submit(program, { seat: 0, ...patient })).block;
   }
 
   forget(digest: string): void {
@@ -281,8 +288,6 @@ export class Core {
     );
   }
 }
-
-const patient: SubmitOptions = { seat: 0, deadline: Number.POSITIVE_INFINITY, cancelled: () => false };
 
 /** Others may wait for the same keys and values: the caller that happened to come first does not cancel them by leaving. */
 const forOthersToo = ({ deadline }: CoreInferOptions): SubmitOptions => ({

@@ -63,6 +63,16 @@ export interface GenerateRequest extends RowRequest {
   choices?: readonly string[];
 }
 
+/** The likeliest token each time, until the end. */
+export const greedy = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  repetitionPenalty: 1,
+  stop: [],
+  logprobs: null,
+} as const satisfies Partial<GenerateRequest>;
+
 export type EngineRequest = ClassifyRequest | GenerateRequest;
 
 export interface ClassifyAnswer {

@@ -1,4 +1,5 @@
 /** Prompts out of the registry, as the engine and a trainer take them. */
+import type { PromptRecord } from "../contract/prompt.ts";
 import type { Active } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -11,6 +12,12 @@ export async function contentOf(registry: Registry, task: string, version: numbe
     parameters: parameters === null ? null : await registry.getBlob(parameters),
     ...(verbalizers && { verbalizers }),
   };
+}
+
+/** A prompt's template as it was before training took the words before its first field. */
+export function untrainedTemplate({ template, recipe }: Pick<PromptRecord, "template" | "recipe">): string {
+  const before = (recipe as { template?: unknown } | null)?.template;
+  return typeof before === "string" ? before : template;
 }
 
 /** The versions that answer: of a split, the part that most requests come to. */

@@ -3,7 +3,7 @@ import type { JobProgress, JobResult } from "../contract/job.ts";
 import type { Active } from "../contract/task.ts";
 import { servedPrecision } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
-import { activateOnce, failed, keepVersion, versionOf } from "./publish.ts";
+import { activateOnce, failed, isWanted, keepVersion, versionOf } from "./publish.ts";
 import { activeOf, dataOf, promptsOf, type TrainJobRequest, type TrainWork, trained } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -50,9 +50,8 @@ export async function trainEnsemble(
     job,
     control,
   );
-  const wanted = request.activate === true || (request.activate === "if_better" && better);
   const answering: Active = { ...active, ...(vote === "weighted" && { weights: report.weights }) };
-  const activated = await activateOnce(options, record, answering, wanted, control);
+  const activated = await activateOnce(work, answering, isWanted(request.activate, better));
   if (!activated && request.activate === "if_better")
     control.log("the ensemble is not better beyond chance; what was active stays");
   return { versions, ensemble: { ...report, active: answering }, validation, activated };

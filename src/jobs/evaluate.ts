@@ -1,6 +1,6 @@
 /** The runner of evaluations: the registry's records become an `EvaluateJob`, its report the job's result. */
-import type { Contender, EvaluateSettings } from "../contract/evaluate.ts";
-import type { Active } from "../contract/task.ts";
+import type { EvaluateSettings } from "../contract/evaluate.ts";
+import type { Active, Contender } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import type { Registry } from "../registry/registry.ts";

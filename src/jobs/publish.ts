@@ -2,6 +2,7 @@
 
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { Active } from "../contract/task.ts";
+import type { Activate } from "../contract/train.ts";
 import { ForewordError, type Problem } from "../errors.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -9,8 +10,27 @@ import type { TrainOutcome } from "../training/job.ts";
 import { patiently } from "./patience.ts";
 import type { TrainJobRequest, TrainWork } from "./train-work.ts";
 
-/** How long a trained prompt waits for a registry that can't take it. */
-export const PUBLISH_MS = 600_000;
+/** How long what a job found waits for a registry that can't take it. */
+const PUBLISH_MS = 600_000;
+
+/** A write that waits for the registry; whoever follows the job hears why. */
+export const written = <Result>(
+  {
+    options: { log: serverLog },
+    record: { id },
+    control: { signal, log },
+  }: Pick<TrainWork, "options" | "record" | "control">,
+  write: () => Promise<Result>,
+  { waits, told }: { waits: string; told: string },
+): Promise<Result> =>
+  patiently(write, {
+    signal,
+    within: PUBLISH_MS,
+    onFailure: error => {
+      serverLog.error({ err: error, job: id }, waits);
+      log(`${told} ${error.message}`);
+    },
+  });
 
 export interface KeepOptions {
   activate?: boolean;
@@ -20,10 +40,12 @@ export interface KeepOptions {
 
 /** A run that was stopped after its prompt was added, and before its job ended, adds no second one. */
 export async function keepVersion(
-  { options: { engine, registry, log: serverLog }, record: { id, task, request }, control }: TrainWork,
+  work: TrainWork,
   { file, recipe, metrics, distillation }: TrainOutcome,
   { activate = false, member }: KeepOptions,
 ): Promise<PromptRecord> {
+  const { engine, registry } = work.options;
+  const { id, task, request } = work.record;
   const known = await versionOf(registry, task, id, member);
   if (known) return known;
   const { parent } = request as TrainJobRequest;
@@ -36,13 +58,9 @@ export async function keepVersion(
       activate ? { activate: { by: id } } : {},
     );
   };
-  return patiently(add, {
-    signal: control.signal,
-    within: PUBLISH_MS,
-    onFailure: error => {
-      serverLog.error({ err: error, job: id }, "a trained prompt can't be saved yet");
-      control.log(`the prompt is trained, and not saved yet. ${error.message}`);
-    },
+  return written(work, add, {
+    waits: "a trained prompt can't be saved yet",
+    told: "the prompt is trained, and not saved yet.",
   });
 }
 
@@ -51,24 +69,24 @@ export async function keepVersion(
  * stays. Whether the job has activated it.
  */
 export async function activateOnce(
-  { registry, log: serverLog }: TrainWork["options"],
-  { id, task }: TrainWork["record"],
+  work: Pick<TrainWork, "options" | "record" | "control">,
   active: Active,
   wanted: boolean,
-  { signal, log }: TrainWork["control"],
 ): Promise<boolean> {
+  const { registry } = work.options;
+  const { id, task } = work.record;
   if (await activatedBy(registry, task, id)) return true;
   if (!wanted) return false;
-  await patiently(() => registry.setActive(task, active, id), {
-    signal,
-    within: PUBLISH_MS,
-    onFailure: error => {
-      serverLog.error({ err: error, job: id }, "what a job found can't be activated yet");
-      log(`what was found is not active yet. ${error.message}`);
-    },
+  await written(work, () => registry.setActive(task, active, id), {
+    waits: "what a job found can't be activated yet",
+    told: "what was found is not active yet.",
   });
   return true;
 }
+
+/** Whether a request asks for what was found to answer. */
+export const isWanted = (activate: Activate, better: boolean): boolean =>
+  activate === true || (activate === "if_better" && better);
 
 /** Whether the task's latest activations have one of this job. */
 export async function activatedBy(registry: Registry, task: string, job: string): Promise<boolean> {

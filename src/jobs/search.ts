@@ -6,8 +6,7 @@ import type { Activate } from "../contract/train.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
 import { servedPrecision, versionsOf } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
-import { patiently } from "./patience.ts";
-import { activateOnce, PUBLISH_MS, versionOf } from "./publish.ts";
+import { activateOnce, isWanted, versionOf, written } from "./publish.ts";
 import { activeOf, dataOf, type TrainRunnerOptions } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -26,6 +25,7 @@ export const searchRunner =
   (options: TrainRunnerOptions): Runner =>
   async (record, control): Promise<JobResult> => {
     const { engine, registry } = options;
+    const work = { options, record, control };
     await engine.ready();
     const { keep, activate, ...request } = record.request as SearchJobRequest;
     const task = await registry.getTask(record.task);
@@ -49,8 +49,7 @@ export const searchRunner =
     const { source, bias } = table[0]!;
     const answering = source === "active" ? task.active! : { prompt: versions[0]! };
     const active: Active = { ...answering, ...(bias && { bias }) };
-    const wanted = activate === true || (activate === "if_better" && better);
-    const activated = await activateOnce(options, record, active, wanted, control);
+    const activated = await activateOnce(work, active, isWanted(activate, better));
     if (!activated && activate === "if_better")
       control.log("the best one is not better beyond chance; what was active stays");
     const report: SearchReport = {
@@ -73,10 +72,9 @@ export const searchRunner =
           recipe: { search: source, job: record.id, member: rank },
           metrics: { metric: by, race, validation: score, ...(bias && { bias }) },
         });
-      const { version } = await patiently(add, {
-        signal: control.signal,
-        within: PUBLISH_MS,
-        onFailure: error => control.log(`a prompt is found, and not saved yet. ${error.message}`),
+      const { version } = await written(work, add, {
+        waits: "a prompt that was found can't be saved yet",
+        told: "a prompt is found, and not saved yet.",
       });
       return version;
     }

@@ -3,7 +3,7 @@ import type { JobResult } from "../contract/job.ts";
 import type { TrainSettingsRequest } from "../contract/train.ts";
 import { trainEnsemble } from "./ensemble.ts";
 import type { Runner } from "./jobs.ts";
-import { activatedBy, failed, keepVersion } from "./publish.ts";
+import { activatedBy, failed, isWanted, keepVersion } from "./publish.ts";
 import { type TrainJobRequest, type TrainRunnerOptions, type TrainWork, trained } from "./train-work.ts";
 
 export const trainRunner =
@@ -20,7 +20,7 @@ async function trainOne(work: TrainWork, settings: TrainSettingsRequest): Promis
   const { activate } = work.record.request as TrainJobRequest;
   const outcome = await trained(work, settings, { checkpoint: work.record.checkpoint });
   const { better, failure, validation } = outcome;
-  const wanted = failure === null && (activate === true || (activate === "if_better" && better));
+  const wanted = failure === null && isWanted(activate, better);
   const { version } = await keepVersion(work, outcome, { activate: wanted });
   if (failure) throw failed(failure, version, validation);
   if (activate === "if_better" && !better)

@@ -48,6 +48,10 @@ export function fillFields(
   return new Map(fields.map(name => [name, checked(name, input[name]!)]));
 }
 
+/** Whether two templates are filled by the same inputs. */
+export const sameFields = (a: readonly string[], b: readonly string[]): boolean =>
+  [...a].sort().join() === [...b].sort().join();
+
 function checked(name: string, value: FieldValue): FieldValue {
   if (typeof value === "string") {
     if (value.trim() === "") throw empty(name);

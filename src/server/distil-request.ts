@@ -5,6 +5,7 @@ import type { Task } from "../contract/task.ts";
 import type { TrainRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
+import { untrainedTemplate } from "../jobs/contents.ts";
 import type { TrainJobRequest } from "../jobs/train-work.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -49,8 +50,7 @@ export async function distilled(
     );
   const record = await registry.getPrompt(task.id, version);
   checkCompatible(record, engine);
-  const before = (record.recipe as { template?: unknown } | null)?.template;
-  const own = typeof before === "string" ? before : record.template;
+  const own = untrainedTemplate(record);
   const text = typeof teacher === "object" ? teacher.text : null;
   const template = text === null ? own : `${text.trimEnd()}\n\n${own}`;
   const compiled = compileTemplate(template);

@@ -1,8 +1,8 @@
 import { Type } from "typebox";
 import { Id } from "../contract/common.ts";
-import { type Contender, EvaluateRequest } from "../contract/evaluate.ts";
+import { EvaluateRequest } from "../contract/evaluate.ts";
 import { Job } from "../contract/job.ts";
-import type { Active, Task } from "../contract/task.ts";
+import type { Active, Contender, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import { versionsOf } from "../jobs/contents.ts";
@@ -10,15 +10,15 @@ import { type EvaluateJobRequest, nameOf } from "../jobs/evaluate.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
-import { idempotent } from "./idempotency.ts";
-import { jobView } from "./jobs.ts";
 import { route } from "./routing.ts";
+import { submitJob } from "./submit.ts";
 import { chosenData, dataFor } from "./task-data.ts";
 import { checkCompatible } from "./views.ts";
 
 const Params = Type.Object({ id: Id });
 
-export const evaluate: Resource = (app, { registry, engine, jobs }) => {
+export const evaluate: Resource = (app, dependencies) => {
+  const { registry, engine } = dependencies;
   app.post(
     "/tasks/:id/evaluate",
     {
@@ -31,18 +31,9 @@ export const evaluate: Resource = (app, { registry, engine, jobs }) => {
       },
     },
     (request, reply) =>
-      idempotent(registry, request, reply, async () => {
-        const task = await registry.getTask(request.params.id);
-        const wanted = await jobRequest(registry, engine, task, request.body);
-        const { id: name } = task;
-        const job = await jobs.submit({
-          task: name,
-          kind: "evaluate",
-          request: wanted,
-          blobs: [wanted.examples],
-        });
-        return { status: 202, headers: { Location: `/jobs/${job.id}` }, body: jobView(job) };
-      }),
+      submitJob(dependencies, request, reply, "evaluate", task =>
+        jobRequest(registry, engine, task, request.body),
+      ),
   );
 };
 

@@ -6,14 +6,14 @@ import type { Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import type { SearchJobRequest } from "../jobs/search.ts";
+import { sameFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkMetric } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
 import type { Resource } from "./dependencies.ts";
-import { idempotent } from "./idempotency.ts";
-import { jobView } from "./jobs.ts";
-import { chosenData, dataFor } from "./task-data.ts";
+import { submitJob } from "./submit.ts";
+import { chosenData, dataFor, validationFor } from "./task-data.ts";
 import { startTemplate } from "./train-request.ts";
 import { checkVerbalizers } from "./verbalizers.ts";
 
@@ -22,7 +22,8 @@ const VALIDATION = 0.3;
 
 const Params = Type.Object({ id: Id });
 
-export const search: Resource = (app, { registry, engine, jobs }) => {
+export const search: Resource = (app, dependencies) => {
+  const { registry, engine } = dependencies;
   app.post(
     "/tasks/:id/search",
     {
@@ -35,13 +36,9 @@ export const search: Resource = (app, { registry, engine, jobs }) => {
       },
     },
     (request, reply) =>
-      idempotent(registry, request, reply, async () => {
-        const task = await registry.getTask(request.params.id);
-        const wanted = await jobRequest(registry, engine, task, request.body);
-        const blobs = [wanted.examples, wanted.validation].filter(blob => typeof blob === "string");
-        const job = await jobs.submit({ task: task.id, kind: "search", request: wanted, blobs });
-        return { status: 202, headers: { Location: `/jobs/${job.id}` }, body: jobView(job) };
-      }),
+      submitJob(dependencies, request, reply, "search", task =>
+        jobRequest(registry, engine, task, request.body),
+      ),
   );
 };
 
@@ -57,7 +54,7 @@ async function checkCandidate(
   };
   if (compiled.pieces.some(piece => piece.kind === "soft"))
     refuse("a search is for hard prompts; leave soft slots out.");
-  if ([...compiled.fields].sort().join() !== [...fields].sort().join())
+  if (!sameFields(compiled.fields, fields))
     refuse(`its fields are ${compiled.fields.join(", ")}, the task's ${fields.join(", ")}. Use the same.`);
   await checkVerbalizers(engine, task, candidate);
 }
@@ -90,9 +87,6 @@ async function jobRequest(
     keep,
     activate,
     examples: blob,
-    validation:
-      typeof validation === "number"
-        ? validation
-        : (await dataFor(registry, task, [template], validation, "validation")).blob,
+    validation: await validationFor(registry, task, template, validation),
   };
 }

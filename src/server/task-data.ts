@@ -1,5 +1,5 @@
 /** Examples that a request brings or names, checked against its task. */
-import type { Example } from "../contract/dataset.ts";
+import type { Example, Validation } from "../contract/dataset.ts";
 import type { Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import { fillFields } from "../prompt/fields.ts";
@@ -64,6 +64,17 @@ export async function dataFor(
   const labels = new Set(data.flatMap(example => ("label" in example ? [example.label] : [])));
   return { blob: await registry.putBlob(bytes), labels: [...labels] };
 }
+
+/** What validates, as a job keeps it: the share, or a blob. */
+export const validationFor = async (
+  registry: Registry,
+  task: Task,
+  template: string,
+  validation: Validation,
+): Promise<string | number> =>
+  typeof validation === "number"
+    ? validation
+    : (await dataFor(registry, task, [template], validation, "validation")).blob;
 
 function checkKind({ id, type }: Task, labelled: boolean, field: string): void {
   if (labelled === (type === "classification")) return;

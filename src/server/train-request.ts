@@ -3,7 +3,7 @@ import type { Task } from "../contract/task.ts";
 import type { Ensemble, Init, TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
-import { versionsOf } from "../jobs/contents.ts";
+import { untrainedTemplate, versionsOf } from "../jobs/contents.ts";
 import type { TrainJobRequest } from "../jobs/train-work.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { compileTemplate } from "../prompt/template.ts";
@@ -11,7 +11,7 @@ import type { Registry } from "../registry/registry.ts";
 import { checkPositions, checkRequest, knownPositions } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
 import { LENGTH as DISTILLED, distilled, unanswered } from "./distil-request.ts";
-import { chosenData, dataFor } from "./task-data.ts";
+import { chosenData, dataFor, validationFor } from "./task-data.ts";
 
 /** The share of the examples that validates where nothing is said. */
 const VALIDATION = 0.1;
@@ -50,10 +50,7 @@ export async function jobRequest(
     verbalizers,
     activate,
     examples: blob,
-    validation:
-      typeof validation === "number"
-        ? validation
-        : (await dataFor(registry, task, [template], validation, "validation")).blob,
+    validation: await validationFor(registry, task, template, validation),
     teacher: learnt?.teacher ?? null,
     ensemble: members && { members, vote: typeof ensemble === "object" ? (ensemble.vote ?? "mean") : "mean" },
   };
@@ -103,12 +100,11 @@ export async function startTemplate(
       `Task ${id} has no active prompt to start from. Activate one, or train with a template.`,
     );
   const version = versionsOf(active)[0]!;
-  const { template, recipe, verbalizers = null } = await registry.getPrompt(id, version);
-  const before = (recipe as { template?: unknown } | null)?.template;
+  const record = await registry.getPrompt(id, version);
   return {
-    template: typeof before === "string" ? before : template,
+    template: untrainedTemplate(record),
     parent: { task: id, version },
-    verbalizers,
+    verbalizers: record.verbalizers ?? null,
   };
 }
 

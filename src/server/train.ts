@@ -4,13 +4,13 @@ import { Job } from "../contract/job.ts";
 import { TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import type { Resource } from "./dependencies.ts";
-import { idempotent } from "./idempotency.ts";
-import { jobView } from "./jobs.ts";
+import { submitJob } from "./submit.ts";
 import { jobRequest } from "./train-request.ts";
 
 const Params = Type.Object({ id: Id });
 
-export const train: Resource = (app, { registry, engine, jobs }) => {
+export const train: Resource = (app, dependencies) => {
+  const { registry, engine } = dependencies;
   app.post(
     "/tasks/:id/train",
     {
@@ -24,13 +24,9 @@ export const train: Resource = (app, { registry, engine, jobs }) => {
       preValidation: async request => refuseHard(request.body),
     },
     (request, reply) =>
-      idempotent(registry, request, reply, async () => {
-        const task = await registry.getTask(request.params.id);
-        const wanted = await jobRequest(registry, engine, task, request.body);
-        const blobs = [wanted.examples, wanted.validation].filter(blob => typeof blob === "string");
-        const job = await jobs.submit({ task: task.id, kind: "train", request: wanted, blobs });
-        return { status: 202, headers: { Location: `/jobs/${job.id}` }, body: jobView(job) };
-      }),
+      submitJob(dependencies, request, reply, "train", task =>
+        jobRequest(registry, engine, task, request.body),
+      ),
   );
 };
 

@@ -2,25 +2,11 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { reviewsOf } from "../support/reviews.ts";
 import { trainers } from "../support/trainers.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
-const positive = [
-  "funny",
-  "warm",
-  "charming",
-  "clever",
-  "moving",
-  "lovely",
-  "great",
-  "brilliant",
-  "sweet",
-  "touching",
-];
-const negative = ["dull", "boring", "silly", "empty", "ugly", "loud", "awful", "weak", "tedious", "clumsy"];
-const inputs = ["film", "story", "play", "comedy", "book", "show"].flatMap(noun =>
-  [...positive, ...negative].map(word => `It is a ${word} ${noun}.`),
-);
+const inputs = reviewsOf(["film", "story", "play", "comedy", "book", "show"]).map(({ input }) => input);
 const shots = [
   ["What a waste of time.", "negative"],
   ["I loved every minute.", "positive"],
@@ -56,18 +42,8 @@ describeBackbone("distillation over HTTP", backbone => {
 
   const train = (task: string, body: object) =>
     server.post(`/tasks/${task}/train`, { method: "distill", ...body });
-  async function ended(task: string, body: object) {
-    const { status, body: job } = await train(task, body);
-    expect(status, JSON.stringify(job)).toBe(202);
-    return vi.waitFor(
-      async () => {
-        const { body } = await server.get(`/jobs/${job.id}`);
-        expect(body.ended_at, JSON.stringify(body.log.at(-1))).not.toBeNull();
-        return body;
-      },
-      { timeout: 200_000, interval: 200 },
-    );
-  }
+  const ended = (task: string, body: object) =>
+    server.job(`/tasks/${task}/train`, { method: "distill", ...body });
 
   test("a short prefix comes to answer as a long hard prompt does, from inputs alone", async () => {
     const job = await ended("review", {
@@ -131,14 +107,7 @@ describeBackbone("distillation over HTTP", backbone => {
       { timeout: 60_000, interval: 50 },
     );
     for (const pid of await trainers()) process.kill(pid, "SIGKILL");
-    const job = await vi.waitFor(
-      async () => {
-        const { body: found } = await server.get(`/jobs/${id}`);
-        expect(found.ended_at).not.toBeNull();
-        return found;
-      },
-      { timeout: 60_000, interval: 200 },
-    );
+    const job = await server.ended(id, 60_000);
     expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
     const lines = job.log.map(({ text }: { text: string }) => text);
     expect(lines.filter((line: string) => line.startsWith("the teacher answers"))).toHaveLength(1);

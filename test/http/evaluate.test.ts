@@ -1,5 +1,5 @@
 /** Evaluation over HTTP, in a process of its own, on the real backbone: the report says what callers are answered. */
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EvaluationReport } from "../../src/contract/evaluate.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
@@ -38,19 +38,7 @@ describeBackbone("evaluation over HTTP", backbone => {
   afterAll(() => server.close());
 
   const evaluate = (task: string, body: object) => server.post(`/tasks/${task}/evaluate`, body);
-  async function ended(task: string, body: object) {
-    const { status, headers, body: job } = await evaluate(task, body);
-    expect(status, JSON.stringify(job)).toBe(202);
-    expect(headers.get("location")).toBe(`/jobs/${job.id}`);
-    return vi.waitFor(
-      async () => {
-        const { body } = await server.get(`/jobs/${job.id}`);
-        expect(body.ended_at, JSON.stringify(body.log.at(-1))).not.toBeNull();
-        return body;
-      },
-      { timeout: 120_000, interval: 100 },
-    );
-  }
+  const ended = (task: string, body: object) => server.job(`/tasks/${task}/evaluate`, body);
   async function reportOf(task: string, body: object): Promise<EvaluationReport & { stored: boolean }> {
     const job = await ended(task, body);
     expect(job, JSON.stringify(job.error)).toMatchObject({ kind: "evaluate", state: "succeeded" });

@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import type { BackboneReport } from "../../src/contract/backbone.ts";
 import { readPromptFile, writePromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
@@ -130,15 +130,7 @@ describeBackbone("prompts over HTTP", path => {
       steps: 1,
       length: 2,
     };
-    const { id } = (await server.post("/tasks/own/train", body)).body;
-    const job = await vi.waitFor(
-      async () => {
-        const { body } = await server.get(`/jobs/${id}`);
-        expect(body.ended_at).not.toBeNull();
-        return body;
-      },
-      { timeout: 60_000, interval: 100 },
-    );
+    const job = await server.job("/tasks/own/train", body, 60_000);
     expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
     expect((await server.get("/tasks/own/prompts/3")).body.verbalizers).toEqual(labels);
   });

@@ -1,28 +1,10 @@
 /** The search for a hard prompt over HTTP, on the real backbone. */
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { describeBackbone } from "../support/backbone.ts";
+import { reviewsOf } from "../support/reviews.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
-const positive = [
-  "funny",
-  "warm",
-  "charming",
-  "clever",
-  "moving",
-  "lovely",
-  "great",
-  "brilliant",
-  "sweet",
-  "touching",
-];
-const negative = ["dull", "boring", "silly", "empty", "ugly", "loud", "awful", "weak", "tedious", "clumsy"];
-const nouns = ["film", "story", "play", "comedy"];
-const reviews = nouns.flatMap(noun =>
-  [...positive, ...negative].map(word => ({
-    input: `It is a ${word} ${noun}.`,
-    label: positive.includes(word) ? "positive" : "negative",
-  })),
-);
+const reviews = reviewsOf(["film", "story", "play", "comedy"]);
 
 describeBackbone("a search over HTTP", backbone => {
   let server: TestServer;
@@ -34,18 +16,7 @@ describeBackbone("a search over HTTP", backbone => {
   afterAll(() => server.close());
 
   const search = (task: string, body: object) => server.post(`/tasks/${task}/search`, body);
-  async function ended(task: string, body: object) {
-    const { status, body: job } = await search(task, body);
-    expect(status, JSON.stringify(job)).toBe(202);
-    return vi.waitFor(
-      async () => {
-        const { body } = await server.get(`/jobs/${job.id}`);
-        expect(body.ended_at, JSON.stringify(body.log.at(-1))).not.toBeNull();
-        return body;
-      },
-      { timeout: 200_000, interval: 200 },
-    );
-  }
+  const ended = (task: string, body: object) => server.job(`/tasks/${task}/search`, body);
 
   test("ranks candidates of every source; the best becomes a version that answers as it was judged", async () => {
     const mine = {

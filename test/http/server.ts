@@ -2,7 +2,7 @@
 import { mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect } from "vitest";
+import { expect, vi } from "vitest";
 import { type Config, loadConfig } from "../../src/config.ts";
 import type { BackboneReport } from "../../src/contract/backbone.ts";
 import type { InferReply } from "../../src/contract/infer.ts";
@@ -67,6 +67,23 @@ export async function startServer(backbone: string, settings: Partial<Config> = 
       const made = await call("POST", "/tasks", body);
       expect(made, JSON.stringify(made.body)).toMatchObject({ status: 201 });
     },
+    /** A job that must be taken, as it ended. */
+    async job(route: string, body: object, timeout?: number): Promise<Json> {
+      const { status, headers, body: taken } = await call("POST", route, body);
+      expect(status, JSON.stringify(taken)).toBe(202);
+      expect(headers.get("location")).toBe(`/jobs/${taken.id}`);
+      return this.ended(taken.id, timeout);
+    },
+    /** A job as it ended. */
+    ended: (id: string, timeout = 120_000): Promise<Json> =>
+      vi.waitFor(
+        async () => {
+          const { body } = await call("GET", `/jobs/${id}`);
+          expect(body.ended_at, JSON.stringify(body.log.at(-1))).not.toBeNull();
+          return body;
+        },
+        { timeout, interval: 100 },
+      ),
     /** An answer that must come. */
     async infer(task: string, body: object): Promise<InferReply & Json> {
       const answer = await call("POST", `/tasks/${task}/infer`, body);

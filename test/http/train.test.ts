@@ -80,15 +80,7 @@ describeBackbone("training over HTTP", backbone => {
     controller.abort();
     return events;
   }
-  const ended = (id: string) =>
-    vi.waitFor(
-      async () => {
-        const { body } = await server.get(`/jobs/${id}`);
-        expect(body.ended_at, JSON.stringify(body.log.at(-1))).not.toBeNull();
-        return body;
-      },
-      { timeout: 120_000, interval: 100 },
-    );
+  const ended = (id: string) => server.ended(id);
 
   async function weightsDigest(): Promise<string> {
     const folder = join(tmpdir(), "foreword-test-compiled");

@@ -37,11 +37,13 @@ const hard = (recipe: object | null): NewPrompt => ({
 
 const activate = (wanted: boolean, job = "job-1") =>
   activateOnce(
-    { registry, log: { error: () => {} } } as unknown as TrainWork["options"],
-    { id: job, task: "t" } as TrainWork["record"],
+    {
+      options: { registry, log: { error: () => {} } },
+      record: { id: job, task: "t" },
+      control: { signal: new AbortController().signal, log: () => {} },
+    } as unknown as TrainWork,
     { prompt: 2 },
     wanted,
-    { signal: new AbortController().signal, log: () => {} } as unknown as TrainWork["control"],
   );
 const active = async () => (await registry.getTask("t")).active;
 

@@ -1,13 +1,13 @@
 /** An ensemble's members, judged together on validation: how each vote does, and the weights of the weighted one. */
 import type { EnsembleReport } from "../../contract/evaluate.ts";
 import type { Active, Vote } from "../../contract/task.ts";
-import { agreement, best, calibrate, type Scores } from "../../prompt/votes.ts";
+import { agreement, calibrate } from "../../prompt/votes.ts";
 import type { Bench } from "../begin.ts";
 import { dataOf } from "../data.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
 import { type Compared, compare } from "./compare.ts";
-import { answered, type Labelled, label } from "./judge.ts";
-import { type Judged, meanOf, scores as scoresBy } from "./metrics.ts";
+import { answeredAnew, crossFitted, type Labelled, label } from "./judge.ts";
+import { meanOf, scores as scoresBy } from "./metrics.ts";
 
 const ROUNDS = 200;
 const votes = ["mean", "majority", "weighted"] as const;
@@ -38,7 +38,7 @@ export async function combine(
     weighted: revoted(judged, "weighted"),
   };
   const members = ensemble.prompts.map((_, member) =>
-    score(judged.map(each => by(each, [each.members[member]!], {}))),
+    score(judged.map(each => answeredAnew(each, {}, [each.members[member]!]))),
   );
   const mine = byVote[ensemble.active.vote ?? "mean"];
   const report: EnsembleReport = {
@@ -78,21 +78,13 @@ export function fitWeights(judged: readonly Labelled[], active: Active = {}): nu
 
 /** The same members' answers by another vote; weights are fitted on one half of the examples for the other. */
 export function revoted(judged: readonly Labelled[], vote: Vote, active: Active = {}): Labelled[] {
-  if (vote !== "weighted") return judged.map(each => by(each, each.members, { ...active, vote }));
-  const half = (which: number) => judged.filter((_, index) => index % 2 === which);
-  const fitted = [1, 0].map(other => fitWeights(half(other).length > 0 ? half(other) : judged, active));
-  return judged.map((each, index) =>
-    by(each, each.members, { ...active, vote, weights: fitted[index % 2]! }),
+  const voting = { ...active, vote };
+  if (vote !== "weighted") return judged.map(each => answeredAnew(each, voting));
+  return crossFitted(
+    judged,
+    examples => fitWeights(examples, active),
+    weights => ({ ...voting, weights }),
   );
-}
-
-function by<Each extends Judged>(
-  each: Each,
-  members: readonly Scores[],
-  active: Active,
-): Each & { scores: Scores } {
-  const scores = answered(members, active);
-  return { ...each, scores, given: best(scores), loss: -Math.log(scores.get(each.wanted)!) };
 }
 
 /** The share of the members that give the answer which all of them come to. */

@@ -2,8 +2,8 @@
 import type { Example } from "../../contract/dataset.ts";
 import type { TargetScore } from "../../contract/infer.ts";
 import type { Active, Task, Verbalizers } from "../../contract/task.ts";
-import type { Core } from "../../engine/core.ts";
-import type { LabelVerbalizers, PromptContent, PromptSource } from "../../engine/engine.ts";
+import { type Core, patient } from "../../engine/core.ts";
+import { greedy, type LabelVerbalizers, type PromptContent, type PromptSource } from "../../engine/engine.ts";
 import { ForewordError } from "../../errors.ts";
 import { compileTemplate } from "../../prompt/template.ts";
 import { verbalize } from "../../prompt/verbalizer.ts";
@@ -103,6 +103,32 @@ export function answered(members: readonly Scores[], active: Active): Scores {
   return vote(scores, active.vote ?? "mean", weights ?? members.map(() => 1));
 }
 
+/** An example answered anew from its members' scores, by another active record. */
+export function answeredAnew(
+  each: Labelled,
+  active: Active,
+  members: readonly Scores[] = each.members,
+): Labelled & { loss: number } {
+  const scores = answered(members, active);
+  return { ...each, scores, given: best(scores), loss: -Math.log(scores.get(each.wanted)!) };
+}
+
+/**
+ * Every example answered anew with what the other half of them fits, so that nothing is judged by what it was fitted
+ * to; where there is no other half, with what all of them fit.
+ */
+export function crossFitted<Fit>(
+  judged: readonly Labelled[],
+  fitTo: (examples: readonly Labelled[]) => Fit,
+  activeOf: (fitted: Fit) => Active,
+): Labelled[] {
+  const actives = [1, 0].map(half => {
+    const other = judged.filter((_, index) => index % 2 === half);
+    return activeOf(fitTo(other.length > 0 ? other : judged));
+  });
+  return judged.map((each, index) => answeredAnew(each, actives[index % 2]!));
+}
+
 /** Log P of every label, or of the best one and of `settle`. */
 async function classify(
   core: Core,
@@ -156,12 +182,7 @@ export function write(judging: Judging, cases: readonly TextCase[], maxTokens: n
           fields: input,
           ...(wanted.length > 0 && { targets: wanted }),
           maxTokens,
-          temperature: 0,
-          topP: 1,
-          topK: 0,
-          repetitionPenalty: 1,
-          stop: [],
-          logprobs: null,
+          ...greedy,
         },
         patient,
       );
@@ -186,8 +207,6 @@ export async function judge(judging: Judging, examples: readonly Example[]): Pro
     return { wanted: text, given: "", loss: -logprob / Math.max(1, tokens) };
   });
 }
-
-const patient = { deadline: Number.POSITIVE_INFINITY, cancelled: () => false, onToken: () => {} };
 
 interface Member {
   digest: string;

@@ -7,17 +7,15 @@ import type {
   PromptReport,
 } from "../../contract/evaluate.ts";
 import type { Active } from "../../contract/task.ts";
-import { best, calibrate, isUnsure, type Scores } from "../../prompt/votes.ts";
+import { calibrate, isUnsure, type Scores } from "../../prompt/votes.ts";
 import { type Confidence, calibrationError, fitTemperature } from "./calibration.ts";
 import { agreed } from "./ensemble.ts";
-import { answered, type Labelled } from "./judge.ts";
-import { accuracy, type Judged, macroF1, meanOf } from "./metrics.ts";
+import { answeredAnew, crossFitted, type Labelled } from "./judge.ts";
+import { accuracy, countsOf, isRight, type Judged, macroF1, meanOf } from "./metrics.ts";
 import { mcnemar, meanBootstrap, shareOf } from "./significance.ts";
 
 /** Pairs that a confusion lists: with a thousand labels there could be a million. */
 const PAIRS = 1000;
-
-const isRight = ({ wanted, given }: Judged) => wanted === given;
 
 export function classifierReport(
   judged: readonly Labelled[],
@@ -79,9 +77,7 @@ export function compareLabels(
 /** Every label that was wanted or given, in the labels' order. A share of nothing is null. */
 export function labelReports(judged: readonly Judged[], labels: readonly string[]): LabelReport[] {
   return labels.flatMap(label => {
-    const hits = judged.filter(each => each.wanted === label && each.given === label).length;
-    const given = judged.filter(each => each.given === label).length;
-    const support = judged.filter(each => each.wanted === label).length;
+    const { hits, given, support } = countsOf(judged, label);
     if (given + support === 0) return [];
     return {
       label,
@@ -121,17 +117,10 @@ const confidenceOf = (each: Judged & { scores: Scores }): Confidence => ({
  * temperature of the other half.
  */
 function calibration(judged: readonly Labelled[], active: Active) {
-  const at = (each: Labelled, temperature: number) => {
-    const scores = answered(each.members, { ...active, temperature });
-    return { ...each, scores, given: best(scores), loss: -Math.log(scores.get(each.wanted)!) };
-  };
+  const lossAt = (examples: readonly Labelled[], temperature: number) =>
+    meanOf(examples.map(each => answeredAnew(each, { ...active, temperature }).loss));
   const fitted = (examples: readonly Labelled[]) =>
-    fitTemperature(temperature => meanOf(examples.map(each => at(each, temperature).loss)));
-  const halves = [0, 1].map(half => judged.filter((_, index) => index % 2 === half));
-  const crossed = halves.flatMap((half, index) => {
-    const other = halves[1 - index]!;
-    const temperature = fitted(other.length > 0 ? other : half);
-    return half.map(each => at(each, temperature));
-  });
+    fitTemperature(temperature => lossAt(examples, temperature));
+  const crossed = crossFitted(judged, fitted, temperature => ({ ...active, temperature }));
   return { temperature: fitted(judged), after: trust(crossed) };
 }

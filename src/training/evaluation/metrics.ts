@@ -13,18 +13,25 @@ export interface Judged {
 export const meanOf = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length;
 
+export const isRight = ({ wanted, given }: Judged): boolean => wanted === given;
+
 export const accuracy = (judged: readonly Judged[]): number =>
-  meanOf(judged.map(({ wanted, given }) => Number(wanted === given)));
+  meanOf(judged.map(each => Number(isRight(each))));
+
+/** Answers that are a label and right, that are that label, and examples that have it. */
+export const countsOf = (judged: readonly Judged[], label: string) => ({
+  hits: judged.filter(({ wanted, given }) => wanted === label && given === label).length,
+  given: judged.filter(({ given }) => given === label).length,
+  support: judged.filter(({ wanted }) => wanted === label).length,
+});
 
 /** Mean over the labels that occur of the harmonic mean of precision and recall (0 where neither is defined). */
 export function macroF1(judged: readonly Judged[]): number {
   const labels = new Set(judged.map(({ wanted }) => wanted));
   return meanOf(
     [...labels].map(label => {
-      const hits = judged.filter(({ wanted, given }) => wanted === label && given === label).length;
-      const named = judged.filter(({ wanted }) => wanted === label).length;
-      const given = judged.filter(each => each.given === label).length;
-      return (2 * hits) / (named + given);
+      const { hits, given, support } = countsOf(judged, label);
+      return (2 * hits) / (support + given);
     }),
   );
 }
@@ -38,9 +45,7 @@ export const scores: Readonly<Record<Metric, (judged: readonly Judged[]) => numb
 
 /** Of a score, as if it were a mean over the examples (which macro-F1 is nearly). */
 export function standardError(judged: readonly Judged[], metric: Metric): number {
-  const each = judged.map(({ wanted, given, loss }) =>
-    metric === "loss" ? (loss ?? 0) : Number(wanted === given),
-  );
+  const each = judged.map(one => (metric === "loss" ? (one.loss ?? 0) : Number(isRight(one))));
   const centre = meanOf(each);
   const variance = meanOf(each.map(value => (value - centre) ** 2));
   return Math.sqrt(variance / each.length);

@@ -1,13 +1,12 @@
 /** One evaluation, from data to report: every contender on the same examples. */
 import type {
   Comparison,
-  Contender,
   EvaluateSettings,
   EvaluationReport,
   PromptReport,
 } from "../../contract/evaluate.ts";
 import type { Input } from "../../contract/infer.ts";
-import type { Task } from "../../contract/task.ts";
+import type { Contender, Task } from "../../contract/task.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
 import { parseExamples } from "../examples.ts";
@@ -16,7 +15,7 @@ import { type Case, casesOf } from "./cases.ts";
 import { fitWeights, revoted } from "./ensemble.ts";
 import { type Contestant, label, write } from "./judge.ts";
 import { classifierReport, compareLabels } from "./labels.ts";
-import type { Judged } from "./metrics.ts";
+import { isRight, type Judged } from "./metrics.ts";
 import { compareTexts, generatorReport, isExact } from "./texts.ts";
 
 /** Of a generated text where nothing is said. */
@@ -92,7 +91,7 @@ export async function evaluate(
       return {
         report,
         given: few.map(({ given }) => given),
-        right: few.map(({ given, wanted }) => given === wanted),
+        right: few.map(isRight),
         against: (other, index) => compareLabels([other, report], [all[index]!, few], settings.seed),
       };
     });

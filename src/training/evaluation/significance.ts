@@ -1,12 +1,11 @@
 /** Whether one prompt's answers are better than another's beyond chance; both answered the same examples in the same order. */
 import { randomFrom } from "../../engine/sampler.ts";
-import type { Judged } from "./metrics.ts";
+import { isRight, type Judged } from "./metrics.ts";
 
 /** Two-sided exact McNemar test (McNemar 1947): p of so uneven a share of the examples on which only one is right. */
 export function mcnemar(a: readonly Judged[], b: readonly Judged[]): number {
-  const right = ({ wanted, given }: Judged) => wanted === given;
-  const onlyA = a.filter((each, i) => right(each) && !right(b[i]!)).length;
-  const onlyB = b.filter((each, i) => right(each) && !right(a[i]!)).length;
+  const onlyA = a.filter((each, i) => isRight(each) && !isRight(b[i]!)).length;
+  const onlyB = b.filter((each, i) => isRight(each) && !isRight(a[i]!)).length;
   const n = onlyA + onlyB;
   let tail = 0;
   let logChoose = 0;

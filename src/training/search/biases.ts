@@ -1,9 +1,8 @@
 /** Label biases of a candidate: fitted on one half of its answers and judged on the other, then fitted on all. */
 import type { Active } from "../../contract/task.ts";
 import type { Metric } from "../../contract/train.ts";
-import { best, calibrate } from "../../prompt/votes.ts";
 import { fitBias } from "../evaluation/bias.ts";
-import type { Labelled } from "../evaluation/judge.ts";
+import { answeredAnew, crossFitted, type Labelled } from "../evaluation/judge.ts";
 import { meanOf, scores } from "../evaluation/metrics.ts";
 
 /** Fewer answers tell no bias, but on average what the prompt says whatever it is asked. */
@@ -20,15 +19,13 @@ export function withBias(judged: readonly Labelled[], labels: readonly string[])
     const usual = Object.fromEntries(
       labels.map(label => [label, clamp(-meanOf(judged.map(({ members }) => members[0]!.get(label)!)))]),
     );
-    return judged.map(each => biased(each, usual));
+    return judged.map(each => answeredAnew(each, { bias: usual }));
   }
-  const fitted = [1, 0].map(half =>
-    fittedTo(
-      judged.filter((_, index) => index % 2 === half),
-      labels,
-    ),
+  return crossFitted(
+    judged,
+    examples => fittedTo(examples, labels),
+    bias => ({ bias }),
   );
-  return judged.map((each, index) => biased(each, fitted[index % 2]!));
 }
 
 /** Fitted to all answers; null where they are no better with it. */
@@ -51,8 +48,3 @@ function fittedTo(judged: readonly Labelled[], labels: readonly string[]): NonNu
 
 /** What an active record takes. */
 const clamp = (bias: number): number => Math.min(100, Math.max(-100, bias));
-
-function biased(each: Labelled, bias: NonNullable<Active["bias"]>): Labelled {
-  const shares = calibrate(each.members[0]!, { bias });
-  return { ...each, scores: shares, given: best(shares), loss: -Math.log(shares.get(each.wanted)!) };
-}

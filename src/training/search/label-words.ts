@@ -1,7 +1,8 @@
 /** Other texts for labels: how they are written, and what the backbone itself would say of their examples. */
 import type { Example } from "../../contract/dataset.ts";
 import type { Task, Verbalizers } from "../../contract/task.ts";
-import type { Core } from "../../engine/core.ts";
+import { type Core, patient } from "../../engine/core.ts";
+import { greedy } from "../../engine/engine.ts";
 import { compileTemplate } from "../../prompt/template.ts";
 import { verbalize } from "../../prompt/verbalizer.ts";
 import { labelsOf } from "../check.ts";
@@ -106,14 +107,10 @@ async function nextTokens(core: Core, prompt: string, { input }: Example): Promi
       prompt,
       fields: input,
       maxTokens: 1,
-      temperature: 0,
-      topP: 1,
-      topK: 0,
-      repetitionPenalty: 1,
-      stop: [],
+      ...greedy,
       logprobs: TOP,
     },
-    { deadline: Number.POSITIVE_INFINITY, cancelled: () => false, onToken: () => {} },
+    patient,
   );
   return new Map((logprobs?.[0]?.top ?? []).map(({ token, logprob }) => [token, Math.exp(logprob)]));
 }

@@ -6,14 +6,16 @@ import type { Active } from "../../contract/task.ts";
 import type { Metric } from "../../contract/train.ts";
 import { randomFrom } from "../../engine/sampler.ts";
 import { ForewordError } from "../../errors.ts";
+import { sameFields } from "../../prompt/fields.ts";
 import { compileTemplate } from "../../prompt/template.ts";
+import { verbalize } from "../../prompt/verbalizer.ts";
 import { shuffled } from "../batches.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
 import { dataOf } from "../data.ts";
 import { type Compared, compare } from "../evaluation/compare.ts";
 import { judge, type Labelled, label } from "../evaluation/judge.ts";
-import { type Judged, meanOf, scores } from "../evaluation/metrics.ts";
+import { isRight, type Judged, meanOf, scores } from "../evaluation/metrics.ts";
 import { meanBootstrap, pairedBootstrap, shareOf } from "../evaluation/significance.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
 import { sample } from "../split.ts";
@@ -132,7 +134,7 @@ class Search {
       seen.add(key);
       const why = misfit(() => {
         const { length, template: its } = core.inspect({ template: candidate.template, parameters: null });
-        if ([...its.fields].sort().join() === [...fields].sort().join()) return length;
+        if (sameFields(its.fields, fields)) return length;
         throw new ForewordError("validation", `its fields are ${its.fields.join(", ")}.`);
       }, room);
       if (why) this.#hooks.log(`${candidate.name} is left out: ${why}`);
@@ -195,11 +197,8 @@ class Search {
   }
 
   /** Whether no two labels have the same tokens. */
-  #tellsApart(candidate: Candidate): boolean {
-    const labels = Object.entries(candidate.verbalizers!).map(([label, texts]) => ({
-      label,
-      verbalizers: typeof texts === "string" ? [texts] : texts,
-    }));
+  #tellsApart({ template, verbalizers }: Candidate): boolean {
+    const labels = verbalize(this.#job.task.labels!, compileTemplate(template), verbalizers);
     return misfit(() => this.#bench.core.checkLabels(labels).length, Number.POSITIVE_INFINITY) === null;
   }
 
@@ -262,8 +261,7 @@ class Search {
   }
 
   #estimate(judged: readonly Judged[]): Estimate {
-    if (this.#metric === "accuracy")
-      return shareOf(judged.filter(({ wanted, given }) => wanted === given).length, judged.length);
+    if (this.#metric === "accuracy") return shareOf(judged.filter(isRight).length, judged.length);
     if (this.#metric === "macro_f1") {
       const { low, high } = pairedBootstrap(
         judged.length,

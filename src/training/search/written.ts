@@ -1,6 +1,6 @@
 /** Instructions that the backbone writes itself from examples (APE, Zhou et al. 2023, forward generation). */
 import type { Example } from "../../contract/dataset.ts";
-import type { Core } from "../../engine/core.ts";
+import { type Core, patient } from "../../engine/core.ts";
 import type { TextCodec } from "../../prompt/codec.ts";
 import type { Shelf } from "../evaluation/judge.ts";
 import { answerOf } from "../examples.ts";
@@ -79,7 +79,7 @@ async function complete(core: Core, shelf: Shelf, template: string, seed: number
         seed,
         logprobs: null,
       },
-      { deadline: Number.POSITIVE_INFINITY, cancelled: () => false, onToken: () => {} },
+      patient,
     );
     return `${start}${text}`;
   } finally {

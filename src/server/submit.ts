@@ -1,0 +1,28 @@
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { JobKind } from "../contract/job.ts";
+import type { Task } from "../contract/task.ts";
+import type { Dependencies } from "./dependencies.ts";
+import { idempotent } from "./idempotency.ts";
+import { jobView } from "./jobs.ts";
+
+/** What a job keeps of its data: blobs, or the share of the examples that validates. */
+interface JobData {
+  examples: string;
+  validation?: string | number;
+}
+
+/** Answers 202 with a job of a task, once for an `Idempotency-Key`; `make` checks what was asked for. */
+export const submitJob = (
+  { registry, jobs }: Pick<Dependencies, "registry" | "jobs">,
+  request: FastifyRequest<{ Params: { id: string } }>,
+  reply: FastifyReply,
+  kind: JobKind,
+  make: (task: Task) => Promise<JobData>,
+): Promise<never> =>
+  idempotent(registry, request as FastifyRequest, reply, async () => {
+    const task = await registry.getTask(request.params.id);
+    const wanted = await make(task);
+    const blobs = [wanted.examples, wanted.validation].filter(blob => typeof blob === "string");
+    const job = await jobs.submit({ task: task.id, kind, request: wanted, blobs });
+    return { status: 202, headers: { Location: `/jobs/${job.id}` }, body: jobView(job) };
+  });
