@@ -42,6 +42,26 @@ export function layoutPrefix(
   return [...bos, ...before.map(piece => fixedSegment(piece as Exclude<TemplatePiece, Field>, codec, slots))];
 }
 
+/**
+ * The segments of a prompt that another is stacked on: as `layoutPrefix`, with the white space before its first field,
+ * which no field takes with it here.
+ */
+export function layoutBase(
+  template: CompiledTemplate,
+  codec: TextCodec,
+  lengths: readonly number[] = softLengths(template, codec),
+): Segment[] {
+  const { pieces } = template;
+  const field = firstField(template);
+  const { lead } = pieces[field] as Field;
+  if (lead === "") return layoutPrefix(template, codec, lengths);
+  const last = pieces[field - 1];
+  const text = last?.kind === "literal" ? last.text : "";
+  const words = pieces.slice(0, last?.kind === "literal" ? field - 1 : field);
+  const whole = [...words, { kind: "literal" as const, text: text + lead }, ...pieces.slice(field)];
+  return layoutPrefix({ ...template, pieces: whole }, codec, lengths);
+}
+
 /** The segments from the first field on. Throws what `fillFields` throws. */
 export function layoutRow(
   template: CompiledTemplate,
