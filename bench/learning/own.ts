@@ -1,9 +1,10 @@
 /** Foreword's runs, through the HTTP interface alone: data sets sent, trained with defaults, test answered once. */
+import type { InferRequest } from "../../src/contract/infer.ts";
 import type { Job } from "../../src/contract/job.ts";
 import type { PromptRecord } from "../../src/contract/prompt.ts";
 import type { SearchReport } from "../../src/contract/search.ts";
 import type { Activation, Task } from "../../src/contract/task.ts";
-import type { TrainSettingsRequest } from "../../src/contract/train.ts";
+import type { TrainRequest, TrainSettingsRequest } from "../../src/contract/train.ts";
 import { randomFrom } from "../../src/engine/sampler.ts";
 import { plainPattern } from "../../src/server/tasks.ts";
 import { shuffled } from "../../src/training/batches.ts";
@@ -131,7 +132,7 @@ export async function trainOn(
   product: Product,
   task: string,
   data: DataSet,
-  settings: TrainSettingsRequest,
+  settings: TrainSettingsRequest & Pick<TrainRequest, "on">,
 ): Promise<Omit<Answered, "given"> & { version: number }> {
   await keepBoth(product, data);
   // From the words that the task began with: what was trained since decides nothing.
@@ -204,6 +205,7 @@ export async function answer(
   cases: readonly TestCase[],
   metric: DataSet["metric"],
   prompt?: number,
+  more: InferRequest = {},
 ): Promise<string[]> {
   const given: string[] = [];
   const generation = metric === "bleu";
@@ -214,6 +216,7 @@ export async function answer(
       timeout_ms: TIMEOUT_MS,
       ...(prompt !== undefined && { prompt }),
       ...(generation && { max_tokens: MAX_TOKENS }),
+      ...more,
     });
     for (const [at, result] of results.entries()) {
       if ("error" in result) throw new Error(result.error.detail);
