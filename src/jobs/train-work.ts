@@ -4,6 +4,8 @@ import type { Task, Verbalizers, Vote } from "../contract/task.ts";
 import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { trainingPrecision } from "../gate/choice.ts";
+import { sameFields } from "../prompt/fields.ts";
+import { compileTemplate } from "../prompt/template.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
 import type { ActivePrompts, TaskPrompt, TrainJob } from "../training/job.ts";
 import { contentOf, versionsOf } from "./contents.ts";
@@ -62,7 +64,7 @@ export async function trained(
     initial: named && (await contentOf(registry, named.task, named.version)),
     teacher: teacher && (await teacherOf(registry, task.id, teacher, request.verbalizers)),
     // A distilled prefix is judged by its teacher's answers, which the teacher itself gives best.
-    active: ensemble || teacher ? null : await activeOf(registry, task),
+    active: ensemble || teacher ? null : await activeOf(registry, task, template),
     member,
     checkpoint: checkpoint === null ? null : await registry.getBlob(checkpoint),
     checkpointSeconds: settings.checkpoint_seconds ?? 30,
@@ -98,9 +100,18 @@ export async function dataOf(
   };
 }
 
-/** What a new prompt is compared with. */
-export async function activeOf(registry: Registry, { id, active }: Task): Promise<ActivePrompts | null> {
-  return active && promptsOf(registry, id, active);
+/** What a new prompt is compared with, if it takes the same fields. */
+export async function activeOf(
+  registry: Registry,
+  { id, active }: Pick<Task, "id" | "active">,
+  template: string,
+): Promise<ActivePrompts | null> {
+  const found = active && (await promptsOf(registry, id, active));
+  const { fields } = compileTemplate(template);
+  const comparable = found?.prompts.every(prompt =>
+    sameFields(compileTemplate(prompt.template).fields, fields),
+  );
+  return comparable ? found : null;
 }
 
 export async function promptsOf(

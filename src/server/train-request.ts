@@ -4,7 +4,7 @@ import type { Ensemble, Init, TrainMethod, TrainRequest, TrainSettingsRequest } 
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import { contentOf, untrainedTemplate, versionsOf } from "../jobs/contents.ts";
-import type { TrainJobRequest } from "../jobs/train-work.ts";
+import { activeOf, type TrainJobRequest } from "../jobs/train-work.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { unstacked } from "../prompt/stack.ts";
 import { compileTemplate } from "../prompt/template.ts";
@@ -44,6 +44,12 @@ export async function jobRequest(
     ...(learnt?.init && { init: learnt.init }),
     ...knobs,
   };
+  if (activate === "if_better" && task.active && !(await activeOf(registry, task, template)))
+    throw new ForewordError(
+      "validation",
+      "activate: what is active takes other fields, so that both can't be compared. Use true or false.",
+      { field: "activate" },
+    );
   const members = ensemble === undefined ? null : membersOf(ensemble, settings, task);
   for (const each of members ?? [settings]) await checkSettings(registry, engine, task, template, each, base);
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
