@@ -7,7 +7,7 @@ import { scaleValues } from "../compile/basis.ts";
 import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { type PromptFile, readPromptFile } from "../prompt/file.ts";
-import { type Segment as LaidOut, layoutPrefix, softLengths } from "../prompt/layout.ts";
+import { type Segment as LaidOut, layoutPrefix, layoutWritten, softLengths } from "../prompt/layout.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
 import type { PromptContent } from "./engine.ts";
 import { fill } from "./feed.ts";
@@ -53,9 +53,8 @@ export function preparePrompt(
   }
   const soft = file?.soft?.data ?? null;
   const trained = file?.prefix ? blockOf(file.prefix, valueScales) : null;
-  const laidOut = layoutPrefix(template, codec, lengths);
   // A trained prefix began as a forward pass that had BOS first: it is inside already.
-  const segments = trained && codec.bosId !== null ? laidOut.slice(1) : laidOut;
+  const segments = (trained ? layoutWritten : layoutPrefix)(template, codec, lengths);
   return {
     template,
     softLengths: lengths,

@@ -1,14 +1,21 @@
+import multipart from "@fastify/multipart";
 import { Type } from "typebox";
 import { Id, Page, PageQuery, Version } from "../contract/common.ts";
+import type { PromptRecord } from "../contract/prompt.ts";
 import { Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
+import { readPromptFile, writePromptFile } from "../prompt/file.ts";
+import { type PeftUpload, readPeft } from "../prompt/peft/read.ts";
+import { writePeftPrefix, writePeftPrompt } from "../prompt/peft/write.ts";
+import { compileTemplate } from "../prompt/template.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
+import { archive, readUpload, uploadContent } from "./peft.ts";
 import { checkVerbalizers } from "./verbalizers.ts";
-import { PromptView, promptView } from "./views.ts";
+import { checkCompatible, PromptView, promptView } from "./views.ts";
 
 /** The media type of the project's own prompt file (contract, section 3). */
 export const promptMediaType = "application/vnd.foreword.prompt+safetensors";
@@ -36,7 +43,8 @@ type NewPromptBody = Type.Static<typeof NewPromptBody>;
 const Params = Type.Object({ id: Id });
 const One = Type.Object({ id: Id, version: Version });
 
-export const prompts: Resource = (app, { registry, engine }) => {
+export const prompts: Resource = (app, { registry, engine, config }) => {
+  app.register(multipart);
   app.addContentTypeParser(promptMediaType, { parseAs: "buffer" }, (_request, body, done) =>
     done(null, body),
   );
@@ -57,22 +65,39 @@ export const prompts: Resource = (app, { registry, engine }) => {
     return { ...copied, name: wanted.name ?? copied.name, parent: { task, version } };
   };
 
+  const adapted = (upload: PeftUpload): Promise<NewPrompt> =>
+    trainedPrompt(engine, registry, writePromptFile(readPeft(upload, engine.backbone())));
+
+  const adapterOf = async (record: PromptRecord, type: "PREFIX_TUNING" | "PROMPT_TUNING") => {
+    checkCompatible(record, engine);
+    const parameters = record.parameters ? await registry.getBlob(record.parameters) : null;
+    const template = compileTemplate(record.template);
+    const backbone = engine.backbone();
+    if (type === "PROMPT_TUNING")
+      return writePeftPrompt(record, parameters ? readPromptFile(parameters) : {}, template, backbone);
+    const prefix = await engine.prefix({ template: record.template, parameters });
+    return writePeftPrefix(record, template, prefix, backbone);
+  };
+
   app.post(
     "/tasks/:id/prompts",
     {
       schema: {
         tags: ["prompts"],
-        summary: "Add a prompt version: a hard prompt, a copy, or a prompt file",
-        consumes: ["application/json", promptMediaType],
+        summary: "Add a prompt version: a hard prompt, a copy, a prompt file, or an adapter of PEFT",
+        description:
+          "An adapter is multipart/form-data: adapter_config.json, adapter_model.safetensors, and, where wanted, template and, for a multitask prompt, task_index.",
+        consumes: ["application/json", promptMediaType, "multipart/form-data"],
         params: Params,
         querystring: Type.Object({ activate: Type.Optional(Type.Boolean()) }),
         response: { 201: PromptView },
       },
     },
-    (request, reply) =>
-      idempotent(registry, request, reply, async () => {
+    async (request, reply) => {
+      const upload = request.isMultipart() ? await readUpload(request, config.bodyLimit) : null;
+      const answer = async () => {
         const task = await registry.getTask(request.params.id);
-        const prompt = await make(request.body);
+        const prompt = upload ? await adapted(upload) : await make(request.body);
         await checkVerbalizers(engine, task, prompt);
         const record = await registry.addPrompt(
           task.id,
@@ -84,7 +109,9 @@ export const prompts: Resource = (app, { registry, engine }) => {
           headers: { Location: `/tasks/${task.id}/prompts/${record.version}` },
           body: await promptView(record, registry, engine),
         };
-      }),
+      };
+      return idempotent(registry, request, reply, answer, upload ? uploadContent(upload) : request.body);
+    },
   );
 
   app.get(
@@ -114,22 +141,35 @@ export const prompts: Resource = (app, { registry, engine }) => {
         tags: ["prompts"],
         summary: "One prompt version, or its file",
         params: One,
-        querystring: Type.Object({ format: Type.Optional(Type.Enum(["json", "safetensors"])) }),
+        description:
+          "format=peft answers with a zip archive of adapter_config.json, adapter_model.safetensors and README.md.",
+        querystring: Type.Object({
+          format: Type.Optional(Type.Enum(["json", "safetensors", "peft"])),
+          peft_type: Type.Optional(Type.Enum(["PREFIX_TUNING", "PROMPT_TUNING"])),
+        }),
       },
     },
     async (request, reply) => {
+      const { format = "json", peft_type = "PREFIX_TUNING" } = request.query;
       const record = await registry.getPrompt(request.params.id, request.params.version);
-      if (request.query.format !== "safetensors") return promptView(record, registry, engine);
+      if (format === "json") return promptView(record, registry, engine);
+      const name = `${record.task}-${record.version}`;
+      if (format === "peft") {
+        const files = await adapterOf(record, peft_type);
+        return reply
+          .type("application/zip")
+          .header("Content-Disposition", `attachment; filename="${name}-peft.zip"`)
+          .send(archive(files, record.created_at));
+      }
       if (!record.parameters) {
         throw new ForewordError(
           "not_expressible",
           "A hard prompt has no parameters, so there is no file of them; its template is the whole prompt. Ask for JSON.",
         );
       }
-      const file = `${record.task}-${record.version}.safetensors`;
       return reply
         .type(promptMediaType)
-        .header("Content-Disposition", `attachment; filename="${file}"`)
+        .header("Content-Disposition", `attachment; filename="${name}.safetensors"`)
         .send(Buffer.from(await registry.getBlob(record.parameters)));
     },
   );
@@ -162,7 +202,7 @@ export const prompts: Resource = (app, { registry, engine }) => {
       return body as NewPromptBody;
     throw new ForewordError(
       "validation",
-      'body: send {"kind": "hard", "template", "name"?, "verbalizers"?}, or {"from": {"task", "version"}, "name"?}, or a prompt file.',
+      'body: send {"kind": "hard", "template", "name"?, "verbalizers"?}, or {"from": {"task", "version"}, "name"?}, or a prompt file, or an adapter of PEFT as multipart/form-data.',
       { field: "body" },
     );
   }

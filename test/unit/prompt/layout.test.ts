@@ -10,6 +10,7 @@ const markers = { "<|im_start|>": 2_000_000, "<|im_end|>": 2_000_001, "<s>": 2_0
 const plain = (text: string) => [...text].map(char => char.codePointAt(0)!);
 const characters: TextCodec = {
   bosId: null,
+  bosText: null,
   encode: plain,
   encodeWithSpecials: text =>
     text
@@ -19,6 +20,7 @@ const characters: TextCodec = {
 const chatty: TextCodec = {
   ...characters,
   bosId: markers["<s>"],
+  bosText: "<s>",
   renderChat: (messages, { addGenerationPrompt }) =>
     `<s>${messages.map(({ role, content }) => `<|im_start|>${role}\n${content}<|im_end|>\n`).join("")}` +
     (addGenerationPrompt ? "<|im_start|>assistant\n" : ""),
