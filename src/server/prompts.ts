@@ -1,21 +1,17 @@
 import multipart from "@fastify/multipart";
 import { Type } from "typebox";
 import { Id, Page, PageQuery, Version } from "../contract/common.ts";
-import type { PromptRecord } from "../contract/prompt.ts";
 import { Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
-import { readPromptFile, writePromptFile } from "../prompt/file.ts";
-import { type PeftUpload, readPeft } from "../prompt/peft/read.ts";
-import { writePeftPrefix, writePeftPrompt } from "../prompt/peft/write.ts";
-import { compileTemplate } from "../prompt/template.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
-import { archive, readUpload, uploadContent } from "./peft.ts";
+import { adaptedPrompt, adapterOf, archive } from "./peft.ts";
+import { readUpload, uploadContent } from "./peft-form.ts";
 import { checkVerbalizers } from "./verbalizers.ts";
-import { checkCompatible, PromptView, promptView } from "./views.ts";
+import { PromptView, promptView } from "./views.ts";
 
 /** The media type of the project's own prompt file (contract, section 3). */
 export const promptMediaType = "application/vnd.foreword.prompt+safetensors";
@@ -65,20 +61,6 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
     return { ...copied, name: wanted.name ?? copied.name, parent: { task, version } };
   };
 
-  const adapted = (upload: PeftUpload): Promise<NewPrompt> =>
-    trainedPrompt(engine, registry, writePromptFile(readPeft(upload, engine.backbone())));
-
-  const adapterOf = async (record: PromptRecord, type: "PREFIX_TUNING" | "PROMPT_TUNING") => {
-    checkCompatible(record, engine);
-    const parameters = record.parameters ? await registry.getBlob(record.parameters) : null;
-    const template = compileTemplate(record.template);
-    const backbone = engine.backbone();
-    if (type === "PROMPT_TUNING")
-      return writePeftPrompt(record, parameters ? readPromptFile(parameters) : {}, template, backbone);
-    const prefix = await engine.prefix({ template: record.template, parameters });
-    return writePeftPrefix(record, template, prefix, backbone);
-  };
-
   app.post(
     "/tasks/:id/prompts",
     {
@@ -97,7 +79,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       const upload = request.isMultipart() ? await readUpload(request, config.bodyLimit) : null;
       const answer = async () => {
         const task = await registry.getTask(request.params.id);
-        const prompt = upload ? await adapted(upload) : await make(request.body);
+        const prompt = upload ? await adaptedPrompt({ engine, registry }, upload) : await make(request.body);
         await checkVerbalizers(engine, task, prompt);
         const record = await registry.addPrompt(
           task.id,
@@ -155,7 +137,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       if (format === "json") return promptView(record, registry, engine);
       const name = `${record.task}-${record.version}`;
       if (format === "peft") {
-        const files = await adapterOf(record, peft_type);
+        const files = await adapterOf({ engine, registry }, record, peft_type);
         return reply
           .type("application/zip")
           .header("Content-Disposition", `attachment; filename="${name}-peft.zip"`)
