@@ -29,8 +29,9 @@ export async function importPrompt(
     return send(flags, route, { headers, body: new Uint8Array(await readFile(from)) });
   }
   const form = new FormData();
-  for (const [name, bytes] of await (path.isDirectory() ? folderFiles(from) : unpack(await readFile(from))))
-    form.append(name, new Blob([new Uint8Array(bytes)]), name);
+  const files = path.isDirectory() ? await folderFiles(from) : await unpack(await readFile(from), from);
+  for (const [name, bytes] of files)
+    if (adapterFiles.some(each => each === name)) form.append(name, new Blob([new Uint8Array(bytes)]), name);
   if (template !== undefined) form.append("template", template);
   if (taskIndex !== undefined) form.append("task_index", taskIndex);
   return send(flags, route, { body: form });
@@ -54,7 +55,7 @@ export async function exportPrompt(
   }
   await mkdir(to, { recursive: true });
   const written: string[] = [];
-  for (const [name, content] of await unpack(bytes)) {
+  for (const [name, content] of await unpack(bytes, to)) {
     await writeFile(join(to, name), content);
     written.push(join(to, name));
   }
@@ -76,9 +77,9 @@ async function folderFiles(folder: string): Promise<[string, Buffer][]> {
 }
 
 /** Members without a folder of their own: others could be written anywhere. */
-async function unpack(archive: Buffer): Promise<[string, Buffer][]> {
+async function unpack(archive: Buffer, path: string): Promise<[string, Buffer][]> {
   const zip = await fromBufferPromise(archive, { lazyEntries: true, autoClose: false }).catch(error =>
-    unreadable("the archive", error),
+    unreadable(path, error),
   );
   const members: [string, Buffer][] = [];
   for await (const entry of zip.eachEntry())

@@ -156,10 +156,10 @@ export class Core {
     return joinBlocks(blocks, config);
   }
 
-  /** The KV prefix of a prompt, compiled. */
-  async prefix(content: PromptContent): Promise<KvBlock> {
+  /** The KV prefix of a prompt, compiled; a run takes `chunk` tokens. */
+  async prefix(content: PromptContent, chunk?: number): Promise<KvBlock> {
     const { config } = this.#options;
-    const program = compilePrefix(this.#prepare(content), config, emptyBlock(config));
+    const program = compilePrefix(this.#prepare(content), config, emptyBlock(config), chunk);
     return (await this.#scheduler.submit(program, { seat: 0, ...patient })).block;
   }
 

@@ -6,6 +6,9 @@ import { emptyBlock, type KvBlock } from "./kv.ts";
 import type { OpenedCore } from "./open.ts";
 import { preparePrompt } from "./prefix.ts";
 
+/** Tokens of a run: requests that are answered meanwhile wait for one, about half a second on two cores. */
+const CHUNK = 64;
+
 /**
  * All that stands before the first field, `[layers, kv_heads, P, head_dim]`; P may be 0. Whatever variant answers, these
  * are the numbers of the backbone's own weights: where int8 answers, what is more than a trained prefix runs in a session
@@ -31,7 +34,7 @@ async function computed(
   if (plain === chosen) return core.prefix(content);
   const session = await runtime.load(plain.graph, plain.weights, { packed: false, memory: "returned" });
   try {
-    return await coreOver(session, plain).prefix(content);
+    return await coreOver(session, plain).prefix(content, CHUNK);
   } finally {
     await session.close();
   }

@@ -73,9 +73,10 @@ export function* compilePrefix(
   prompt: PreparedPrompt,
   config: BackboneConfig,
   empty: KvBlock,
+  chunk?: number,
 ): Program<ReadyPrefix> {
   const trained = prompt.trained ? [prompt.trained] : [];
-  const blocks = segmentsLength(prompt.segments) > 0 ? yield* fill(trained, prompt.segments) : trained;
+  const blocks = segmentsLength(prompt.segments) > 0 ? yield* fill(trained, prompt.segments, chunk) : trained;
   const block = blocks.length > 0 ? joinBlocks(blocks, config) : empty;
   return { prompt, block, bytes: blockBytes(block) + (prompt.soft?.byteLength ?? 0) };
 }

@@ -19,7 +19,8 @@ export async function readUpload(request: FastifyRequest, limit: number): Promis
   const form = await readForm(request, limit);
   const config = form.get("adapter_config.json") ?? missing("adapter_config.json");
   const tensors = form.get("adapter_model.safetensors") ?? missing("adapter_model.safetensors");
-  const template = form.get("template")?.toString();
+  // A form's own fields come with line ends as CRLF, whatever they were (WHATWG HTML, multipart/form-data).
+  const template = form.get("template")?.toString().replaceAll("\r\n", "\n");
   const task = form.get("task_index")?.toString().trim();
   if (task !== undefined && !/^\d{1,9}$/.test(task))
     throw invalid("task_index", `${JSON.stringify(task)} is no whole number from 0 on.`);
@@ -48,7 +49,7 @@ async function readForm(request: FastifyRequest, limit: number): Promise<Map<Par
       if (each.type === "field" && each.valueTruncated) throw tooLarge(templateLimits.bytes);
       if (names.some(name => /\.(bin|pt|pth)$/.test(name))) throw pickled();
       const part = parts.find(name => names.includes(name));
-      if (!part) unknown.push(names[0] ?? "");
+      if (!part) unknown.push(names.findLast(name => name) ?? "");
       else if (form.has(part)) throw invalid(part, "came twice. Send it once.");
       else form.set(part, content);
     }

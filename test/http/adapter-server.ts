@@ -1,13 +1,14 @@
-/** The whole product on a tiny checkpoint, and what tests of adapters ask it. */
+/** The whole product, on a tiny checkpoint or another, and what tests of adapters ask it. */
 import { expect } from "vitest";
+import type { Config } from "../../src/config.ts";
 import reference from "../fixtures/peft/reference.json" with { type: "json" };
 import { type Adapter, unzip } from "../support/adapter.ts";
-import { type TinyBackbone, tinyBackbone } from "../support/tiny.ts";
+import { tinyBackbone } from "../support/tiny.ts";
 import { startServer } from "./server.ts";
 
-export async function serve(name: string, bos: boolean, precision: "fp32" | "int8" = "fp32") {
-  const tiny: TinyBackbone = await tinyBackbone(name, bos);
-  const server = await startServer(tiny.path, { precision, bodyLimit: 100_000 });
+/** In fp32 unless said. */
+export async function serveBackbone(path: string, settings: Partial<Config> = {}) {
+  const server = await startServer(path, { precision: "fp32", ...settings });
   await server.task({ id: "next", type: "generation" });
   return {
     server,
@@ -26,10 +27,17 @@ export async function serve(name: string, bos: boolean, precision: "fp32" | "int
       expect(response.headers.get("content-type"), await response.clone().text()).toBe("application/zip");
       return (await unzip(new Uint8Array(await response.arrayBuffer()))) as never;
     },
-    async close(): Promise<void> {
-      await server.close();
-      await tiny.remove();
-    },
+    close: () => server.close(),
   };
 }
-export type Served = Awaited<ReturnType<typeof serve>>;
+export type Served = Awaited<ReturnType<typeof serveBackbone>>;
+
+export async function serveTiny(name: string, bos: boolean, settings: Partial<Config> = {}): Promise<Served> {
+  const tiny = await tinyBackbone(name, bos);
+  const served = await serveBackbone(tiny.path, { bodyLimit: 100_000, ...settings });
+  const close = async () => {
+    await served.close();
+    await tiny.remove();
+  };
+  return { ...served, close };
+}

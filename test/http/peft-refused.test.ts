@@ -3,13 +3,13 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseSafetensors, type TensorToWrite, writeSafetensors } from "../../src/tensor/safetensors.ts";
 import { adapters, formOf, readAdapter } from "../support/adapter.ts";
-import { type Served, serve } from "./adapter-server.ts";
+import { type Served, serveTiny } from "./adapter-server.ts";
 import { expectProblem } from "./server.ts";
 
 describe("adapters of PEFT that do not fit are refused", () => {
   let served: Served;
   beforeAll(async () => {
-    served = await serve("llama", false);
+    served = await serveTiny("llama", false);
   });
   afterAll(() => served?.close());
 

@@ -4,26 +4,12 @@ import type { BackboneReport } from "../../src/contract/backbone.ts";
 import { readPromptFile, writePromptFile } from "../../src/prompt/file.ts";
 import { parseSafetensors } from "../../src/tensor/safetensors.ts";
 import reference from "../fixtures/peft/reference.json" with { type: "json" };
-import { adapters, formOf, readAdapter } from "../support/adapter.ts";
-import { type Served, serve } from "./adapter-server.ts";
+import { adapters, formOf, mixed, readAdapter } from "../support/adapter.ts";
+import { type Served, serveTiny } from "./adapter-server.ts";
 import { expectProblem, files, promptFile } from "./server.ts";
 
 const { length } = reference;
 const octets = { "content-type": promptFile };
-
-/** A prompt with a trained prefix, words and virtual tokens before the input. */
-function mixed({ layers, kv_heads, head_dim, hidden, fingerprint }: BackboneReport): Uint8Array {
-  const wave = (size: number) => Float32Array.from({ length: size }, (_, at) => Math.sin(at * 1.7));
-  const size = layers * kv_heads * 2 * head_dim;
-  return writePromptFile({
-    kind: "mixed",
-    template: "Well, {{ soft(3) }} so: {{ input }}\nthen",
-    backbone: fingerprint,
-    recipe: null,
-    soft: { dims: [3, hidden], data: wave(3 * hidden) },
-    prefix: { dims: [layers, kv_heads, 2, head_dim], key: wave(size), value: wave(size) },
-  });
-}
 
 describe.each([
   ["llama", false],
@@ -33,7 +19,7 @@ describe.each([
 ] as const)("adapters of PEFT on a tiny %s, BOS: %s", (name, bos) => {
   let served: Served;
   beforeAll(async () => {
-    served = await serve(name, bos);
+    served = await serveTiny(name, bos);
   });
   afterAll(() => served?.close());
 
@@ -132,10 +118,13 @@ describe.each([
 });
 
 test("where int8 answers, the keys and values that go out are fp32's", async () => {
-  const [exact, fast] = [await serve("llama", true), await serve("llama", true, "int8")];
+  const [exact, fast] = [
+    await serveTiny("llama", true),
+    await serveTiny("llama", true, { precision: "int8" }),
+  ];
   try {
     expect((await fast.server.backbone()).precision.active).toBe("int8");
-    const body = { template: "Once. It was a day like any other; {{ input }}\nThen:" };
+    const body = { template: `Once.${" It was a day like any other;".repeat(4)} {{ input }}\nThen:` };
     const [wanted, found] = [
       await exact.adapterOf(await exact.add(body)),
       await fast.adapterOf(await fast.add(body)),
