@@ -69,6 +69,7 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
     request,
     template,
     verbalizers: null,
+    base: null,
     initial: null,
     teacher: null,
     examples: asNdjson(data.train),

@@ -2,6 +2,7 @@ import { Command, Option } from "commander";
 import type { Piece, PromptRecord } from "../contract/prompt.ts";
 import { exportPrompt, type ImportOptions, importPrompt } from "./prompt-files.ts";
 import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { refOf } from "./values.ts";
 
 type Prompt = PromptRecord & { pieces: Piece[]; compatible: boolean };
 
@@ -36,7 +37,7 @@ export function prompts(): Command {
         if ("text" in each) return ["frozen", JSON.stringify(each.text)];
         if ("field" in each) return ["frozen", `{{ ${each.field} }}`];
         return [
-          "trained",
+          "frozen" in each ? "frozen" : "trained",
           "soft" in each ? `${each.soft} virtual tokens` : `prefix of ${each.prefix} positions`,
         ];
       };
@@ -51,12 +52,13 @@ export function prompts(): Command {
   serverOptions(command.command("add <task> <template>"))
     .description("add a hard prompt")
     .option("--activate", "let it answer from now on")
-    .action(async (task: string, template: string, { activate, ...flags }) => {
+    .option("--on <prompt>", "stack it on another prompt, <task>/<version>", refOf)
+    .action(async (task: string, template: string, { activate, on, ...flags }) => {
       const prompt = await call<Prompt>(
         flags as ServerFlags,
         "POST",
         `/tasks/${task}/prompts${activate ? "?activate=true" : ""}`,
-        { kind: "hard", template },
+        { kind: "hard", template, ...(on && { on }) },
       );
       print(
         flags.json,

@@ -2,7 +2,7 @@
 import { segmentsLength } from "../backbone/feeds.ts";
 import type { PrefixParameters } from "../prompt/file.ts";
 import type { PromptContent } from "./engine.ts";
-import { emptyBlock, type KvBlock } from "./kv.ts";
+import { joinBlocks, type KvBlock } from "./kv.ts";
 import type { OpenedCore } from "./open.ts";
 import { preparePrompt } from "./prefix.ts";
 
@@ -10,16 +10,22 @@ import { preparePrompt } from "./prefix.ts";
 const CHUNK = 64;
 
 /**
- * All that stands before the first field, `[layers, kv_heads, P, head_dim]`; P may be 0. Whatever variant answers, these
- * are the numbers of the backbone's own weights: where int8 answers, what is more than a trained prefix runs in a session
- * of its own over the mapped fp32 weights. Throws what `preparePrompt` throws.
+ * All that stands before the first field, what the prompt is stacked on included: `[layers, kv_heads, P, head_dim]`; P
+ * may be 0. Whatever variant answers, these are the numbers of the backbone's own weights: where int8 answers, what is
+ * more than trained prefixes runs in a session of its own over the mapped fp32 weights. Throws what `preparePrompt`
+ * throws.
  */
 export async function exactPrefix(opened: OpenedCore, content: PromptContent): Promise<PrefixParameters> {
   const { source, tokenizer, variants } = opened;
   const { config } = source;
-  const { segments, trained } = preparePrompt(content, tokenizer, config, variants.plain);
-  const block =
-    segmentsLength(segments) > 0 ? await computed(opened, content) : (trained ?? emptyBlock(config));
+  const prompt = preparePrompt(content, tokenizer, config, variants.plain);
+  const layers = [...prompt.bases, prompt];
+  const block = layers.some(({ segments }) => segmentsLength(segments) > 0)
+    ? await computed(opened, content)
+    : joinBlocks(
+        layers.flatMap(({ trained }) => trained ?? []),
+        config,
+      );
   return {
     dims: [config.layers, config.kvHeads, block.length, config.headDim],
     key: joined(block.key),
@@ -34,7 +40,7 @@ async function computed(
   if (plain === chosen) return core.prefix(content);
   const session = await runtime.load(plain.graph, plain.weights, { packed: false, memory: "returned" });
   try {
-    return await coreOver(session, plain).prefix(content, CHUNK);
+    return await coreOver(session, plain, CHUNK).prefix(content);
   } finally {
     await session.close();
   }

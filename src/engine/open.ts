@@ -35,7 +35,7 @@ export interface CoreSettings {
 export interface OpenedCore {
   core: Core;
   /** Another engine, on a session of one of the variants. */
-  coreOver(session: Session, compiled: Variants["chosen"]): Core;
+  coreOver(session: Session, compiled: Variants["chosen"], chunk?: number): Core;
   session: Session;
   source: BackboneSource;
   tokenizer: Tokenizer;
@@ -80,8 +80,8 @@ export async function openCore(
   };
   const { cacheBytes } = settings;
   const { config } = source;
-  const coreOver: OpenedCore["coreOver"] = (session, compiled) =>
-    new Core({ session, config, tokenizer, compiled, prompts, limits, cacheBytes });
+  const coreOver: OpenedCore["coreOver"] = (session, compiled, chunk) =>
+    new Core({ session, config, tokenizer, compiled, prompts, limits, cacheBytes, chunk });
   const core = coreOver(session, compiled);
   const close = async () => {
     await core.idle();

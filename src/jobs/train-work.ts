@@ -1,4 +1,5 @@
 /** What a training job is made of: the registry's records as `TrainJob`s, each one run of a trainer. */
+import type { PromptRef } from "../contract/common.ts";
 import type { Task, Verbalizers, Vote } from "../contract/task.ts";
 import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
@@ -18,8 +19,11 @@ export interface TrainJobRequest {
   validation: string | number;
   activate: Activate;
   /** The version that the template came from, and what stands for labels with it alone. */
-  parent: { task: string; version: number } | null;
+  parent: PromptRef | null;
   verbalizers: Verbalizers | null;
+  /** What the new prompt is stacked on: the version that was named, and the blob that holds it (`platform`). */
+  on: PromptRef | null;
+  base: string | null;
   /** Of a distillation: a version, or a hard prompt that is none. */
   teacher: { version: number } | { template: string } | null;
   /** Each member's own settings. */
@@ -46,7 +50,7 @@ export async function trained(
   { member = 0, checkpoint }: { member?: number; checkpoint: string | null },
 ) {
   const { registry, engine } = options;
-  const { template, ensemble, teacher = null, ...request } = record.request as TrainJobRequest;
+  const { template, ensemble, teacher = null, base = null, ...request } = record.request as TrainJobRequest;
   const { init } = settings;
   const named = typeof init === "object" && "prompt" in init ? init.prompt : null;
   const job: TrainJob = {
@@ -54,6 +58,7 @@ export async function trained(
     request: settings,
     template,
     verbalizers: request.verbalizers ?? null,
+    base: base === null ? null : await registry.getBlob(base),
     initial: named && (await contentOf(registry, named.task, named.version)),
     teacher: teacher && (await teacherOf(registry, task.id, teacher, request.verbalizers)),
     // A distilled prefix is judged by its teacher's answers, which the teacher itself gives best.

@@ -57,6 +57,22 @@ export function writesBos(template: CompiledTemplate, { bosText }: Pick<TextCode
   return bosText !== null && before.some(piece => piece.kind === "literal" && piece.text.startsWith(bosText));
 }
 
+/**
+ * A template for what another prompt is stacked on: the white space before the first field stays with the words before
+ * it, since no field takes it here.
+ */
+export function wholeBefore(template: CompiledTemplate): CompiledTemplate {
+  const { pieces } = template;
+  const field = firstField(template);
+  const { lead } = pieces[field] as Field;
+  if (lead === "") return template;
+  const last = pieces[field - 1];
+  const text = last?.kind === "literal" ? last.text : "";
+  const words = pieces.slice(0, last?.kind === "literal" ? field - 1 : field);
+  const whole = [...words, { kind: "literal" as const, text: text + lead }, ...pieces.slice(field)];
+  return { ...template, pieces: whole };
+}
+
 /** The segments from the first field on. Throws what `fillFields` throws. */
 export function layoutRow(
   template: CompiledTemplate,

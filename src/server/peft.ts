@@ -2,6 +2,7 @@
 import type { Readable } from "node:stream";
 import { ZipFile } from "yazl";
 import type { PromptRecord } from "../contract/prompt.ts";
+import { contentOf } from "../jobs/contents.ts";
 import { readPromptFile, writePromptFile } from "../prompt/file.ts";
 import { type PeftUpload, readPeft } from "../prompt/peft/read.ts";
 import { type PeftFiles, writePeftPrefix, writePeftPrompt } from "../prompt/peft/write.ts";
@@ -25,13 +26,14 @@ export async function adapterOf(
   type: "PREFIX_TUNING" | "PROMPT_TUNING",
 ): Promise<PeftFiles> {
   checkCompatible(record, engine);
-  const parameters = record.parameters ? await registry.getBlob(record.parameters) : null;
+  const content = await contentOf(registry, record.task, record.version);
   const template = compileTemplate(record.template);
   const backbone = engine.backbone();
-  if (type === "PROMPT_TUNING")
-    return writePeftPrompt(record, parameters ? readPromptFile(parameters) : {}, template, backbone);
-  const prefix = await engine.prefix({ template: record.template, parameters });
-  return writePeftPrefix(record, template, prefix, backbone);
+  if (type === "PROMPT_TUNING") {
+    const file = content.parameters ? readPromptFile(content.parameters) : {};
+    return writePeftPrompt(record, file, template, backbone);
+  }
+  return writePeftPrefix(record, template, await engine.prefix(content), backbone);
 }
 
 /** The same files are the same archive. */

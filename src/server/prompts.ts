@@ -1,8 +1,10 @@
 import multipart from "@fastify/multipart";
 import { Type } from "typebox";
-import { Id, Page, PageQuery, Version } from "../contract/common.ts";
+import { Id, Page, PageQuery, PromptRef, Version } from "../contract/common.ts";
 import { Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
+import { contentOf } from "../jobs/contents.ts";
+import { basesOf, restacked, type Stackable } from "../prompt/stack.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
@@ -10,6 +12,7 @@ import { actor } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
 import { adaptedPrompt, adapterOf, archive } from "./peft.ts";
 import { readUpload, uploadContent } from "./peft-form.ts";
+import { type Base, baseOn } from "./stack.ts";
 import { checkVerbalizers } from "./verbalizers.ts";
 import { PromptView, promptView } from "./views.ts";
 
@@ -23,12 +26,14 @@ const NewPromptBody = Type.Union([
       template: Type.String({ minLength: 1 }),
       name: Type.Optional(Type.String({ maxLength: 256 })),
       verbalizers: Type.Optional(Verbalizers),
+      on: Type.Optional(PromptRef),
     },
     { additionalProperties: false },
   ),
   Type.Object(
     {
-      from: Type.Object({ task: Id, version: Version }, { additionalProperties: false }),
+      from: PromptRef,
+      on: Type.Optional(PromptRef),
       name: Type.Optional(Type.String({ maxLength: 256 })),
     },
     { additionalProperties: false },
@@ -48,17 +53,26 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
   const make = async (body: unknown): Promise<NewPrompt> => {
     if (Buffer.isBuffer(body)) return trainedPrompt(engine, registry, body);
     const wanted = checkBody(body);
+    const base = wanted.on ? await baseOn(registry, engine, wanted.on) : null;
     if ("template" in wanted) {
       const { template, name = null, verbalizers } = wanted;
-      return { ...(await hardPrompt(engine, template, name)), ...(verbalizers && { verbalizers }) };
+      const prompt = base
+        ? await stacked({ template, parameters: null }, null, base)
+        : await hardPrompt(engine, template, name);
+      return { ...prompt, name, ...(verbalizers && { verbalizers }) };
     }
-    const { task, version, created_at, ...copied } = await registry.getPrompt(
-      wanted.from.task,
-      wanted.from.version,
-    );
-    const parameters = copied.parameters ? await registry.getBlob(copied.parameters) : null;
-    await engine.inspect({ template: copied.template, parameters });
-    return { ...copied, name: wanted.name ?? copied.name, parent: { task, version } };
+    const { from } = wanted;
+    const { task, version, created_at, ...copied } = await registry.getPrompt(from.task, from.version);
+    const content = await contentOf(registry, task, version);
+    await engine.inspect(content);
+    const prompt = base ? await stacked(content, copied.recipe, base) : copied;
+    return { ...copied, ...prompt, name: wanted.name ?? copied.name, parent: { task, version } };
+  };
+
+  const stacked = async (prompt: Stackable, recipe: unknown, { on, file }: Base): Promise<NewPrompt> => {
+    const backbone = engine.backbone().fingerprint;
+    const bytes = restacked(prompt, basesOf({ parameters: file }), { backbone, recipe });
+    return { ...(await trainedPrompt(engine, registry, bytes)), on };
   };
 
   app.post(
@@ -184,7 +198,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       return body as NewPromptBody;
     throw new ForewordError(
       "validation",
-      'body: send {"kind": "hard", "template", "name"?, "verbalizers"?}, or {"from": {"task", "version"}, "name"?}, or a prompt file, or an adapter of PEFT as multipart/form-data.',
+      'body: send {"kind": "hard", "template", "name"?, "verbalizers"?, "on"?}, or {"from": {"task", "version"}, "name"?, "on"?}, or a prompt file, or an adapter of PEFT as multipart/form-data; "on" is {"task", "version"}.',
       { field: "body" },
     );
   }

@@ -1,4 +1,5 @@
 /** Where training starts, and the prompt file that it ends as. */
+import { moveKeys } from "../backbone/architectures/rotary.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import type { CompiledBackbone } from "../compile/backbone.ts";
 import { scaleValues } from "../compile/basis.ts";
@@ -8,7 +9,7 @@ import type { Init } from "../contract/train.ts";
 import type { KvBlock } from "../engine/kv.ts";
 import { randomFrom } from "../engine/sampler.ts";
 import type { TextCodec } from "../prompt/codec.ts";
-import { writePromptFile } from "../prompt/file.ts";
+import { type PromptLayer, writePromptFile } from "../prompt/file.ts";
 import { layoutRow, layoutWritten } from "../prompt/layout.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
@@ -142,13 +143,25 @@ export interface Trained {
   /** The backbone's fingerprint. */
   backbone: string;
   recipe: unknown;
+  /** Keys and values stand where training had them: behind the base. */
   parameters: readonly Parameter[];
   verbalizers: Verbalizers | null;
+  bases: readonly PromptLayer[];
+  /** Positions of the bases. */
+  start: number;
 }
 
 /** The project's own prompt file (contract, section 3). */
-export function promptFileOf({ method, parameters, verbalizers, ...rest }: Trained): Uint8Array {
-  const about = { kind: method, ...rest, ...(verbalizers && { verbalizers }) } as const;
+export function promptFileOf(
+  { method, parameters, verbalizers, bases, start, ...rest }: Trained,
+  config: BackboneConfig,
+): Uint8Array {
+  const about = {
+    kind: method,
+    ...rest,
+    ...(verbalizers && { verbalizers }),
+    ...(bases.length > 0 && { bases }),
+  } as const;
   if (method === "soft") {
     const { dims, data } = parameters[0]!;
     return writePromptFile({ ...about, soft: { dims: [dims[0]!, dims[1]!], data } });
@@ -164,7 +177,7 @@ export function promptFileOf({ method, parameters, verbalizers, ...rest }: Train
   };
   const prefix = {
     dims: [keys.length, kvHeads, length, headDim] as const,
-    key: join(keys),
+    key: join(keys.map(data => moveKeys(data, -start, config))),
     value: join(values),
   };
   return writePromptFile({ ...about, prefix });

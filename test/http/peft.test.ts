@@ -1,11 +1,10 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { BackboneReport } from "../../src/contract/backbone.ts";
 import { readPromptFile, writePromptFile } from "../../src/prompt/file.ts";
 import { parseSafetensors } from "../../src/tensor/safetensors.ts";
 import reference from "../fixtures/peft/reference.json" with { type: "json" };
-import { adapters, formOf, mixed, readAdapter } from "../support/adapter.ts";
-import { type Served, serveTiny } from "./adapter-server.ts";
+import { adapters, formOf, readAdapter } from "../support/adapter.ts";
+import { kinds, type Served, serveTiny } from "./adapter-server.ts";
 import { expectProblem, files, promptFile } from "./server.ts";
 
 const { length } = reference;
@@ -46,15 +45,8 @@ describe.each([
     expect(body.template).toBe(`{{ soft(${length}) }}${bos ? "<s>" : ""}It rained {{ input }}`);
   });
 
-  const prompts: [string, (backbone: BackboneReport) => object | Uint8Array][] = [
-    ["hard", () => ({ template: "Once. {{ input }}\nThen:" })],
-    ["soft", backbone => files.soft(backbone, 4)],
-    ["prefix", backbone => files.prefix(backbone, 4)],
-    ["mixed", mixed],
-  ];
-  test.each(prompts)("a %s prompt goes out as PREFIX_TUNING, and comes back the same", async (_, make) => {
-    const made = make(await served.server.backbone());
-    const before = await ("template" in made ? served.add(made) : served.add(made, octets));
+  test.each(kinds)("a %s prompt goes out as PREFIX_TUNING, and comes back the same", async kind => {
+    const before = await served.addKind(kind);
     const adapter = await served.adapterOf(before);
     const config = JSON.parse(adapter["adapter_config.json"].toString());
     const { layers, kv_heads, head_dim } = await served.server.backbone();
@@ -100,6 +92,9 @@ describe.each([
       server.get(`/tasks/next/prompts/${version}?format=peft&peft_type=${type}`);
     const hard = await served.add({ template: "Once. {{ input }}" });
     expectProblem(await ask(hard, "PROMPT_TUNING"), 409, "not_expressible");
+    const on = { task: "next", version: hard };
+    const from = { task: "next", version: await served.add(files.soft(await server.backbone()), octets) };
+    expectProblem(await ask(await served.add({ from, on }), "PROMPT_TUNING"), 409, "not_expressible");
     const backbone = await server.backbone();
     const file = readPromptFile(files.soft(backbone));
     const behind = writePromptFile({ ...file, template: "Once. {{ input }}{{ soft(3) }}" });

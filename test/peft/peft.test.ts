@@ -5,9 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { PythonPeer } from "../../bench/peers/python.ts";
 import reference from "../fixtures/peft/reference.json" with { type: "json" };
-import { type Served, serveBackbone } from "../http/adapter-server.ts";
-import { files, promptFile } from "../http/server.ts";
-import { formOf, mixed, readAdapter } from "../support/adapter.ts";
+import { kinds, type Served, serveBackbone } from "../http/adapter-server.ts";
+import { formOf, readAdapter } from "../support/adapter.ts";
 import { describeBackbone } from "../support/backbone.ts";
 
 const { text, target } = reference;
@@ -27,13 +26,6 @@ afterAll(async () => {
   peer.stop();
   await rm(scratch, { recursive: true, force: true });
 });
-
-const prompts = [
-  ["hard", () => ({ template: "Once. {{ input }}\nThen:" })],
-  ["soft", files.soft],
-  ["prefix", files.prefix],
-  ["mixed", mixed],
-] as const;
 
 /** The text that the adapter's README shows, filled and cut as the README says. */
 function texts(readme: string, input: string): string[] {
@@ -78,11 +70,10 @@ function both(given: () => { folder: string; served: Served; name: string }): vo
     }
   });
 
-  test.each(prompts)("a %s prompt goes out", async (kind, make) => {
+  test.each(kinds)("a %s prompt goes out", async kind => {
     const { folder, served, name } = given();
     const backbone = await served.server.backbone();
-    const body = make(backbone);
-    const version = await served.add(body, "template" in body ? {} : { "content-type": promptFile });
+    const version = await served.addKind(kind);
     const types =
       kind === "soft" && backbone.bos === null ? ["PREFIX_TUNING", "PROMPT_TUNING"] : ["PREFIX_TUNING"];
     for (const type of types) {

@@ -4,8 +4,6 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { fromBufferPromise } from "yauzl";
-import type { BackboneReport } from "../../src/contract/backbone.ts";
-import { writePromptFile } from "../../src/prompt/file.ts";
 
 export const adapters = fileURLToPath(new URL("../fixtures/peft", import.meta.url));
 
@@ -33,18 +31,4 @@ export async function unzip(archive: Uint8Array): Promise<Record<string, Buffer>
   for await (const entry of zip.eachEntry())
     files[entry.fileName] = await buffer(await zip.openReadStreamPromise(entry));
   return files;
-}
-
-/** A prompt with a trained prefix, words and virtual tokens before the input. */
-export function mixed({ layers, kv_heads, head_dim, hidden, fingerprint }: BackboneReport): Uint8Array {
-  const wave = (size: number) => Float32Array.from({ length: size }, (_, at) => Math.sin(at * 1.7));
-  const size = layers * kv_heads * 2 * head_dim;
-  return writePromptFile({
-    kind: "mixed",
-    template: "Well, {{ soft(3) }} so: {{ input }}\nthen",
-    backbone: fingerprint,
-    recipe: null,
-    soft: { dims: [3, hidden], data: wave(3 * hidden) },
-    prefix: { dims: [layers, kv_heads, 2, head_dim], key: wave(size), value: wave(size) },
-  });
 }

@@ -58,13 +58,13 @@ export function writePeftPrefix(
  */
 export function writePeftPrompt(
   origin: PeftOrigin,
-  { soft, prefix }: Pick<PromptFile, "soft" | "prefix">,
+  { soft, prefix, bases }: Pick<PromptFile, "soft" | "prefix" | "bases">,
   template: CompiledTemplate,
   backbone: PeftBackbone,
 ): PeftFiles {
   const slots = template.pieces.filter(piece => piece.kind === "soft");
   const other = "Ask for PREFIX_TUNING, which every prompt can be.";
-  if (!soft || prefix || slots.length !== 1 || template.pieces[0] !== slots[0])
+  if (!soft || prefix || bases || slots.length !== 1 || template.pieces[0] !== slots[0])
     throw inexpressible(
       `PROMPT_TUNING is one run of virtual tokens before the whole text; this prompt is not such a one. ${other}`,
     );

@@ -56,7 +56,7 @@ describe("what is computed once for all rows", () => {
     const task = { labels: ["x", "y"] };
     const lead = leadOf(plan, codec, smollm2)!;
     const rowsOf = (lead: TrainingRow | null) => {
-      const { labels, ...context } = contextOf(plan, task, codec, 1000, lead);
+      const { labels, ...context } = contextOf(plan, task, codec, 1000, { base: 0, lead });
       return classificationRows({ input: "a".repeat(60), label: "x" }, { ...context, ...labels! });
     };
     const [inside, behind] = [rowsOf(null), rowsOf(lead)];
@@ -79,7 +79,7 @@ describe("what is computed once for all rows", () => {
         { labels: null },
         codec,
         room,
-        lead,
+        { base: 0, lead },
       ).maxTokens;
     const lead = leadOf(planOf("{{ soft(64) }}{{ input }}:"), codec, smollm2)!;
     expect([context(lead, 1000), context(null, 1000)]).toEqual([100, 165]);
