@@ -12,7 +12,7 @@ import { buildTrie } from "../prompt/trie.ts";
 import type { Session } from "../runtime/runtime.ts";
 import { Batch } from "./batch.ts";
 import { classify } from "./classify.ts";
-import { choiceConstraint, Grammars } from "./constraint.ts";
+import { choiceConstraint } from "./constraint.ts";
 import type {
   AnswerTo,
   ClassifyAnswer,
@@ -28,7 +28,8 @@ import type {
 } from "./engine.ts";
 import { fill } from "./feed.ts";
 import { fitRow } from "./fit.ts";
-import { generate } from "./generate.ts";
+import { closed, generate } from "./generate.ts";
+import { Grammars } from "./grammars.ts";
 import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
 import { type Beginning, LeadingText } from "./leading.ts";
 import {
@@ -226,10 +227,10 @@ export class Core {
     options: CoreInferOptions,
   ): Promise<GenerateAnswer> {
     const { tokenizer, config } = this.#options;
-    const stream = tokenizer.stream();
     const maxTokens = Math.min(request.maxTokens, config.maxPositions - prepared.inputTokens);
-    const program = generate(
-      {
+    const constraint = await this.#constraint(request);
+    try {
+      const row = {
         past: prepared.past,
         segments: prepared.segments,
         targets: this.#targets(request.targets),
@@ -240,25 +241,26 @@ export class Core {
         stop: request.stop,
         eos: new Set(tokenizer.eosIds),
         logprobs: request.logprobs,
-        constraint: await this.#constraint(request),
-        decoder: stream,
-        show: token => tokenizer.decode([token], { skipSpecial: false }),
+        constraint,
+        decoder: tokenizer.stream(),
+        show: (token: number) => tokenizer.decode([token], { skipSpecial: false }),
         onToken: options.onToken,
-      },
-      this.#scheduler,
-    );
-    const { text, finishReason, tokens, logprobs, targets } = await this.#scheduler.submit(program, {
-      seat: prepared.inputTokens + maxTokens,
-      ...options,
-    });
-    return {
-      kind: "generate",
-      text,
-      finishReason,
-      ...(request.logprobs !== null && { logprobs }),
-      ...(request.targets && { targets }),
-      usage: usage(prepared, tokens),
-    };
+      };
+      const seat = prepared.inputTokens + maxTokens;
+      const written = await this.#scheduler.submit(generate(row, this.#scheduler), { seat, ...options });
+      const ending = await closed(written, row);
+      const { text, finishReason, tokens, logprobs, targets } = written;
+      return {
+        kind: "generate",
+        text: text + ending.text,
+        finishReason,
+        ...(request.logprobs !== null && { logprobs }),
+        ...(request.targets && { targets }),
+        usage: usage(prepared, tokens + ending.tokens),
+      };
+    } finally {
+      constraint?.dispose();
+    }
   }
 
   async #constraint({ jsonSchema, choices }: GenerateRequest) {
