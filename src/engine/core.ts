@@ -34,6 +34,7 @@ import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
 import { type Beginning, LeadingText } from "./leading.ts";
 import {
   compileLayer,
+  type PreparedLayer,
   type PreparedPrompt,
   prefixLength,
   preparePrompt,
@@ -53,6 +54,8 @@ export interface CoreOptions {
   prompts: PromptSource;
   limits: SchedulerLimits;
   cacheBytes: number;
+  /** Tokens of a run that compiles a prefix. */
+  chunk?: number | undefined;
 }
 
 export interface CoreInferOptions {
@@ -170,8 +173,7 @@ export class Core {
     const bases = await this.#bases(prompt, patient);
     try {
       const past = bases.map(({ value }) => value.block);
-      const program = compileLayer(prompt, past, config);
-      const { block } = await this.#scheduler.submit(program, { seat: 0, ...patient });
+      const { block } = await this.#scheduler.submit(this.#layer(prompt, past), { seat: 0, ...patient });
       return joinBlocks([...past, block], config);
     } finally {
       for (const { release } of bases) release();
@@ -295,7 +297,7 @@ export class Core {
     const bases = await this.#bases(prompt, options);
     try {
       const past = bases.map(({ value }) => value.block);
-      const { block, bytes } = await this.#run(compileLayer(prompt, past, this.#options.config), options);
+      const { block, bytes } = await this.#run(this.#layer(prompt, past), options);
       const shared = bases.filter(({ hit }) => hit).map(({ value }) => value.block);
       return {
         prompt,
@@ -315,7 +317,7 @@ export class Core {
     try {
       for (const base of bases) {
         const past = acquired.map(({ value }) => value.block);
-        const make = () => this.#run(compileLayer(base, past, this.#options.config), options);
+        const make = () => this.#run(this.#layer(base, past), options);
         acquired.push(await this.#prefixes.acquire(base.key, make));
       }
       return acquired;
@@ -323,6 +325,11 @@ export class Core {
       for (const { release } of acquired) release();
       throw error;
     }
+  }
+
+  #layer(layer: PreparedLayer, past: readonly KvBlock[]): Program<ReadyLayer> {
+    const { config, chunk } = this.#options;
+    return compileLayer(layer, past, config, chunk);
   }
 
   #run<Value>(program: Program<Value>, options: CoreInferOptions): Promise<Value> {

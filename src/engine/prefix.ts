@@ -15,7 +15,13 @@ import {
   readPromptFile,
   type SoftParameters,
 } from "../prompt/file.ts";
-import { type Segment as LaidOut, layoutBase, layoutPrefix, softLengths } from "../prompt/layout.ts";
+import {
+  type Segment as LaidOut,
+  layoutPrefix,
+  layoutWritten,
+  softLengths,
+  wholeBefore,
+} from "../prompt/layout.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
 import type { PromptContent } from "./engine.ts";
 import { fill } from "./feed.ts";
@@ -73,7 +79,7 @@ export function preparePrompt(
   const key = createHash("sha256");
   let start = 0;
   const prepared = bases.map(base => {
-    const layer = prepareLayer(base, start, layoutBase, codec, config, compiled);
+    const layer = prepareLayer(base, start, wholeBefore, codec, config, compiled);
     start += layerLength(layer);
     for (const part of [base.template, base.soft?.data, base.prefix?.key, base.prefix?.value])
       key.update(part ?? "-");
@@ -81,13 +87,13 @@ export function preparePrompt(
   });
   // A prompt's words are its version's; the file names them too.
   const layer = { ...own, template: content.template };
-  return { ...prepareLayer(layer, start, layoutPrefix, codec, config, compiled), bases: prepared };
+  return { ...prepareLayer(layer, start, asWritten, codec, config, compiled), bases: prepared };
 }
 
 function prepareLayer(
   { template: source, soft, prefix }: PromptLayer,
   start: number,
-  layOut: typeof layoutPrefix,
+  cut: typeof wholeBefore,
   codec: TextCodec,
   config: BackboneConfig,
   { valueScales }: Pick<CompiledBackbone, "valueScales">,
@@ -96,9 +102,9 @@ function prepareLayer(
   const lengths = softLengths(template, codec);
   checkShapes(soft, prefix, lengths, config);
   const trained = prefix ? blockOf(prefix, valueScales, start, config) : null;
-  const laidOut = layOut(template, codec, lengths);
   // A trained prefix began as a forward pass that had BOS first: it is inside already. Below others it is the lowest's.
-  const segments = (trained || start > 0) && codec.bosId !== null ? laidOut.slice(1) : laidOut;
+  const layOut = trained || start > 0 ? layoutWritten : layoutPrefix;
+  const segments = layOut(cut(template), codec, lengths);
   return {
     template,
     softLengths: lengths,
@@ -108,6 +114,8 @@ function prepareLayer(
   };
 }
 
+const asWritten = (template: CompiledTemplate): CompiledTemplate => template;
+
 const layerLength = ({ trained, segments }: PreparedLayer): number =>
   (trained?.length ?? 0) + segmentsLength(segments);
 
@@ -115,14 +123,15 @@ const layerLength = ({ trained, segments }: PreparedLayer): number =>
 export const prefixLength = (prompt: PreparedPrompt): number =>
   [...prompt.bases, prompt].reduce((sum, layer) => sum + layerLength(layer), 0);
 
-/** Runs what a prompt adds to `past`, once. */
+/** Runs what a prompt adds to `past`, once, `chunk` tokens a run. */
 export function* compileLayer(
   { trained, segments }: PreparedLayer,
   past: readonly KvBlock[],
   config: BackboneConfig,
+  chunk?: number,
 ): Program<ReadyLayer> {
   const before = trained ? [...past, trained] : past;
-  const blocks = segmentsLength(segments) > 0 ? yield* fill(before, segments) : before;
+  const blocks = segmentsLength(segments) > 0 ? yield* fill(before, segments, chunk) : before;
   const own = blocks.slice(past.length);
   const block = own.length > 0 ? joinBlocks(own, config) : emptyBlock(config);
   return { block, bytes: blockBytes(block) };

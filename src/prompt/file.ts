@@ -225,15 +225,19 @@ function readTensor(
   }
   if (dtype !== "F32" && dtype !== "F16") throw bad(`Tensor "${name}" is ${dtype}; store it as F32 or F16.`);
   const data = file.read(name);
-  const at = data.findIndex(value => !Number.isFinite(value));
-  if (at >= 0) {
-    const index = indexIn(dims, at);
-    throw bad(`Tensor "${name}" has ${data[at]} at [${index.join(", ")}]; every value must be finite.`, {
-      tensor: name,
-      index,
-    });
-  }
+  checkFinite(name, dims, data);
   return { dims, data };
+}
+
+/** Throws `bad_tensor`, which names the place. */
+export function checkFinite(name: string, dims: readonly number[], data: Float32Array): void {
+  const at = data.findIndex(value => !Number.isFinite(value));
+  if (at < 0) return;
+  const index = indexIn(dims, at);
+  throw bad(`Tensor "${name}" has ${data[at]} at [${index.join(", ")}]; every value must be finite.`, {
+    tensor: name,
+    index,
+  });
 }
 
 function indexIn(dims: readonly number[], flat: number): number[] {

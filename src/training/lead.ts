@@ -9,7 +9,7 @@ import type { BackboneConfig } from "../backbone/source.ts";
 import type { KvBlock } from "../engine/kv.ts";
 import { cut } from "../graph/cut.ts";
 import type { TextCodec } from "../prompt/codec.ts";
-import { layoutPrefix, positions } from "../prompt/layout.ts";
+import { layoutPrefix, layoutWritten, positions } from "../prompt/layout.ts";
 import { basedGradients } from "./based.ts";
 import { type Parameter, trainingFeeds } from "./batches.ts";
 import { runBytes, WHOLE_BYTES } from "./bytes.ts";
@@ -34,8 +34,7 @@ export function leadOf(
   base: KvBlock | null = null,
 ): TrainingRow | null {
   if (method !== "soft") return null;
-  const all = layoutPrefix(template, codec, softLengths);
-  const mine = base && codec.bosId !== null ? all.slice(1) : all;
+  const mine = (base ? layoutWritten : layoutPrefix)(template, codec, softLengths);
   const segments = mine.filter(each => positions([each]) > 0);
   if (segments.filter(each => "soft" in each).length < softLengths.length) return null;
   const row = { segments, length: positions(segments), decisions: [], next: [] };

@@ -3,7 +3,7 @@ import type { Example } from "../contract/dataset.ts";
 import type { Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
-import { layoutPrefix, layoutRow, positions, type Segment } from "../prompt/layout.ts";
+import { layoutPrefix, layoutRow, layoutWritten, positions, type Segment } from "../prompt/layout.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 import { branches, buildTrie, endBranch, goldPath, type LabelTrie } from "../prompt/trie.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
@@ -184,9 +184,11 @@ export function generationRow(example: Example, context: RowContext): TrainingRo
 }
 
 function inputSegments(example: Example, { template, codec, softLengths, beginning }: RowContext): Segment[] {
-  const all = layoutPrefix(template, codec, softLengths);
-  const held = { all, "all but BOS": codec.bosId === null ? all : all.slice(1), none: [] }[beginning];
-  return [...held, ...layoutRow(template, codec, example.input as never, softLengths)];
+  const layouts = { all: layoutPrefix, "all but BOS": layoutWritten, none: () => [] };
+  return [
+    ...layouts[beginning](template, codec, softLengths),
+    ...layoutRow(template, codec, example.input as never, softLengths),
+  ];
 }
 
 function row(

@@ -10,7 +10,7 @@ import type { KvBlock } from "../engine/kv.ts";
 import { randomFrom } from "../engine/sampler.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { type PromptLayer, writePromptFile } from "../prompt/file.ts";
-import { layoutPrefix, layoutRow } from "../prompt/layout.ts";
+import { layoutRow, layoutWritten } from "../prompt/layout.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { type Parameter, shuffled } from "./batches.ts";
@@ -37,7 +37,7 @@ export interface StartContext {
 /** Token ids that trained positions begin as, BOS left out; the words that they take the place of come last. */
 export function startIds({ init, template, task, examples, codec, seed }: StartContext): number[] {
   const slots = template.pieces.some(piece => piece.kind === "soft");
-  const words = slots ? [] : idsOf(layoutPrefix(template, codec), codec);
+  const words = slots ? [] : idsOf(layoutWritten(template, codec));
   if (typeof init === "object") return "text" in init ? codec.encodeWithSpecials(init.text) : words;
   switch (init) {
     case "examples":
@@ -75,10 +75,7 @@ function shownExamples(
   const chosen = [...first, ...order.filter(each => !first.includes(each))].slice(0, SHOWN);
   return chosen.flatMap(example => {
     const answer = "label" in example ? verbalizers.get(example.label)! : answerOf(example);
-    const ids = [
-      ...idsOf(layoutPrefix(plain, codec), codec),
-      ...idsOf(layoutRow(plain, codec, example.input)),
-    ];
+    const ids = [...idsOf(layoutWritten(plain, codec)), ...idsOf(layoutRow(plain, codec, example.input))];
     return [...ids, ...codec.encode(answer), ...codec.encode("\n\n")];
   });
 }
@@ -88,10 +85,9 @@ const withoutSlots = (template: CompiledTemplate): CompiledTemplate => ({
   pieces: template.pieces.filter(piece => piece.kind !== "soft"),
 });
 
-/** The words of a template without slots; given a codec, without the BOS that it put first. */
-function idsOf(segments: ReturnType<typeof layoutPrefix>, codec?: TextCodec): number[] {
-  const words = codec && codec.bosId !== null ? segments.slice(1) : segments;
-  return words.flatMap(segment => ("ids" in segment ? segment.ids : []));
+/** The words of a template without slots. */
+function idsOf(segments: ReturnType<typeof layoutRow>): number[] {
+  return segments.flatMap(segment => ("ids" in segment ? segment.ids : []));
 }
 
 /** The end of too many, what stands nearest to the input; too few are repeated before themselves. */

@@ -11,6 +11,7 @@ import { smollm2 } from "../../support/sizes.ts";
 const encode = (text: string) => [...text].map(char => char.codePointAt(0)!);
 const codec: TextCodec & { eosIds: number[] } = {
   bosId: 1,
+  bosText: "\u0001",
   eosIds: [0],
   encode,
   encodeWithSpecials: encode,
