@@ -4,6 +4,7 @@ import type { Problem } from "../errors.ts";
 import type {
   EngineRequest,
   EngineStatistics,
+  FieldValues,
   LabelVerbalizers,
   PromptContent,
   PromptDigest,
@@ -20,6 +21,8 @@ export type Call =
   | { call: "infer"; request: EngineRequest; deadline: number; stream: boolean }
   | { call: "inspect"; content: PromptContent }
   | { call: "labels"; labels: readonly LabelVerbalizers[] }
+  | { call: "nearest"; content: PromptContent; count: number }
+  | { call: "attention"; content: PromptContent; inputs: readonly (string | FieldValues)[] }
   | { call: "report" }
   | { call: "statistics" };
 

@@ -3,7 +3,9 @@ import { parentPort, workerData } from "node:worker_threads";
 import { serves, trains } from "../compile/check.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError } from "../errors.ts";
+import { AttentionObserver } from "./attention.ts";
 import type { PromptContent } from "./engine.ts";
+import { nearestTokens } from "./nearest.ts";
 import { type OpenedCore, openCore } from "./open.ts";
 import type { FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
 
@@ -29,7 +31,7 @@ const prompts = {
 
 async function start() {
   const opened = await openCore(settings, prompts, (phase, done) => post({ type: "phase", phase, done }));
-  return { ...opened, report: () => describe(opened) };
+  return { ...opened, observer: new AttentionObserver(opened), report: () => describe(opened) };
 }
 
 function describe({
@@ -91,7 +93,8 @@ function precisionTable({ bytes, check }: OpenedCore["variants"]): BackboneRepor
 
 type Started = Awaited<ReturnType<typeof start>>;
 
-function answer({ core, report }: Started, message: Extract<ToWorker, { type: "call" }>): unknown {
+function answer(started: Started, message: Extract<ToWorker, { type: "call" }>): unknown {
+  const { core, observer, report } = started;
   switch (message.call) {
     case "infer":
       return core.infer(message.request, {
@@ -103,6 +106,10 @@ function answer({ core, report }: Started, message: Extract<ToWorker, { type: "c
       return core.inspect(message.content);
     case "labels":
       return core.checkLabels(message.labels);
+    case "nearest":
+      return nearestTokens(started, message.content, message.count);
+    case "attention":
+      return observer.observe(message.content, message.inputs);
     case "report":
       return report();
     case "statistics":
@@ -125,6 +132,7 @@ async function serveCall(started: Started, message: Extract<ToWorker, { type: "c
 
 /** Ends without `process.exit`, which would abort a run in progress. */
 async function close(started: Started): Promise<void> {
+  await started.observer.close();
   await started.close();
   port.close();
 }
