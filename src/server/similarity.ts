@@ -62,8 +62,9 @@ export const similarity: Resource = (app, dependencies) => {
   );
 };
 
+/** What may be compared; of a task that has nothing of this backbone, a prompt of another one, to be told of. */
 async function candidates(
-  { registry }: Pick<Dependencies, "registry">,
+  { registry, engine }: Pick<Dependencies, "registry" | "engine">,
   { tasks: ids, all = false }: Query,
 ): Promise<Record<TrainedKind, PromptRecord[]>> {
   const tasks =
@@ -73,9 +74,13 @@ async function candidates(
   const found: Record<TrainedKind, PromptRecord[]> = { soft: [], prefix: [] };
   for (const task of tasks) {
     const prompts = await promptsOf(registry, task.id);
+    const own = prompts.filter(prompt => compatible(prompt, engine));
     for (const kind of kinds) {
       if (all) found[kind].push(...prompts.filter(prompt => hasKind(prompt, kind)));
-      else found[kind].push(...[chosen(task, prompts, kind)].filter(prompt => prompt !== undefined));
+      else {
+        const one = chosen(task, own, kind) ?? chosen(task, prompts, kind);
+        if (one) found[kind].push(one);
+      }
     }
   }
   return found;
