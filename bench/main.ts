@@ -5,6 +5,7 @@ const benches = {
   ensembles: () => import("./ensembles/main.ts"),
   contexts: () => import("./contexts/main.ts"),
   gate: () => import("./gate/main.ts"),
+  transfer: () => import("./transfer/main.ts"),
   learning: () => import("./learning/main.ts"),
   /** Not a measurement alone: it writes the bundled prompts. */
   prompts: () => import("./prompts/train.ts"),

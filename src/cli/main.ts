@@ -7,6 +7,7 @@ import { backbone } from "./backbone.ts";
 import { backup } from "./backup.ts";
 import { datasets } from "./datasets.ts";
 import { doctor } from "./doctor.ts";
+import { donors } from "./donors.ts";
 import { evaluate } from "./evaluate.ts";
 import { graph } from "./graph.ts";
 import { infer } from "./infer.ts";
@@ -15,6 +16,7 @@ import { prompts } from "./prompts.ts";
 import { pull } from "./pull.ts";
 import { search } from "./search.ts";
 import { serve } from "./serve.ts";
+import { similarity } from "./similarity.ts";
 import { tasks } from "./tasks.ts";
 import { train } from "./train.ts";
 
@@ -32,6 +34,8 @@ for (const command of [
   train,
   evaluate,
   search,
+  donors,
+  similarity,
   jobs,
   datasets,
   backbone,

@@ -1,8 +1,10 @@
 import { Command, Option } from "commander";
 import type { Piece, PromptRecord } from "../contract/prompt.ts";
+import type { AttentionReport, NearestReport } from "../contract/transfer.ts";
 import { exportPrompt, type ImportOptions, importPrompt } from "./prompt-files.ts";
 import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
-import { refOf } from "./values.ts";
+import { drawAttention, drawNearest } from "./transfer-report.ts";
+import { numberOf, refOf } from "./values.ts";
 
 type Prompt = PromptRecord & { pieces: Piece[]; compatible: boolean };
 
@@ -47,6 +49,24 @@ export function prompts(): Command {
         () =>
           `version ${prompt.version}, ${prompt.kind}, ${prompt.length} tokens cached\n${table(["", ""], prompt.pieces.map(piece))}`,
       );
+    });
+
+  serverOptions(command.command("nearest <task> <version>"))
+    .description("the words nearest to each virtual token of a soft prompt")
+    .option("--count <count>", "words for each (default: 5)", numberOf)
+    .action(async (task: string, version: string, { count, ...flags }) => {
+      const query = count === undefined ? "" : `?count=${count}`;
+      const path = `/tasks/${task}/prompts/${version}/nearest${query}`;
+      const report = await call<NearestReport>(flags as ServerFlags, "GET", path);
+      print(flags.json, report, () => drawNearest(report));
+    });
+
+  serverOptions(command.command("attention <task> <version> <inputs...>"))
+    .description("how much attention each position of a prompt gets from inputs, by layer")
+    .action(async (task: string, version: string, inputs: string[], flags: ServerFlags) => {
+      const path = `/tasks/${task}/prompts/${version}/attention`;
+      const report = await call<AttentionReport>(flags, "POST", path, { inputs });
+      print(flags.json, report, () => drawAttention(report));
     });
 
   serverOptions(command.command("add <task> <template>"))

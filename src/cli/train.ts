@@ -35,6 +35,7 @@ Examples:
   foreword train sentiment reviews.csv --validation dev.csv --steps 300 --activate
   foreword train sentiment reviews.jsonl --method distill --teacher handbook.txt
   foreword train sentiment reviews.jsonl --ensemble 5 --if-better
+  foreword train reviews reviews.jsonl --init donor
   foreword train sentiment reviews --dataset --init text:"Is it good?" --detach`;
 
 export const train = (): Command =>
@@ -61,7 +62,7 @@ export const train = (): Command =>
     )
     .option(
       "--init <start>",
-      "where it begins: examples, labels, vocabulary, random, text:<words> or prompt:<task>/<version>",
+      "where it begins: examples, labels, vocabulary, random, text:<words>, prompt:<task>/<version>, or donor: the best of other tasks' prompts",
       initOf,
     )
     .option("--length <count>", "positions that are trained", numberOf)

@@ -17,7 +17,10 @@ export function refOf(text: string): PromptRef {
   return { task, version: Number(version) };
 }
 
-const starts = ["examples", "labels", "vocabulary", "random"] as const;
+/** Several by comma. */
+export const refsOf = (text: string): PromptRef[] => text.split(",").map(each => refOf(each.trim()));
+
+const starts = ["examples", "labels", "vocabulary", "random", "donor"] as const;
 
 /** `labels`, `text:Is it good?`, `prompt:sentiment/3`. */
 export function initOf(text: string): Init {

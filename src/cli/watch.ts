@@ -9,6 +9,7 @@ import { events } from "./events.ts";
 import { progressLine, silentLine } from "./progress.ts";
 import { drawDistillation, drawEnsemble, drawReport, drawSearch } from "./report.ts";
 import { call, print, type ServerFlags } from "./request.ts";
+import { drawDonors } from "./transfer-report.ts";
 
 /** As a shell reports a command that Ctrl-C ended: nothing was finished, so what should follow must not. */
 const INTERRUPTED = 130;
@@ -76,6 +77,7 @@ async function promptOf(flags: ServerFlags, { task, result }: Job): Promise<Prom
 function outcome({ id, task, kind, state, error, result }: Job, prompt: PromptRecord | null): string {
   if (state === "cancelled") return `${id} was cancelled; nothing was added\n`;
   if (error) return `${id} failed: ${error.detail}\n`;
+  if (kind === "donors") return drawDonors(task, result!);
   if (kind === "search") return drawSearch(task, result!);
   if (kind === "evaluate") return drawReport(result as unknown as EvaluationReport);
   if (!prompt) return `${id} succeeded\n`;

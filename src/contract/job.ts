@@ -1,7 +1,7 @@
 import { type Static, Type } from "typebox";
 import { Id, ProblemDocument, Timestamp, Version } from "./common.ts";
 
-export const JobKind = Type.Enum(["train", "evaluate", "search", "import"]);
+export const JobKind = Type.Enum(["train", "evaluate", "search", "donors", "import"]);
 export type JobKind = Static<typeof JobKind>;
 
 export const JobState = Type.Enum(["queued", "running", "succeeded", "failed", "cancelled"]);

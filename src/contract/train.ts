@@ -7,11 +7,11 @@ import { Vote } from "./task.ts";
 export const TrainMethod = Type.Enum(["prefix", "soft"]);
 export type TrainMethod = Static<typeof TrainMethod>;
 
-/** Where the trained positions begin. */
+/** Where the trained positions begin; `donor` is what POST /tasks/:id/donors would find best. */
 export const Init = Type.Union([
   Type.Object({ text: Type.String({ minLength: 1, maxLength: 100_000 }) }, { additionalProperties: false }),
   Type.Object({ prompt: PromptRef }, { additionalProperties: false }),
-  Type.Enum(["examples", "labels", "vocabulary", "random"]),
+  Type.Enum(["examples", "labels", "vocabulary", "random", "donor"]),
 ]);
 export type Init = Static<typeof Init>;
 

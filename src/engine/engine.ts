@@ -5,6 +5,7 @@
  */
 import type { BackboneReport } from "../contract/backbone.ts";
 import type { FinishReason, TargetScore, TokenLogprob, Usage } from "../contract/infer.ts";
+import type { NearestReport } from "../contract/transfer.ts";
 import type { PrefixParameters } from "../prompt/file.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 
@@ -113,6 +114,19 @@ export interface PromptInspection {
   length: number;
 }
 
+export type NearestTokens = Pick<NearestReport, "word_length" | "positions">;
+
+/** What the positions of a KV prefix are, and the attention that they get: shares of 1, averaged over heads and inputs. */
+export interface PromptAttention {
+  positions: { kind: "trained" | "virtual" | "word"; text?: string }[];
+  /** Behind the prompt, of all inputs. */
+  tokens: number;
+  /** [layer][position], averaged over the tokens behind the prompt. */
+  ofTokens: Float64Array[];
+  /** [layer][position], of the last token alone, from which the answer is predicted. */
+  ofAnswer: Float64Array[];
+}
+
 export interface EngineState {
   status: "loading" | "ready" | "failed";
   /** What it is doing while it loads, for people. */
@@ -142,6 +156,10 @@ export interface Engine {
   /** Throws `duplicate_verbalizer` where two labels share a verbalizer's tokens; returns the verbalizers' token ids. */
   checkLabels(labels: readonly LabelVerbalizers[]): Promise<number[][][]>;
   infer<Request extends EngineRequest>(request: Request, options: InferOptions): Promise<AnswerTo<Request>>;
+  /** The `count` words nearest to each virtual token. Throws `validation` where the prompt has none. */
+  nearest(content: PromptContent, count: number): Promise<NearestTokens>;
+  /** How much attention a prompt's positions get from inputs. Throws as `infer` does, and `validation` where it has none. */
+  attention(content: PromptContent, inputs: readonly (string | FieldValues)[]): Promise<PromptAttention>;
   /** Calls the listener at once, and whenever it changes whether a request waits for an answer; returns how to stop. */
   watchBusy(listener: (busy: boolean) => void): () => void;
   /** Forgets a prompt's KV prefix. */

@@ -12,8 +12,11 @@ import type {
   EngineRequest,
   EngineState,
   EngineStatistics,
+  FieldValues,
   InferOptions,
   LabelVerbalizers,
+  NearestTokens,
+  PromptAttention,
   PromptContent,
   PromptDigest,
   PromptInspection,
@@ -93,6 +96,14 @@ class EngineHost implements Engine {
 
   checkLabels(labels: readonly LabelVerbalizers[]): Promise<number[][][]> {
     return this.#call({ call: "labels", labels });
+  }
+
+  nearest(content: PromptContent, count: number): Promise<NearestTokens> {
+    return this.#call({ call: "nearest", content, count });
+  }
+
+  attention(content: PromptContent, inputs: readonly (string | FieldValues)[]): Promise<PromptAttention> {
+    return this.#call({ call: "attention", content, inputs });
   }
 
   statistics(): Promise<EngineStatistics> {

@@ -4,6 +4,7 @@ import type { Problem } from "../errors.ts";
 import type {
   EngineRequest,
   EngineStatistics,
+  FieldValues,
   LabelVerbalizers,
   PromptContent,
   PromptDigest,
@@ -21,6 +22,8 @@ export type Call =
   | { call: "inspect"; content: PromptContent }
   | { call: "prefix"; content: PromptContent }
   | { call: "labels"; labels: readonly LabelVerbalizers[] }
+  | { call: "nearest"; content: PromptContent; count: number }
+  | { call: "attention"; content: PromptContent; inputs: readonly (string | FieldValues)[] }
   | { call: "report" }
   | { call: "statistics" };
 

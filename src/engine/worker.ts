@@ -3,8 +3,10 @@ import { parentPort, workerData } from "node:worker_threads";
 import { serves, trains } from "../compile/check.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError } from "../errors.ts";
+import { AttentionObserver } from "./attention.ts";
 import type { PromptContent } from "./engine.ts";
 import { exactPrefix } from "./exact.ts";
+import { nearestTokens } from "./nearest.ts";
 import { type OpenedCore, openCore } from "./open.ts";
 import type { FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
 
@@ -30,7 +32,7 @@ const prompts = {
 
 async function start() {
   const opened = await openCore(settings, prompts, (phase, done) => post({ type: "phase", phase, done }));
-  return { ...opened, report: () => describe(opened) };
+  return { ...opened, observer: new AttentionObserver(opened), report: () => describe(opened) };
 }
 
 function describe({
@@ -104,7 +106,7 @@ function oneByOne<Answer>(make: () => Promise<Answer>): Promise<Answer> {
 type Started = Awaited<ReturnType<typeof start>>;
 
 function answer(started: Started, message: Extract<ToWorker, { type: "call" }>): unknown {
-  const { core, report } = started;
+  const { core, observer, report } = started;
   switch (message.call) {
     case "infer":
       return core.infer(message.request, {
@@ -118,6 +120,10 @@ function answer(started: Started, message: Extract<ToWorker, { type: "call" }>):
       return oneByOne(() => exactPrefix(started, message.content));
     case "labels":
       return core.checkLabels(message.labels);
+    case "nearest":
+      return nearestTokens(started, message.content, message.count);
+    case "attention":
+      return observer.observe(message.content, message.inputs);
     case "report":
       return report();
     case "statistics":
@@ -140,6 +146,7 @@ async function serveCall(started: Started, message: Extract<ToWorker, { type: "c
 
 /** Ends without `process.exit`, which would abort a run in progress. */
 async function close(started: Started): Promise<void> {
+  await started.observer.close();
   await started.close();
   port.close();
 }

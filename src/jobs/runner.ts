@@ -1,5 +1,6 @@
 /** What a job does, by its kind. */
 import type { JobKind } from "../contract/job.ts";
+import { donorsRunner } from "./donors.ts";
 import { evaluateRunner } from "./evaluate.ts";
 import type { Runner } from "./jobs.ts";
 import { searchRunner } from "./search.ts";
@@ -10,6 +11,7 @@ const runners: Partial<Record<JobKind, (options: TrainRunnerOptions) => Runner>>
   train: trainRunner,
   evaluate: evaluateRunner,
   search: searchRunner,
+  donors: donorsRunner,
 };
 
 export function createRunner(options: TrainRunnerOptions): Runner {

@@ -3,11 +3,12 @@ import type { PromptRef } from "../contract/common.ts";
 import type { Task, Verbalizers, Vote } from "../contract/task.ts";
 import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
+import { ForewordError } from "../errors.ts";
 import { trainingPrecision } from "../gate/choice.ts";
 import { sameFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
-import type { ActivePrompts, TaskPrompt, TrainJob } from "../training/job.ts";
+import type { ActivePrompts, Donor, TaskPrompt, TrainJob } from "../training/job.ts";
 import { contentOf, versionsOf } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
 import { runTrainer, type TrainerOptions } from "./trainer.ts";
@@ -28,6 +29,8 @@ export interface TrainJobRequest {
   base: string | null;
   /** Of a distillation: a version, or a hard prompt that is none. */
   teacher: { version: number } | { template: string } | null;
+  /** Prompts of which `init` may choose one: decided with the request, so that a run that goes on chooses the same. */
+  donors?: PromptRef[];
   /** Each member's own settings. */
   ensemble: { members: TrainSettingsRequest[]; vote: Vote } | null;
 }
@@ -52,7 +55,14 @@ export async function trained(
   { member = 0, checkpoint }: { member?: number; checkpoint: string | null },
 ) {
   const { registry, engine } = options;
-  const { template, ensemble, teacher = null, base = null, ...request } = record.request as TrainJobRequest;
+  const {
+    template,
+    ensemble,
+    teacher = null,
+    base = null,
+    donors = [],
+    ...request
+  } = record.request as TrainJobRequest;
   const { init } = settings;
   const named = typeof init === "object" && "prompt" in init ? init.prompt : null;
   const job: TrainJob = {
@@ -62,6 +72,7 @@ export async function trained(
     verbalizers: request.verbalizers ?? null,
     base: base === null ? null : await registry.getBlob(base),
     initial: named && (await contentOf(registry, named.task, named.version)),
+    donors: init === "donor" ? await donorsOf(registry, donors) : [],
     teacher: teacher && (await teacherOf(registry, task.id, teacher, request.verbalizers)),
     // A distilled prefix is judged by its teacher's answers, which the teacher itself gives best.
     active: ensemble || teacher ? null : await activeOf(registry, task, template),
@@ -70,6 +81,23 @@ export async function trained(
     checkpointSeconds: settings.checkpoint_seconds ?? 30,
   };
   return runTrainer(options, trainingPrecision(settings.precision, engine.backbone()), "train", job, control);
+}
+
+/** Those that are still there. */
+export async function donorsOf(registry: Registry, names: readonly PromptRef[]): Promise<Donor[]> {
+  const found: Donor[] = [];
+  for (const { task, version } of names) {
+    const record = await registry.getPrompt(task, version).catch(gone);
+    if (record)
+      found.push({ task, version, kind: record.kind, content: await contentOf(registry, task, version) });
+  }
+  return found;
+}
+
+function gone(error: unknown): null {
+  if (error instanceof ForewordError && ["task_not_found", "prompt_not_found"].includes(error.code))
+    return null;
+  throw error;
 }
 
 async function teacherOf(

@@ -12,12 +12,15 @@ import { backup } from "./backup.ts";
 import { installBodies } from "./bodies.ts";
 import { datasets } from "./datasets.ts";
 import type { App, Dependencies, Resource } from "./dependencies.ts";
+import { donors } from "./donors.ts";
 import { evaluate } from "./evaluate.ts";
 import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
+import { positions } from "./positions.ts";
 import { frameworkErrors, installProblems } from "./problems.ts";
 import { prompts } from "./prompts.ts";
 import { search } from "./search.ts";
+import { similarity } from "./similarity.ts";
 import { status } from "./status.ts";
 import { tasks } from "./tasks.ts";
 import { train } from "./train.ts";
@@ -32,6 +35,9 @@ const resources: Resource[] = [
   train,
   evaluate,
   search,
+  similarity,
+  donors,
+  positions,
   jobs,
   datasets,
   backup,

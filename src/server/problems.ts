@@ -69,6 +69,16 @@ export const frameworkErrors = (error: FastifyError, request: FastifyRequest, re
   sendProblem(reply, request, toForewordError(error, request));
 };
 
+/** Does the work; a problem that it meets names the field of the request that it is about. */
+export async function inField<Result>(field: string, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof ForewordError)) throw error;
+    throw ForewordError.fromProblem({ ...error.toProblem(), detail: `${field}: ${error.message}`, field });
+  }
+}
+
 /** The problem document of whatever was thrown; the cause of a failure of ours goes into the log. */
 export function problemOf(error: unknown, request: FastifyRequest): Problem {
   const problem = ForewordError.from(error);

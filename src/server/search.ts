@@ -12,6 +12,7 @@ import type { Registry } from "../registry/registry.ts";
 import { checkMetric } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
 import type { Resource } from "./dependencies.ts";
+import { inField } from "./problems.ts";
 import { submitJob } from "./submit.ts";
 import { chosenData, dataFor, validationFor } from "./task-data.ts";
 import { startTemplate } from "./train-request.ts";
@@ -70,15 +71,8 @@ async function jobRequest(
   checkMetric(settings.metric, task);
   const { template } = await startTemplate(registry, task, undefined);
   const { fields } = compileTemplate(template);
-  for (const [index, candidate] of (settings.candidates ?? []).entries()) {
-    try {
-      await checkCandidate(engine, task, fields, candidate);
-    } catch (error) {
-      if (!(error instanceof ForewordError)) throw error;
-      const field = `candidates[${index}]`;
-      throw ForewordError.fromProblem({ ...error.toProblem(), detail: `${field}: ${error.message}`, field });
-    }
-  }
+  for (const [index, candidate] of (settings.candidates ?? []).entries())
+    await inField(`candidates[${index}]`, () => checkCandidate(engine, task, fields, candidate));
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
   if (task.type === "classification") checkClasses(labels);
   return {

@@ -7,13 +7,14 @@ import { contentOf, untrainedTemplate, versionsOf } from "../jobs/contents.ts";
 import { activeOf, type TrainJobRequest } from "../jobs/train-work.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { unstacked } from "../prompt/stack.ts";
-import { compileTemplate } from "../prompt/template.ts";
+import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkPositions, checkRequest, knownPositions } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
 import { LENGTH as DISTILLED, distilled, unanswered } from "./distil-request.ts";
 import { type Base, baseOn, baseUnder, lengthOf } from "./stack.ts";
 import { chosenData, dataFor, validationFor } from "./task-data.ts";
+import { donorsFor } from "./trained.ts";
 
 /** The share of the examples that validates where nothing is said. */
 const VALIDATION = 0.1;
@@ -52,6 +53,12 @@ export async function jobRequest(
     );
   const members = ensemble === undefined ? null : membersOf(ensemble, settings, task);
   for (const each of members ?? [settings]) await checkSettings(registry, engine, task, template, each, base);
+  const chooses = (members ?? [settings]).find(({ init }) => init === "donor");
+  if (chooses && learnt)
+    throw invalidInit('a distillation starts as its teacher\'s words. Leave "donor" out, or name a prompt');
+  if (chooses?.length !== undefined)
+    throw invalidInit("a donor has a length of its own. Leave length out, or use another start");
+  const donors = chooses && (await donorsFor(registry, engine, task.id, chooses.method ?? "prefix"));
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
   if (task.type === "classification" && !learnt) checkClasses(labels);
   return {
@@ -65,6 +72,7 @@ export async function jobRequest(
     examples: blob,
     validation: await validationFor(registry, task, template, validation),
     teacher: learnt?.teacher ?? null,
+    ...(donors && { donors }),
     ensemble: members && { members, vote: typeof ensemble === "object" ? (ensemble.vote ?? "mean") : "mean" },
   };
 }
@@ -122,7 +130,7 @@ export async function startTemplate(
 }
 
 /** Refuses now what would fail the job minutes later. */
-async function checkSettings(
+export async function checkSettings(
   registry: Registry,
   engine: Engine,
   task: Task,
@@ -136,32 +144,44 @@ async function checkSettings(
   checkRequest(settings, template, task);
   checkPositions(knownPositions(template) ?? 0, context, "template");
   if (length !== undefined) checkPositions(length, context, "length");
-  if (typeof init === "object" && "prompt" in init)
-    checkInit(await trainedPositions(registry, engine, init.prompt, method, base), method, length);
+  if (typeof init !== "object" || !("prompt" in init)) return;
+  const given = await givenPositions(registry, engine, init.prompt, method, base);
+  if (given !== null) checkInit(given, method, length ?? (method === "soft" ? knownSlots(template) : null));
 }
 
-/** Positions that another prompt gives a start: all before its first field, or its virtual tokens (0: its words). */
-async function trainedPositions(
+/** Positions of the template's soft slots; null where it has none, or a start text decides. */
+const knownSlots = (template: CompiledTemplate): number | null => knownPositions(template) || null;
+
+/**
+ * Positions that another prompt gives a start: all before its first field, or its virtual tokens; null where its words
+ * give as many virtual tokens as are wanted.
+ */
+async function givenPositions(
   registry: Registry,
   engine: Engine,
   { task, version }: { task: string; version: number },
   method: TrainMethod,
   base: Base | null,
-): Promise<number> {
+): Promise<number | null> {
   const content = await contentOf(registry, task, version);
   const { length } = await engine.inspect(base ? unstacked(content) : content);
-  if (method === "prefix") return length;
-  const { parameters } = content;
-  return (parameters && readPromptFile(parameters).soft?.dims[0]) ?? 0;
+  if (method === "prefix" || length === 0) return length;
+  const file = content.parameters && readPromptFile(content.parameters);
+  if (file?.soft) return file.soft.dims[0];
+  if (!file?.prefix) return null;
+  throw invalidInit(
+    `version ${version} of ${task} is a prefix, keys and values of every layer, from which no virtual tokens can start. Use method "prefix", or name a soft prompt`,
+  );
 }
 
-function checkInit(given: number, method: TrainMethod, length: number | undefined): void {
-  if (method === "soft" && given === 0) return;
-  const problem =
-    given === 0
-      ? "the prompt has nothing before its first field to start from. Name another one"
-      : length !== undefined && length !== given
-        ? `the prompt gives ${given} ${method === "soft" ? "virtual tokens" : "positions"}, length asks for ${length}. Leave length out`
-        : null;
-  if (problem) throw new ForewordError("validation", `init: ${problem}.`, { field: "init" });
+function checkInit(given: number, method: TrainMethod, wanted: number | null): void {
+  if (given === 0)
+    throw invalidInit("the prompt has nothing before its first field to start from. Name another one");
+  if (wanted !== null && wanted !== given)
+    throw invalidInit(
+      `the prompt gives ${given} ${method === "soft" ? "virtual tokens" : "positions"}, length or the template's slots ask for ${wanted}. Leave them out`,
+    );
 }
+
+const invalidInit = (problem: string): ForewordError =>
+  new ForewordError("validation", `init: ${problem}.`, { field: "init" });

@@ -18,7 +18,7 @@ export interface Bench extends OpenedCore {
   shelf: Shelf;
 }
 
-/** Throws `validation` where `initial` has another length than the template's slots. */
+/** Throws `validation` where `initial` has another length than the template's slots, or no virtual tokens for them. */
 export async function begin(
   bench: Bench,
   plan: Plan,
@@ -51,7 +51,14 @@ const movedBlock = (block: KvBlock, by: number, config: BackboneConfig): KvBlock
 
 async function soft({ source }: Bench, { ids }: Plan, initial: PromptContent | null): Promise<Parameter[]> {
   const hidden = source.config.hiddenSize;
-  const stored = initial?.parameters ? readPromptFile(initial.parameters).soft : undefined;
+  const file = initial?.parameters ? readPromptFile(initial.parameters) : null;
+  const stored = file?.soft;
+  if (file?.prefix && !stored)
+    throw new ForewordError(
+      "validation",
+      "init: the prompt is a prefix, keys and values of every layer, from which no virtual tokens can start. Name a soft prompt.",
+      { field: "init" },
+    );
   if (!stored) return softFrom(ids, await source.read(embeddingOf(source.config)), hidden);
   if (stored.dims[0] === ids.length) return [{ input: "virtual", ...stored, data: stored.data.slice() }];
   throw new ForewordError(

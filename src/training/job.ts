@@ -1,4 +1,6 @@
 /** What a training run is given, says while it runs, and leaves. All of it can be sent between processes. */
+
+import type { PromptKind } from "../contract/prompt.ts";
 import type { Active, Task, Verbalizers } from "../contract/task.ts";
 import type { Distillation, TrainSettingsRequest } from "../contract/train.ts";
 import type { PromptContent } from "../engine/engine.ts";
@@ -15,6 +17,14 @@ export interface ActivePrompts {
   active: Active;
 }
 
+/** A prompt that another one may start from. */
+export interface Donor {
+  task: string;
+  version: number;
+  kind: PromptKind;
+  content: PromptContent;
+}
+
 export interface TrainJob {
   task: Pick<Task, "id" | "type" | "labels" | "description">;
   request: TrainSettingsRequest;
@@ -26,6 +36,8 @@ export interface TrainJob {
   base: Uint8Array | null;
   /** The prompt that `init` names. */
   initial: PromptContent | null;
+  /** What there is to choose from where `init` asks for a donor. */
+  donors?: readonly Donor[];
   /** Whose answers are learnt in place of the examples' own. */
   teacher: TaskPrompt | null;
   /** As `writeExamples` writes them. */

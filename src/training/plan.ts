@@ -7,6 +7,7 @@ import type { TextCodec } from "../prompt/codec.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { softLengths } from "../prompt/layout.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
+import { spelledOut } from "../prompt/verbalizer.ts";
 import { tokensOf } from "./batches.ts";
 import { checkRequest } from "./check.ts";
 import type { TrainJob } from "./job.ts";
@@ -45,7 +46,7 @@ export interface Plan {
 
 /** Throws `validation` and `bad_template` naming the field. */
 export function planOf(
-  { request, template: source, task, initial }: TrainJob,
+  { request, template: source, task, initial }: Pick<TrainJob, "request" | "template" | "task" | "initial">,
   train: readonly Example[],
   codec: TextCodec,
 ): Plan {
@@ -53,7 +54,15 @@ export function planOf(
   const given = compileTemplate(source);
   checkRequest(request, given, task);
   const slots = given.pieces.some(piece => piece.kind === "soft");
-  const ids = startIds({ init, template: given, task, examples: train, codec, seed: request.seed ?? 0 });
+  const ids = startIds({
+    init,
+    initial,
+    template: given,
+    task,
+    examples: train,
+    codec,
+    seed: request.seed ?? 0,
+  });
   const positions =
     length ?? virtualTokens(initial) ?? Math.min(LENGTH.most, Math.max(LENGTH.least, ids.length));
   const rest = source.slice(wordsBeforeField(given).length);
@@ -84,6 +93,16 @@ export function planOf(
     metric: request.metric ?? (task.type === "generation" ? "loss" : "accuracy"),
     patience: request.patience ?? 4,
   };
+}
+
+/** The task with what stands for its labels in this prompt. */
+export function withVerbalizers({
+  task,
+  template,
+  verbalizers,
+}: Pick<TrainJob, "task" | "template" | "verbalizers">): TrainJob["task"] {
+  if (task.labels === null || verbalizers === null) return task;
+  return { ...task, labels: spelledOut(task.labels, compileTemplate(template), verbalizers) };
 }
 
 /** Each slot begins as its own start text, or as what `init` gave. */

@@ -9,9 +9,11 @@ import { resolveBackbone } from "../backbone/pull.ts";
 import { openCore } from "../engine/open.ts";
 import { ForewordError } from "../errors.ts";
 import type { Bench } from "./begin.ts";
+import { rankStarts } from "./donors.ts";
 import { combine } from "./evaluation/ensemble.ts";
 import { Shelf } from "./evaluation/judge.ts";
 import { evaluate } from "./evaluation/report.ts";
+import { parseExamples } from "./examples.ts";
 import type { TrainHooks } from "./job.ts";
 import type { FromTrainer, ToTrainer, TrainerPlace, Work, WorkKind, Works } from "./protocol.ts";
 import { train } from "./run.ts";
@@ -34,7 +36,13 @@ type Does<Kind extends WorkKind> = (
   job: Works[Kind]["job"],
   hooks: TrainHooks,
 ) => Promise<Works[Kind]["outcome"]>;
-const works: { [Kind in WorkKind]: Does<Kind> } = { train, evaluate, combine, search };
+const works: { [Kind in WorkKind]: Does<Kind> } = {
+  train,
+  evaluate,
+  combine,
+  search,
+  donors: (bench, job, hooks) => rankStarts(bench, job, parseExamples(job.examples).examples, hooks),
+};
 
 let busy = false;
 /** Ends the pauses under way: examples that are judged side by side wait at the same time. */

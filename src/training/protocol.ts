@@ -1,6 +1,8 @@
 /** What the server and a trainer process say to each other, over Node's IPC with structured clones. */
 import type { EvaluationReport } from "../contract/evaluate.ts";
+import type { DonorsReport } from "../contract/transfer.ts";
 import type { Problem } from "../errors.ts";
+import type { DonorsJob } from "./donors.ts";
 import type { EnsembleJob, EnsembleOutcome } from "./evaluation/ensemble.ts";
 import type { EvaluateJob } from "./evaluation/report.ts";
 import type { TrainJob, TrainOutcome, TrainProgress } from "./job.ts";
@@ -22,6 +24,7 @@ export interface Works {
   train: { job: TrainJob; outcome: TrainOutcome };
   evaluate: { job: EvaluateJob; outcome: EvaluationReport };
   search: { job: SearchJob; outcome: SearchOutcome };
+  donors: { job: DonorsJob & Pick<TrainJob, "examples">; outcome: DonorsReport };
   combine: { job: EnsembleJob; outcome: EnsembleOutcome };
 }
 export type WorkKind = keyof Works;

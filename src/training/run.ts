@@ -8,21 +8,21 @@ import { deserialize, serialize } from "node:v8";
 import { architectures } from "../backbone/architectures/index.ts";
 import { classificationLoss, generationLoss } from "../backbone/objective.ts";
 import type { Example } from "../contract/dataset.ts";
+import type { Init } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import { basesOf } from "../prompt/stack.ts";
-import { compileTemplate } from "../prompt/template.ts";
-import { spelledOut } from "../prompt/verbalizer.ts";
 import { baseOf } from "./based.ts";
 import { type Parameter, pastLength } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
 import { askTeacher, distillationOf, distilledRows, type TeacherAnswer, taught } from "./distil.ts";
+import { bestStart, donated } from "./donors.ts";
 import { compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
 import { type Judged, scores, standardError } from "./evaluation/metrics.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { gradientsBehind, leadOf } from "./lead.ts";
-import { type Plan, planOf, settingsOf } from "./plan.ts";
+import { type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
 import { curveOf, type Look, Pace } from "./progress.ts";
 import { contextOf, layOut } from "./rows.ts";
 import { sample } from "./split.ts";
@@ -40,6 +40,8 @@ interface Checkpoint {
   member: number;
   /** Of a distillation's teacher. */
   answers?: TeacherAnswer[] | null;
+  /** What a search for a donor came to. */
+  start?: Init | null;
   /** Null before the first step. */
   trainer: TrainerState | null;
   /** The best score that a look found. */
@@ -57,9 +59,10 @@ const begun = { trainer: null, best: null, kept: null, looks: [], losses: [] };
  * Throws `bad_dataset`, `validation`, `bad_tensor` (the loss is no number, before any look at validation), and what
  * `hooks.pause` throws. After a look the outcome is the best prompt that was found, with the reason in `failure`.
  */
-export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Promise<TrainOutcome> {
+export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): Promise<TrainOutcome> {
   const { tokenizer, source, runtime, compiled } = bench;
-  const left = checkpointOf(job);
+  const left = checkpointOf(asked);
+  const job = await withDonor(bench, asked, hooks, left);
   const { distributions, answers, ...data } = await answersOf(bench, job, hooks, left);
   const task = withVerbalizers(job);
   const plan = planOf({ ...job, task }, data.train, tokenizer);
@@ -117,6 +120,23 @@ function checkpointOf({ checkpoint, member }: TrainJob): Checkpoint | null {
   return left && (left.member ?? 0) === member ? left : null;
 }
 
+/** The job with the start that a search for a donor finds, once. */
+async function withDonor(
+  bench: Bench,
+  job: TrainJob,
+  hooks: TrainHooks,
+  left: Checkpoint | null,
+): Promise<TrainJob> {
+  if (job.request.init !== "donor") return job;
+  let start = left?.start ?? null;
+  if (start === null) {
+    start = await bestStart(bench, job, hooks);
+    const { member } = job;
+    await hooks.checkpoint(serialize({ ...begun, format: 1, member, start } satisfies Checkpoint));
+  }
+  return { ...job, request: { ...job.request, init: start }, initial: donated(job, start) };
+}
+
 /** The examples, with the teacher's answers where there is one. */
 async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: Checkpoint | null) {
   const data = dataOf(job, hooks.log);
@@ -131,12 +151,6 @@ async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: C
   const learnt = taught(data, answers, hooks.log);
   const lines = new Map([...learnt.origins].map(([mine, own]) => [mine, lineOf(own)]));
   return { ...learnt, answers, validationField, lineOf: (example: Example) => lines.get(example)! };
-}
-
-/** The task with what stands for its labels in this prompt. */
-function withVerbalizers({ task, template, verbalizers }: TrainJob): TrainJob["task"] {
-  if (task.labels === null || verbalizers === null) return task;
-  return { ...task, labels: spelledOut(task.labels, compileTemplate(template), verbalizers) };
 }
 
 interface RunOptions {
@@ -307,11 +321,12 @@ class Run {
   }
 
   #checkpoint(): Uint8Array {
-    const { trainer, job, answers } = this.#options;
+    const { trainer, job, plan, answers } = this.#options;
     const checkpoint: Checkpoint = {
       format: 1,
       member: job.member,
       answers,
+      start: plan.init,
       trainer: trainer.state(),
       ...this.#state,
     };

@@ -6,12 +6,13 @@ import { scaleValues } from "../compile/basis.ts";
 import type { Example } from "../contract/dataset.ts";
 import type { Task, Verbalizers } from "../contract/task.ts";
 import type { Init } from "../contract/train.ts";
+import type { PromptContent } from "../engine/engine.ts";
 import type { KvBlock } from "../engine/kv.ts";
 import { randomFrom } from "../engine/sampler.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { type PromptLayer, writePromptFile } from "../prompt/file.ts";
 import { layoutRow, layoutWritten } from "../prompt/layout.ts";
-import type { CompiledTemplate } from "../prompt/template.ts";
+import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { type Parameter, shuffled } from "./batches.ts";
 import { answerOf } from "./examples.ts";
@@ -28,6 +29,8 @@ const BY_CHANCE = 20;
 export interface StartContext {
   init: Init;
   template: CompiledTemplate;
+  /** The prompt that `init` names. */
+  initial: PromptContent | null;
   task: Pick<Task, "labels" | "description">;
   examples: readonly Example[];
   codec: TextCodec;
@@ -35,11 +38,15 @@ export interface StartContext {
 }
 
 /** Token ids that trained positions begin as, BOS left out; the words that they take the place of come last. */
-export function startIds({ init, template, task, examples, codec, seed }: StartContext): number[] {
-  const slots = template.pieces.some(piece => piece.kind === "soft");
-  const words = slots ? [] : idsOf(layoutWritten(template, codec));
-  if (typeof init === "object") return "text" in init ? codec.encodeWithSpecials(init.text) : words;
+export function startIds({ init, initial, template, task, examples, codec, seed }: StartContext): number[] {
+  if (typeof init === "object") {
+    if ("text" in init) return codec.encodeWithSpecials(init.text);
+    return wordIds(initial ? compileTemplate(initial.template) : template, codec);
+  }
+  const words = wordIds(template, codec);
   switch (init) {
+    // Where no donor is better.
+    case "donor":
     case "examples":
       return [...shownExamples(template, task, examples, codec, seed), ...words];
     case "labels":
@@ -51,6 +58,10 @@ export function startIds({ init, template, task, examples, codec, seed }: StartC
     }
   }
 }
+
+/** The words before the first field; none of a template with soft slots. */
+const wordIds = (template: CompiledTemplate, codec: TextCodec): number[] =>
+  template.pieces.some(piece => piece.kind === "soft") ? [] : idsOf(layoutWritten(template, codec));
 
 function labelIds(template: CompiledTemplate, { labels }: StartContext["task"], codec: TextCodec): number[] {
   const all = labels ? verbalize(labels, template) : [];
@@ -69,15 +80,19 @@ function shownExamples(
   const verbalizers = new Map(
     (task.labels ? verbalize(task.labels, template) : []).map(each => [each.label, each.verbalizers[0]!]),
   );
-  const order = shuffled(examples.length, randomFrom(seed)).map(index => examples[index]!);
-  const seen = new Set<string>();
-  const first = order.filter(each => "label" in each && !seen.has(each.label) && seen.add(each.label));
-  const chosen = [...first, ...order.filter(each => !first.includes(each))].slice(0, SHOWN);
-  return chosen.flatMap(example => {
+  return chosenExamples(examples, seed).flatMap(example => {
     const answer = "label" in example ? verbalizers.get(example.label)! : answerOf(example);
     const ids = [...idsOf(layoutWritten(plain, codec)), ...idsOf(layoutRow(plain, codec, example.input))];
     return [...ids, ...codec.encode(answer), ...codec.encode("\n\n")];
   });
+}
+
+/** Those that a start shows. */
+export function chosenExamples(examples: readonly Example[], seed: number): Example[] {
+  const order = shuffled(examples.length, randomFrom(seed)).map(index => examples[index]!);
+  const seen = new Set<string>();
+  const first = order.filter(each => "label" in each && !seen.has(each.label) && seen.add(each.label));
+  return [...first, ...order.filter(each => !first.includes(each))].slice(0, SHOWN);
 }
 
 const withoutSlots = (template: CompiledTemplate): CompiledTemplate => ({

@@ -5,6 +5,9 @@ import { reshape } from "../../graph/reshape.ts";
 import type { BackboneConfig } from "../source.ts";
 import type { Step } from "./step.ts";
 
+/** The name of a layer's attention weights on its past, [rows, kvHeads, group, new, past]; every architecture keeps to it. */
+export const pastWeights = (layer: number): string => `layer.${layer}/parts`;
+
 /** What queries are multiplied by, so that products with keys are scores. */
 export const queryScale = ({ headDim }: Pick<BackboneConfig, "headDim">): number => headDim ** -0.5;
 

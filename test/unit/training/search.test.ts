@@ -3,8 +3,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { compileTemplate } from "../../../src/prompt/template.ts";
 import type { Labelled } from "../../../src/training/evaluation/judge.ts";
-import { accuracy } from "../../../src/training/evaluation/metrics.ts";
-import { biasOf, withBias } from "../../../src/training/search/biases.ts";
+import { accuracy, scores } from "../../../src/training/evaluation/metrics.ts";
+import { biasOf, recalibrated, withBias } from "../../../src/training/search/biases.ts";
 import { isPlain, patterns, type Subject } from "../../../src/training/search/candidates.ts";
 import { race } from "../../../src/training/search/race.ts";
 
@@ -159,6 +159,27 @@ describe("label biases", () => {
   test.each([12, 100])("%i answers: what the prompt always says is taken off", count => {
     expect(accuracy(judged(count))).toBe(0.5);
     expect(accuracy(withBias(judged(count), ["a", "b"]))).toBe(1);
+  });
+
+  test("with a temperature, the loss does not depend on what a prompt always says, nor how loudly", () => {
+    const noisy = judged(200).map((each, i) => (i % 7 === 0 ? { ...each, wanted: "b" } : each));
+    const louder = noisy.map(each => {
+      const logs = [...each.members[0]!].map(([label, logP]) => [label, 3 * logP + (label === "a" ? 5 : 0)]);
+      return { ...each, members: [new Map(logs as [string, number][])] };
+    });
+    const lossOf = (answers: readonly Labelled[]) => -scores.loss(recalibrated(answers, ["a", "b"]));
+    expect(lossOf(louder)).toBeCloseTo(lossOf(noisy), 1);
+    // One in fourteen was changed, which nothing can guess: an entropy of 0.26.
+    expect(lossOf(noisy)).toBeGreaterThan(0.2);
+    expect(lossOf(noisy)).toBeLessThan(0.35);
+  });
+
+  test("a half that is all right makes no mistake of the other half costly", () => {
+    // Every mistake is in the even half.
+    const uneven = judged(64).map((each, i) => (i % 16 === 0 ? { ...each, wanted: "b" } : each));
+    const loss = -scores.loss(recalibrated(uneven, ["a", "b"]));
+    expect(loss).toBeGreaterThan(0.1);
+    expect(loss).toBeLessThan(Math.LN2);
   });
 
   test("are fitted where they help, and only then", () => {

@@ -1,0 +1,55 @@
+import { Command, Option } from "commander";
+import type { DonorsRequest } from "../contract/transfer.ts";
+import { type ServerFlags, serverOptions } from "./request.ts";
+import { formatOption, sent, type UploadOptions } from "./upload.ts";
+import { numberOf, refsOf } from "./values.ts";
+import { startJob } from "./watch.ts";
+
+interface DonorsFlags extends ServerFlags, Pick<UploadOptions, "format"> {
+  dataset?: boolean;
+  method?: "prefix" | "soft";
+  candidates?: NonNullable<DonorsRequest["candidates"]>;
+  template?: string;
+  seed?: number;
+  detach?: boolean;
+}
+
+const examples = `
+Examples:
+  foreword donors reviews reviews.jsonl
+  foreword donors reviews reviews.jsonl --candidates sentiment/3,spam/3
+  foreword train reviews reviews.jsonl --init donor     # ranks them, and starts from the best`;
+
+export const donors = (): Command =>
+  serverOptions(new Command("donors"))
+    .description("which other task's prompt a task's training should start from")
+    .argument("<task>", "the task's id")
+    .argument(
+      "<data>",
+      "a file of examples, NDJSON or CSV (- is standard input); with --dataset a data set's id",
+    )
+    .option("--dataset", "<data> is the id of a data set of the server")
+    .addOption(formatOption())
+    .addOption(
+      new Option("--method <method>", "what is to be trained (default: prefix)").choices(["prefix", "soft"]),
+    )
+    .option(
+      "--candidates <list>",
+      "versions, such as sentiment/3,spam/2 (default: one of every other task)",
+      refsOf,
+    )
+    .option("--template <text>", "to train with another one than the active prompt's")
+    .option("--seed <number>", "the same one gives the same table", numberOf)
+    .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
+    .addHelpText("after", examples)
+    .action(async (task: string, data: string, flags: DonorsFlags) => {
+      const { method, candidates, template, seed } = flags;
+      const body: DonorsRequest = {
+        dataset: flags.dataset ? data : await sent(flags, data),
+        ...(method && { method }),
+        ...(candidates && { candidates }),
+        ...(template !== undefined && { template }),
+        ...(seed !== undefined && { seed }),
+      };
+      await startJob(flags, `/tasks/${task}/donors`, body);
+    });

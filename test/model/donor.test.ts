@@ -1,0 +1,97 @@
+/** A run that asks for a donor: chosen by what its examples tell, kept when the run is stopped, gone only with the donor. */
+import { mkdir, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { openCore } from "../../src/engine/open.ts";
+import { readPromptFile } from "../../src/prompt/file.ts";
+import type { Bench } from "../../src/training/begin.ts";
+import { Shelf } from "../../src/training/evaluation/judge.ts";
+import { writeExamples } from "../../src/training/examples.ts";
+import type { Donor, TrainJob } from "../../src/training/job.ts";
+import { train } from "../../src/training/run.ts";
+import { describeBackbone } from "../support/backbone.ts";
+import { reviewsOf } from "../support/reviews.ts";
+
+const library = new URL("../../prompts/", import.meta.url);
+const donorOf = async (task: string): Promise<Donor> => {
+  const parameters = await readFile(new URL(`${task}/prefix.safetensors`, library));
+  const content = { template: readPromptFile(parameters).template, parameters };
+  return { task, version: 3, kind: "prefix", content };
+};
+const written = (nouns: readonly string[]) => {
+  const examples = reviewsOf(nouns).map(({ input, label }) => ({
+    input,
+    label: label === "positive" ? "praise" : "blame",
+  }));
+  return writeExamples({ examples, lines: examples.map((_, index) => index + 1) });
+};
+
+describeBackbone("init: donor", path => {
+  let bench: Bench;
+  let job: TrainJob;
+  beforeAll(async () => {
+    const cache = join(tmpdir(), "foreword-test-compiled");
+    await mkdir(cache, { recursive: true });
+    const shelf = new Shelf();
+    const load = { packed: false, memory: "returned" } as const;
+    const limits = { cacheBytes: 2 ** 27, batchTokens: 512, queue: 4096 };
+    const place = { backbone: path, cache, runtime: "onnx", threads: 2, precision: "fp32" } as const;
+    bench = { ...(await openCore({ ...place, ...limits, load }, shelf, () => {})), shelf };
+    job = {
+      task: { id: "mood", type: "classification", labels: ["praise", "blame"], description: "" },
+      request: { init: "donor", steps: 1, batch_size: 2, seed: 2 },
+      template: "Somebody said: {{ input }} This is",
+      verbalizers: null,
+      base: null,
+      initial: null,
+      donors: await Promise.all(["spam", "sentiment"].map(donorOf)),
+      teacher: null,
+      examples: written(["film"]),
+      validation: 0.2,
+      active: null,
+      checkpoint: null,
+      splitSeed: 2,
+      member: 0,
+      checkpointSeconds: 3600,
+    };
+  });
+  afterAll(() => bench?.close());
+
+  /** A run that ends at its first checkpoint, or at its end. */
+  async function run(more: Partial<TrainJob>, stops: boolean) {
+    const lines: string[] = [];
+    let kept: Uint8Array | null = null;
+    const outcome = await train(
+      bench,
+      { ...job, ...more },
+      {
+        progress: () => {},
+        log: text => lines.push(text),
+        pause: async () => {},
+        checkpoint: async bytes => {
+          kept = bytes;
+          if (stops) throw new Error("stopped");
+        },
+      },
+    ).catch((error: Error) => {
+      if (error.message !== "stopped") throw error;
+      return null;
+    });
+    return { outcome, lines, kept: kept as Uint8Array | null };
+  }
+
+  test("a run that goes on has the donor that it chose, and asks no example again", async () => {
+    const first = await run({}, true);
+    expect(first.lines).toContainEqual(
+      expect.stringMatching(/^loss before training by start: sentiment\/3 /),
+    );
+    const { outcome, lines } = await run({ checkpoint: first.kept }, false);
+    expect(lines.filter(line => line.startsWith("loss before"))).toEqual([]);
+    expect(outcome!.recipe).toMatchObject({ init: { prompt: { task: "sentiment", version: 3 } } });
+    expect(readPromptFile(outcome!.file).prefix!.dims[2]).toBe(64);
+
+    const donors = job.donors!.filter(({ task }) => task !== "sentiment");
+    await expect(run({ checkpoint: first.kept, donors }, false)).rejects.toThrow(/sentiment, was deleted/);
+  });
+});

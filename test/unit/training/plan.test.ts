@@ -1,0 +1,36 @@
+/** What a plan takes from the prompt that training starts from. */
+import { expect, test } from "vitest";
+import { writePromptFile } from "../../../src/prompt/file.ts";
+import type { TrainJob } from "../../../src/training/job.ts";
+import { planOf } from "../../../src/training/plan.ts";
+
+const bytes = (text: string) => [...new TextEncoder().encode(text)];
+const codec = { encode: bytes, encodeWithSpecials: bytes, bosId: null, bosText: null };
+const examples = [
+  { input: "one", label: "a" },
+  { input: "two", label: "b" },
+];
+const job = (initial: TrainJob["initial"], request: object = {}) => ({
+  task: { id: "t", type: "classification" as const, labels: ["a", "b"], description: "" },
+  request: { method: "soft" as const, init: { prompt: { task: "other", version: 1 } }, ...request },
+  template: "Mine: {{ input }} so",
+  initial,
+});
+const template = "The other one says this: {{ text }}!";
+
+test("virtual tokens begin as the words of the hard prompt that is named, not as the task's own", () => {
+  const { ids, template: planned } = planOf(job({ template, parameters: null }), examples, codec);
+  expect(ids).toEqual(bytes("The other one says this:"));
+  expect(planned.source).toBe(`{{ soft(${ids.length}) }} {{ input }} so`);
+  const short = planOf(job({ template, parameters: null }, { length: 5 }), examples, codec);
+  expect(short.ids).toEqual(bytes("this:"));
+});
+
+test("another prompt's virtual tokens say how many there are", () => {
+  const soft = { dims: [7, 2] as const, data: new Float32Array(14) };
+  const about = { kind: "soft", template: `{{ soft(7) }}${template}`, backbone: "f", recipe: null } as const;
+  const parameters = writePromptFile({ ...about, soft });
+  const plan = planOf(job({ template: about.template, parameters }), examples, codec);
+  expect(plan.softLengths).toEqual([7]);
+  expect(plan.template.source).toBe("{{ soft(7) }} {{ input }} so");
+});
