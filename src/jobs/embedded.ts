@@ -46,15 +46,8 @@ class EmbeddedJobs implements Jobs {
   }
 
   async takeUp(): Promise<void> {
-    const left: JobRecord[] = [];
-    let cursor: string | null = null;
-    do {
-      const page = await this.#options.registry.listJobs({ limit: 1000, ...(cursor !== null && { cursor }) });
-      left.push(...page.items.filter(job => job.ended_at === null));
-      cursor = page.next_cursor;
-    } while (cursor !== null);
-    // Listed newest first; what was running is the oldest of its task, and so goes on first.
-    for (const { id, task } of left.reverse()) this.#waiting.push({ id, task });
+    // What was running is the oldest of its task, and so goes on first.
+    this.#waiting.push(...(await this.#options.registry.openJobs()));
     this.#next();
   }
 

@@ -36,6 +36,11 @@ export type JobPatch = Partial<
   Omit<JobRecord, "id" | "task" | "kind" | "request" | "revision" | "created_at">
 >;
 
+export interface OpenJob {
+  id: string;
+  task: string;
+}
+
 export interface Page<Item> {
   items: Item[];
   /** Opaque; give it back to get the next page. Null after the last. */
@@ -65,6 +70,9 @@ export interface Change {
   id: string;
   version?: number;
 }
+
+/** What a watcher hears: a change, or that changes were missed and anything may have changed. */
+export type Notice = Change | { kind: "reload" };
 
 export interface ChangeBatch {
   changes: Change[];
@@ -127,6 +135,8 @@ export interface Registry {
   getJob(id: string): Promise<JobRecord>;
   /** Newest first. */
   listJobs(page?: PageRequest & { task?: string }): Promise<Page<JobRecord>>;
+  /** Jobs that have not ended, in the order in which they came. */
+  openJobs(): Promise<OpenJob[]>;
   /** Errors: `job_not_found`, `revision_conflict` (compares the job's `revision`). */
   updateJob(id: string, patch: JobPatch, options?: Expected): Promise<JobRecord>;
 
@@ -150,8 +160,11 @@ export interface Registry {
 
   /** What changed after `since` (0: from the beginning), oldest first, at most 1000 entries. */
   changes(since: number): Promise<ChangeBatch>;
-  /** Calls the listener after each durable change, in order; returns how to stop. */
-  watch(listener: (change: Change) => void): () => void;
+  /**
+   * Calls the listener after each durable change, in order, whoever wrote it; of this registry's own writes before they
+   * resolve. Returns how to stop.
+   */
+  watch(listener: (notice: Notice) => void): () => void;
 
   /** Copies everything to a new folder while reads and writes go on; the copy opens as a registry. */
   backup(folder: string): Promise<void>;

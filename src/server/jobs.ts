@@ -75,8 +75,8 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
         if (record.ended_at !== null) end();
       };
       let turn = Promise.resolve();
-      const unwatch = registry.watch(({ kind, id: changed }) => {
-        if (kind !== "job" || changed !== id) return;
+      const unwatch = registry.watch(notice => {
+        if (notice.kind !== "reload" && !(notice.kind === "job" && notice.id === id)) return;
         turn = turn.then(async () => send(await registry.getJob(id))).catch(end);
       });
       const beat = setInterval(() => reply.sse({ comment: "still here" }), HEARTBEAT_MS);

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ForewordError } from "../../src/errors.ts";
-import type { Change, NewPrompt, Registry } from "../../src/registry/registry.ts";
+import type { NewPrompt, Notice, Registry } from "../../src/registry/registry.ts";
 import { hard, newJob, newTask } from "./records.ts";
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
@@ -245,6 +245,11 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(listed.map(job => job.id)).toEqual(["j2", "j3", "j1"]);
       const ofA = (await walk(page => registry.listJobs({ ...page, task: "a" }), 1)).flat();
       expect(ofA.map(job => job.id)).toEqual(["j2", "j1"]);
+      expect(await registry.openJobs()).toEqual([
+        { id: "j1", task: "a" },
+        { id: "j3", task: "b" },
+        { id: "j2", task: "a" },
+      ]);
       const running = await registry.updateJob("j1", { state: "running" }, { expected: 1 });
       expect(running).toMatchObject({ state: "running", revision: 2, request: { steps: 3 } });
       const racing = await Promise.all(
@@ -254,6 +259,9 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       );
       expect(racing.filter(code => code === "revision_conflict")).toHaveLength(9);
       expect((await registry.getJob("j1")).state).toBe("cancelled");
+      const ended_at = new Date().toISOString();
+      await registry.updateJob("j3", { state: "failed", ended_at });
+      expect((await registry.openJobs()).map(job => job.id)).toEqual(["j1", "j2"]);
       expect(await codeOf(registry.getJob("none"))).toBe("job_not_found");
       expect(await codeOf(registry.updateJob("none", {}))).toBe("job_not_found");
     });
@@ -292,7 +300,7 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
     });
 
     it("tells watchers of each change once, in the feed's order, until they stop", async () => {
-      const seen: Change[] = [];
+      const seen: Notice[] = [];
       const stop = registry.watch(change => seen.push(change));
       await registry.createTask(newTask("t"), hard(), "ann");
       await Promise.all(Array.from({ length: 10 }, () => registry.addPrompt("t", hard())));
