@@ -28,7 +28,10 @@ const settings = {
   data: text("a folder"),
   backbone: text("a catalogue name or a path"),
   mirror: Type.Optional(text("a folder")),
-  registry: oneOf("lmdb"),
+  registry: Type.String({
+    pattern: "^(lmdb|rediss?(-sentinel|-cluster)?://.+)$",
+    description: "lmdb, or where Redis is, as redis://host:6379",
+  }),
   jobs: oneOf("embedded"),
   runtime: oneOf("onnx", "tfjs"),
   precision: oneOf("auto", "fp32", "int8"),
@@ -67,10 +70,11 @@ const defaults = (): Config => ({
 
 /** Values that the contract names and this version can't serve yet, with what to do instead. */
 const later: Partial<Record<Setting, readonly [RegExp, string]>> = {
-  registry: [/^rediss?:/, "a Redis registry is not in this version; leave it out, or use lmdb"],
   jobs: [/^bullmq$/, "BullMQ is not in this version; leave it out, or use embedded"],
 };
 
+/** Never shown: they are, or hold, what only the owner knows. */
+const secrets = new Set<Setting>(["adminKey", "registry"]);
 const sizes = new Set<Setting>(["cacheBytes", "bodyLimit"]);
 const names = Object.keys(settings) as Setting[];
 const snake = (name: string) => name.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`);
@@ -111,7 +115,7 @@ function check(name: Setting, raw: unknown, from: string): unknown {
   const schema: TSchema = settings[name];
   const value = convert(name, schema, raw);
   if (Value.Check(schema, value)) return value;
-  const shown = name === "adminKey" ? "this value" : JSON.stringify(raw);
+  const shown = secrets.has(name) ? "this value" : JSON.stringify(raw);
   return refuse(
     name,
     from,

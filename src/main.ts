@@ -1,13 +1,12 @@
 /** Foreword as one process: the registry opened, the engine started, the server listening at once. */
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { Config } from "./config.ts";
 import { createEngine } from "./engine/host.ts";
 import { openEmbeddedJobs } from "./jobs/embedded.ts";
 import { createRunner } from "./jobs/runner.ts";
 import { createLogger } from "./observe/log.ts";
 import { createMetrics } from "./observe/metrics.ts";
-import { openLmdbRegistry } from "./registry/lmdb.ts";
+import { openRegistry } from "./registry/open.ts";
 import { createApp } from "./server/app.ts";
 import { loadLibrary } from "./server/library.ts";
 import { Serving } from "./server/serving.ts";
@@ -27,11 +26,11 @@ export interface Running {
   close(): Promise<void>;
 }
 
-/** Throws when the port is taken, or when another process has the data folder open. */
+/** Throws when the port is taken, when another process has the data folder open, or when Redis can't be reached. */
 export async function start(config: Config): Promise<Running> {
   const log = createLogger(config.logLevel);
   const metrics = createMetrics();
-  const registry = await openLmdbRegistry(join(config.data, "registry"));
+  const registry = await openRegistry(config, log);
   const serving = new Serving(registry);
   const { backbone, data, mirror, runtime, threads, precision, cacheBytes, batchTokens, queue } = config;
   const engine = createEngine({

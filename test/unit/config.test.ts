@@ -96,7 +96,7 @@ describe("settings", () => {
     ["FOREWORD_RUNTIME", "torch", /runtime .*onnx, tfjs/],
     ["FOREWORD_PRECISION", "int3", /precision .*auto, fp32/],
     ["FOREWORD_LOG_LEVEL", "loud", /logLevel .*info/],
-    ["FOREWORD_REGISTRY", "redis://localhost", /registry .*not in this version/],
+    ["FOREWORD_REGISTRY", "mysql://me:secret@localhost", /registry .*this value .*redis:\/\/host/],
     ["FOREWORD_JOBS", "bullmq", /jobs .*not in this version/],
   ])("refuse %s=%s, saying which, whence and what is allowed", (name, value, message) => {
     expect(refusal({ env: { [name]: value } })).toMatch(message);
