@@ -7,7 +7,8 @@ import { describe, expect, it } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
 import type { Registry } from "../../src/registry/registry.ts";
-import { describeRedis, RedisServer } from "../support/redis.ts";
+import { describeRedis } from "../support/redis.ts";
+import { RedisServer } from "../support/redis-server.ts";
 import { codeOf } from "./contract.ts";
 import { hard, newTask } from "./records.ts";
 

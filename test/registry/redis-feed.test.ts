@@ -3,7 +3,8 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
 import type { Change, Notice, Registry } from "../../src/registry/registry.ts";
 import { Serving } from "../../src/server/serving.ts";
-import { describeRedis, RedisServer } from "../support/redis.ts";
+import { describeRedis } from "../support/redis.ts";
+import { RedisServer } from "../support/redis-server.ts";
 import { Relay } from "../support/relay.ts";
 import { hard, newJob, newTask } from "./records.ts";
 

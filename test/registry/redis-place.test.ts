@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
-import { describeRedis, RedisServer, startSentinel } from "../support/redis.ts";
+import { describeRedis } from "../support/redis.ts";
+import { RedisServer, startSentinel } from "../support/redis-server.ts";
 import { hard, newTask } from "./records.ts";
 
 describeRedis("a user with few rights", () => {

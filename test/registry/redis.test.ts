@@ -1,6 +1,7 @@
 import { afterAll, beforeAll } from "vitest";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
-import { describeRedis, RedisCluster, RedisServer } from "../support/redis.ts";
+import { describeRedis } from "../support/redis.ts";
+import { RedisCluster, RedisServer } from "../support/redis-server.ts";
 import { registryContract } from "./contract.ts";
 
 describeRedis("one Redis", () => {
