@@ -32,7 +32,7 @@ const settings = {
     pattern: "^(lmdb|rediss?(-sentinel|-cluster)?://.+)$",
     description: "lmdb, or where Redis is, as redis://host:6379",
   }),
-  jobs: oneOf("embedded"),
+  jobs: oneOf("embedded", "bullmq"),
   runtime: oneOf("onnx", "tfjs"),
   precision: oneOf("auto", "fp32", "int8"),
   threads: count(1024),
@@ -49,13 +49,12 @@ export const Config = Type.Object(settings, { additionalProperties: false });
 export type Config = Static<typeof Config>;
 type Setting = keyof Config;
 
-const defaults = (): Config => ({
+const defaults = (): Omit<Config, "jobs"> => ({
   host: "127.0.0.1",
   port: 8080,
   data: "./data",
   backbone: "smollm2-135m",
   registry: "lmdb",
-  jobs: "embedded",
   runtime: "onnx",
   precision: "auto",
   threads: availableParallelism(),
@@ -67,11 +66,6 @@ const defaults = (): Config => ({
   timeoutMs: 60_000,
   logLevel: "info",
 });
-
-/** Values that the contract names and this version can't serve yet, with what to do instead. */
-const later: Partial<Record<Setting, readonly [RegExp, string]>> = {
-  jobs: [/^bullmq$/, "BullMQ is not in this version; leave it out, or use embedded"],
-};
 
 /** Never shown: they are, or hold, what only the owner knows. */
 const secrets = new Set<Setting>(["adminKey", "registry"]);
@@ -110,8 +104,6 @@ function refuse(name: string, from: string, why: string): never {
 }
 
 function check(name: Setting, raw: unknown, from: string): unknown {
-  const [pattern, remedy] = later[name] ?? [];
-  if (pattern && typeof raw === "string" && pattern.test(raw)) refuse(name, from, remedy!);
   const schema: TSchema = settings[name];
   const value = convert(name, schema, raw);
   if (Value.Check(schema, value)) return value;
@@ -168,10 +160,24 @@ export interface ConfigSources {
 /** All settings. Throws `validation` naming the setting, where it came from and what is allowed. */
 export function loadConfig({ flags = {}, env = process.env }: ConfigSources = {}): Config {
   const { config: path = env.FOREWORD_CONFIG, ...given } = flags;
-  return {
+  return withJobs({
     ...defaults(),
     ...(typeof path === "string" && path !== "" ? readFile(path) : {}),
     ...readEnvironment(env),
     ...readLayer(given, name => `flag --${snake(name).replaceAll("_", "-")}`),
-  } as Config;
+  } as Omit<Config, "jobs"> & Partial<Config>);
+}
+
+/** The queue follows the registry: many processes share jobs through Redis alone, and would fight over them without. */
+function withJobs(config: Omit<Config, "jobs"> & Partial<Config>): Config {
+  const shared = config.registry !== "lmdb";
+  const { jobs = shared ? "bullmq" : "embedded" } = config;
+  if (shared === (jobs === "bullmq")) return { ...config, jobs };
+  return refuse(
+    "jobs",
+    "beside registry",
+    shared
+      ? "servers that share a Redis registry share its jobs too; leave it out, or give bullmq, and run foreword worker"
+      : "bullmq needs a Redis registry; give one (FOREWORD_REGISTRY), or leave it out",
+  );
 }

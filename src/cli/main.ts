@@ -17,6 +17,7 @@ import { search } from "./search.ts";
 import { serve } from "./serve.ts";
 import { tasks } from "./tasks.ts";
 import { train } from "./train.ts";
+import { worker } from "./worker.ts";
 
 const program = new Command("foreword")
   .description("One frozen language model, many tasks: each is a prompt put before the input.")
@@ -25,6 +26,7 @@ const program = new Command("foreword")
 
 for (const command of [
   serve,
+  worker,
   pull,
   infer,
   tasks,

@@ -1,6 +1,6 @@
 /** Clients of one Redis, of a master that Sentinels watch, or of a cluster; each comes back by itself. */
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis";
-import type { RedisPlace } from "./redis-url.ts";
+import { parseRedisUrl, type RedisPlace } from "./redis-url.ts";
 
 export type RedisClient = Redis | Cluster;
 type Options = RedisOptions & { replyMapping: "legacy" };
@@ -45,6 +45,16 @@ export function createRedisClient(
     reason = "";
   });
   return client;
+}
+
+/** Clients for the queue of jobs: a blocking one waits as long as it takes, another fails in time. */
+export function jobClients(url: string, log: RedisLog): (blocking: boolean) => RedisClient {
+  const place = parseRedisUrl(url);
+  return blocking =>
+    createRedisClient(place, log, {
+      connectionName: "foreword-jobs",
+      maxRetriesPerRequest: blocking ? null : 1,
+    });
 }
 
 const watched = ({ nodes, name, sentinelUser, sentinelPassword, tls }: RedisPlace) => ({

@@ -22,13 +22,14 @@ export type NewDataset = Omit<Dataset, "created_at">;
 /**
  * A job with what only the server needs. `request` is the validated body; `checkpoint` is where a run that stopped goes
  * on; `blobs` are those that the job still needs (its examples, its checkpoint), safe from the sweep until it ends;
- * `attempts` counts the starts since the last checkpoint; `revision` is counted by the registry and is what a compare-and-set names.
+ * `attempts` counts the starts since the last checkpoint, of which `holder` names the last; `revision` is counted by the registry and is what a compare-and-set names.
  */
 export interface JobRecord extends Job {
   request: unknown;
   blobs: string[];
   checkpoint: string | null;
   attempts: number;
+  holder: string | null;
   revision: number;
 }
 export type NewJob = Omit<JobRecord, "revision" | "created_at">;
@@ -104,8 +105,15 @@ export interface Registry {
   /** Deletes the task with its prompts and history. Errors as `patchTask`. */
   deleteTask(id: string, options?: Expected): Promise<void>;
 
-  /** Assigns the next version; `activate` makes it the active prompt in the same write. Errors: `task_not_found`, `registry_unavailable` when its blob is missing. */
-  addPrompt(task: string, prompt: NewPrompt, options?: { activate?: { by: string } }): Promise<PromptRecord>;
+  /**
+   * Assigns the next version; `activate` makes it the active prompt in the same write. With `once`, a version of the same
+   * name and parameters is given back as it is. Errors: `task_not_found`, `registry_unavailable` when its blob is missing.
+   */
+  addPrompt(
+    task: string,
+    prompt: NewPrompt,
+    options?: { activate?: { by: string }; once?: boolean },
+  ): Promise<PromptRecord>;
   /** Errors: `task_not_found`, `prompt_not_found`. */
   getPrompt(task: string, version: number): Promise<PromptRecord>;
   /** In the order of versions. Errors: `task_not_found`. */

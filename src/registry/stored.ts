@@ -137,9 +137,13 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         rows.note("task", id);
       }),
 
-    addPrompt: (task, prompt, { activate: activation } = {}) =>
+    addPrompt: (task, prompt, { activate: activation, once = false } = {}) =>
       store.write(rows => {
         const row = { ...taskRow(rows, task) };
+        const { name, parameters } = prompt;
+        const same = (other: PromptRecord) => other.name === name && other.parameters === parameters;
+        const there = once ? rows.values<PromptRecord>(["prompt", task]).find(same) : undefined;
+        if (there) return there;
         const at = timestamp();
         const record = addVersion(rows, row, prompt, at);
         if (activation) activate(rows, row, { prompt: record.version }, activation.by, at);

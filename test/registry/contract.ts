@@ -118,6 +118,20 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect((await registry.listHistory("t")).items.map(entry => entry.by)).toEqual(["bob", "ann"]);
     });
 
+    it("adds a prompt of one name and parameters once where asked, however many try", async () => {
+      const parameters = await registry.putBlob(bytesOf("parameters"));
+      await registry.createTask(newTask("t"), hard(), "ann");
+      const named = { ...hard(), kind: "prefix" as const, name: "bundled", parameters };
+      const tries = Array.from({ length: 10 }, () =>
+        registry.addPrompt("t", named, { activate: { by: "ann" }, once: true }),
+      );
+      const added = await Promise.all(tries);
+      expect(new Set(added.map(({ version }) => version))).toEqual(new Set([2]));
+      expect(await registry.getTask("t")).toMatchObject({ prompts: 2, active_revision: 2 });
+      expect((await registry.addPrompt("t", { ...named, name: "other" }, { once: true })).version).toBe(3);
+      expect((await registry.addPrompt("t", named)).version).toBe(4);
+    });
+
     it("refuses a prompt whose parameters are not there", async () => {
       await registry.createTask(newTask("t"), null, "ann");
       const prompt: NewPrompt = { ...hard(), kind: "prefix", parameters: sha256(bytesOf("absent")) };
