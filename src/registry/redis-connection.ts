@@ -13,12 +13,13 @@ const OPEN_MS = 5000;
 /** How long a write waits for its replicas. */
 const WAIT_MS = 2000;
 
+const REFUSED = "Redis refuses this user.";
 /** What Redis refuses, and what is to be done about it. */
 const refusals: readonly [RegExp, string][] = [
   [/^OOM|\bOOM command not allowed/, "Redis is full. Give it more memory (maxmemory), or delete something."],
   [
     /^(NOAUTH|WRONGPASS|NOPERM)/,
-    "Redis refuses this user. See user and password in FOREWORD_REGISTRY, and the user's rights (ACL).",
+    `${REFUSED} See user and password in FOREWORD_REGISTRY, and the user's rights (ACL).`,
   ],
   [/^READONLY/, "This Redis is a replica, which takes no writes; a fail-over may be under way. Try again."],
   [
@@ -31,7 +32,8 @@ const refusals: readonly [RegExp, string][] = [
 
 export function toProblem(error: unknown): ForewordError {
   if (error instanceof ForewordError) return error;
-  const { message, name } = error as Error;
+  // A cluster's client says that no node answered, and beside it what the last one said.
+  const { message, name } = (error as { lastNodeError?: Error }).lastNodeError ?? (error as Error);
   const [, told] = refusals.find(([pattern]) => pattern.test(message)) ?? [];
   if (told !== undefined) return unavailable(told, error);
   return name === "ReplyError"
@@ -61,8 +63,7 @@ export class RedisConnection {
         await connection.inTime(client.ping());
         return connection;
       } catch (error) {
-        const refused = /^(NOAUTH|WRONGPASS|NOPERM)/.test(((error as Error).cause as Error)?.message ?? "");
-        if (!refused && Date.now() < end) continue;
+        if (!(error as Error).message.startsWith(REFUSED) && Date.now() < end) continue;
         client.disconnect();
         throw error;
       }

@@ -7,7 +7,7 @@ import { openRedisRegistry } from "../../src/registry/redis.ts";
 import { jobClients } from "../../src/registry/redis-client.ts";
 import type { JobRecord, Registry } from "../../src/registry/registry.ts";
 import { describeRedis } from "../support/redis.ts";
-import { RedisServer } from "../support/redis-server.ts";
+import { RedisCluster, RedisServer } from "../support/redis-server.ts";
 import { jobsContract, type OpenQueue } from "./contract.ts";
 
 const log = { error: () => {} };
@@ -15,7 +15,7 @@ const log = { error: () => {} };
 describeRedis("BullMQ", () => {
   let redis: RedisServer;
   beforeAll(async () => {
-    redis = await RedisServer.start();
+    redis = await RedisServer.start(["--appendonly", "yes", "--appendfsync", "always"]);
   });
   afterAll(() => redis.remove());
   beforeEach(() => redis.admin.flushall());
@@ -117,6 +117,24 @@ describeRedis("BullMQ", () => {
       await vi.waitFor(async () => expect((await registry.getJob(id)).state).toBe("succeeded"));
     });
 
+    test("a job goes on while Redis is away, and its end is written when it is back; the next one follows", async () => {
+      const server = await another(false);
+      await another(true);
+      const [first, second] = [await submit(server, "t"), await submit(server, "t")];
+      const { control, finish } = await starts(1);
+      await redis.stop();
+      control.log("while nobody can hear it");
+      await expect(submit(server, "u")).rejects.toMatchObject({ code: "registry_unavailable" });
+      finish();
+      await new Promise(resolve => setTimeout(resolve, 1000));
+      await redis.begin();
+      (await starts(2, 30_000)).finish();
+      await vi.waitFor(async () => expect((await registry.getJob(second)).state).toBe("succeeded"), 5000);
+      const record = await registry.getJob(first);
+      expect(record).toMatchObject({ state: "succeeded", attempts: 1 });
+      expect(record.log.map(({ text }) => text)).toEqual(["while nobody can hear it"]);
+    });
+
     test("a worker whose job another one has taken over stops, and writes nothing any more", async () => {
       const server = await another(false);
       await another(true);
@@ -128,6 +146,24 @@ describeRedis("BullMQ", () => {
       expect(await registry.getJob(id)).toMatchObject({ state: "running", progress: null });
     });
   });
+});
+
+describeRedis("BullMQ in a cluster", () => {
+  let cluster: RedisCluster;
+  beforeAll(async () => {
+    cluster = await RedisCluster.start();
+  });
+  afterAll(() => cluster.remove());
+  beforeEach(() => cluster.flush());
+
+  jobsContract(
+    "the queue and its records in a Redis cluster",
+    (registry, runner, concurrency) => {
+      const connect = jobClients(cluster.url("?wait=0"), log);
+      return openBullJobs({ registry, connect, runner, concurrency, log });
+    },
+    () => openRedisRegistry(cluster.url("?wait=0")),
+  );
 });
 
 const progress = {
