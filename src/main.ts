@@ -138,12 +138,13 @@ export async function startWorker(config: Config): Promise<Pick<Running, "ready"
       { setting: "registry" },
     );
   const opened = await open(config, { packed: false, memory: "returned" });
-  const { registry, serving, engine } = opened;
+  const { registry, serving, engine, log } = opened;
   const ready = engine.ready();
   let jobs: Jobs | null = null;
   // No job is taken before it can be run.
   const working = ready.then(async () => {
     jobs = await openJobs(config, opened, "here");
+    log.info({}, "the worker takes jobs");
   });
   const close = async () => {
     await working.catch(() => {});

@@ -5,6 +5,7 @@
  * a task with many waits no less than one with few. The next one is put in when one ends, and by a round every half
  * minute, should whoever ought to have done it be gone.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Job, Queue, WaitingError, Worker } from "bullmq";
 import { ForewordError } from "../errors.ts";
 import type { RedisClient } from "../registry/redis-client.ts";
@@ -60,7 +61,7 @@ class BullJobs implements Jobs {
 
   constructor(options: BullOptions) {
     this.#options = options;
-    const { connect, runner, concurrency = 1, lockMs = LOCK_MS, log } = options;
+    const { connect, runner, concurrency = 1, lockMs = LOCK_MS } = options;
     const client = (blocking: boolean) => {
       const made = connect(blocking);
       this.#clients.push(made);
@@ -77,9 +78,8 @@ class BullJobs implements Jobs {
           maxStalledCount: Number.MAX_SAFE_INTEGER,
         })
       : null;
-    const hear = (error: Error) => log.error({ err: error }, "the queue of jobs has trouble");
-    this.#queue.on("error", hear);
-    this.#worker?.on("error", hear);
+    this.#queue.on("error", error => this.#missed(error));
+    this.#worker?.on("error", error => this.#missed(error));
     this.#unwatch = options.registry.watch(notice => this.#hear(notice));
     this.#round = setInterval(() => void this.#enqueue(), ROUND_MS).unref();
   }
@@ -109,7 +109,7 @@ class BullJobs implements Jobs {
       await running?.done;
       // What runs elsewhere is stopped there, and what follows it is put in when it has stopped.
       if (job.state === "queued") {
-        await this.#inTime(this.#queue.remove(id));
+        await this.#soon(this.#queue.remove(id));
         await this.#enqueue(job.task);
       }
       return ended;
@@ -127,8 +127,8 @@ class BullJobs implements Jobs {
     this.#unwatch();
     clearInterval(this.#round);
     for (const { abort } of this.#running.values()) abort.abort();
-    await this.#worker?.close();
-    await this.#inTime(this.#queue.close());
+    await Promise.all([...this.#running.values()].map(({ done }) => done));
+    await this.#soon(Promise.all([this.#worker?.close(), this.#queue.close()]));
     for (const client of this.#clients) client.disconnect();
   }
 
@@ -138,7 +138,7 @@ class BullJobs implements Jobs {
       const open = (await this.#options.registry.openJobs()).filter(
         job => task === undefined || job.task === task,
       );
-      await this.#inTime(
+      await this.#soon(
         this.#queue.addBulk(
           [...byTask(open)].map(([of, jobs]) => ({
             name: NAME,
@@ -149,7 +149,7 @@ class BullJobs implements Jobs {
         ),
       );
     } catch (error) {
-      this.#options.log.error({ err: error }, "a job can't be put into the queue yet");
+      this.#missed(error);
     }
   }
 
@@ -211,13 +211,17 @@ class BullJobs implements Jobs {
         );
   }
 
-  /** What the queue does not do in time, a later round does. */
-  async #inTime(work: Promise<unknown>): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<void>(resolve => {
-      timer = setTimeout(resolve, QUEUE_MS);
-    });
-    await Promise.race([work, late]).finally(() => clearTimeout(timer));
+  /** What the queue does not do, or not in time, a later round does. */
+  async #soon(work: Promise<unknown>): Promise<void> {
+    const waited = new AbortController();
+    const late = sleep(QUEUE_MS, undefined, { signal: waited.signal });
+    await Promise.race([work, late]).catch(error => this.#missed(error));
+    waited.abort();
+    await late.catch(() => {});
+  }
+
+  #missed(error: unknown): void {
+    this.#options.log.error({ err: error }, "the queue of jobs can't be reached");
   }
 }
 

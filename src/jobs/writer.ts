@@ -19,6 +19,7 @@ export class JobWriter {
   #lines: string[] = [];
   #timer: NodeJS.Timeout | null = null;
   #endedAt: string | null = null;
+  readonly #holder = randomUUID();
   #lost = false;
   readonly #onLost: () => void;
 
@@ -42,7 +43,7 @@ export class JobWriter {
     return this.#write({
       state: "running",
       attempts: attempts + 1,
-      holder: randomUUID(),
+      holder: this.#holder,
       started_at: started_at ?? new Date().toISOString(),
     });
   }
@@ -121,7 +122,7 @@ export class JobWriter {
       if (!(error instanceof ForewordError && error.code === "revision_conflict")) throw error;
       const now = await this.#registry.getJob(id);
       // A write of ours whose answer was lost is no other's.
-      const ours = now.ended_at === null && [this.#job.holder, patch.holder].includes(now.holder);
+      const ours = now.ended_at === null && [this.#job.holder, this.#holder].includes(now.holder);
       if (ours) {
         this.#job = now;
         return this.#update(patch, lines);

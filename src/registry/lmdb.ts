@@ -17,6 +17,7 @@ import {
   type ReplyRow,
   replyLife,
   type Store,
+  type StoreKey,
   tellAll,
   type Writer,
 } from "./store.ts";
@@ -51,6 +52,7 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
 
   const rows: Writer = {
     get: key => db.get(key),
+    getAll: <Value>(keys: readonly StoreKey[]) => keys.map(key => db.get<Value>(key)),
     values: (prefix, range) => db.values(prefix, range),
     put: (key, value) => db.put(key, value),
     remove: key => db.remove(key),

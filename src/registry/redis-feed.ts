@@ -74,7 +74,12 @@ export class RedisFeed {
   /** Begins with what changes from now on. */
   static async open(connection: RedisConnection, place: RedisPlace, log: RedisLog): Promise<RedisFeed> {
     const feed = new RedisFeed(connection, place, log);
-    await feed.#jump();
+    try {
+      await feed.#jump();
+    } catch (error) {
+      feed.close();
+      throw error;
+    }
     void feed.#follow();
     return feed;
   }
@@ -119,7 +124,6 @@ export class RedisFeed {
     const since = this.#last;
     const { newest, told } = await read(this.#connection, Math.max(0, since - 1), feedBatch);
     if (this.#last !== since) return;
-    this.#sure = true;
     const [first] = told;
     const same = first?.change.seq === since && (this.#commit === null || first.commit === this.#commit);
     if (since === 0 ? newest === 0 || first?.change.seq === 1 : same) this.#tell(told);
@@ -127,6 +131,7 @@ export class RedisFeed {
       await this.#jump();
       tellAll(this.listeners, { kind: "reload" });
     }
+    this.#sure = true;
   }
 
   /** To the newest change, whatever it is. */

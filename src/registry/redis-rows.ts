@@ -38,12 +38,12 @@ function rangeQuery(prefix: StoreKey, { after, reverse = false, limit = -1 }: Ra
 
 /** What an action needs to know before it can go on. */
 export class Lacking extends Error {
-  readonly key: StoreKey | null;
+  readonly keys: readonly StoreKey[];
   readonly range: RangeQuery | null;
 
-  constructor(key: StoreKey | null, range: RangeQuery | null) {
+  constructor(keys: readonly StoreKey[], range: RangeQuery | null) {
     super("not loaded yet");
-    this.key = key;
+    this.keys = keys;
     this.range = range;
   }
 }
@@ -62,16 +62,25 @@ export class RedisRows implements Writer {
   #needs = new Set<string>();
 
   get<Value>(key: StoreKey): Value | undefined {
+    return this.getAll<Value>([key])[0];
+  }
+
+  getAll<Value>(keys: readonly StoreKey[]): (Value | undefined)[] {
+    const found = keys.map(key => this.#find(key));
+    const lacking = keys.filter((_, at) => found[at] === undefined);
+    if (lacking.length > 0) throw new Lacking(lacking, null);
+    return found.map(row => (row!.text === null ? undefined : JSON.parse(row!.text)));
+  }
+
+  #find(key: StoreKey): Staged | undefined {
     const address = addressOf(key);
-    const found = this.#staged.get(address) ?? this.#known.get(address);
-    if (!found) throw new Lacking(key, null);
-    return found.text === null ? undefined : JSON.parse(found.text);
+    return this.#staged.get(address) ?? this.#known.get(address);
   }
 
   values<Value>(prefix: StoreKey, range: Range = {}): Value[] {
     const query = rangeQuery(prefix, range);
     const found = this.#ranges.get(JSON.stringify(query));
-    if (!found) throw new Lacking(null, query);
+    if (!found) throw new Lacking([], query);
     return found.map(text => JSON.parse(text));
   }
 
@@ -117,12 +126,6 @@ export class RedisRows implements Writer {
     this.#staged.clear();
     this.#notes = [];
     this.#needs.clear();
-  }
-
-  forget(): void {
-    this.begin();
-    this.#known.clear();
-    this.#ranges.clear();
   }
 
   /** As the script takes it; a table's number is the place of its rows among the keys, its order is behind them. */

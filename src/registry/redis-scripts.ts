@@ -9,7 +9,7 @@ local rows = {}
 for at, key in ipairs(KEYS) do rows[at] = redis.call('HGET', key, ARGV[at]) end
 return rows`;
 
-/** KEYS: rows, order. ARGV: from, to, limit, "REV" or "". Field, row, field, row, … */
+/** KEYS: rows, order. ARGV: from, to, limit, "REV" or "". The rows in order. */
 export const readRange = `
 local limit = tonumber(ARGV[3])
 local fields
@@ -19,10 +19,7 @@ else
   fields = redis.call('ZRANGE', KEYS[2], ARGV[1], ARGV[2], 'BYLEX', 'LIMIT', 0, limit)
 end
 local found = {}
-for _, field in ipairs(fields) do
-  found[#found + 1] = field
-  found[#found + 1] = redis.call('HGET', KEYS[1], field)
-end
+for at, field in ipairs(fields) do found[at] = redis.call('HGET', KEYS[1], field) end
 return found`;
 
 /**

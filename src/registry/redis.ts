@@ -18,7 +18,7 @@ import { blobIndex, blobNames, RedisBlobs } from "./redis-blobs.ts";
 import type { RedisLog } from "./redis-client.ts";
 import { RedisConnection } from "./redis-connection.ts";
 import { feedKeys, RedisFeed, readChanges } from "./redis-feed.ts";
-import { fieldOf, keyOf, Lacking, orderOf, RedisRows, tableOf } from "./redis-rows.ts";
+import { fieldOf, keyOf, Lacking, orderOf, type RangeQuery, RedisRows, tableOf } from "./redis-rows.ts";
 import { commit, readRange, readRows } from "./redis-scripts.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 import type { Registry } from "./registry.ts";
@@ -39,7 +39,10 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
   const { now = Date.now, log = { error: () => {} } } = options;
   const place = parseRedisUrl(url);
   const connection = await RedisConnection.open(place, log);
-  const feed = await RedisFeed.open(connection, place, log);
+  const feed = await RedisFeed.open(connection, place, log).catch(error => {
+    connection.close();
+    throw error;
+  });
   const blobs = new RedisBlobs(connection, now);
   const running = new Set<Promise<unknown>>();
   let open = true;
@@ -59,9 +62,15 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
     return done;
   }
 
-  async function load(rows: RedisRows, keys: StoreKey[]): Promise<void> {
+  async function load(rows: RedisRows, keys: readonly StoreKey[]): Promise<void> {
     const texts = await connection.run(readRows, keys.map(tableOf), keys.map(fieldOf));
     for (const [at, key] of keys.entries()) rows.learn(key, (texts as (string | null)[])[at] ?? null);
+  }
+
+  async function loadRange(rows: RedisRows, range: RangeQuery): Promise<void> {
+    const { table, from, to, limit, reverse } = range;
+    const wanted = [from, to, limit, reverse ? "REV" : ""];
+    rows.learnRange(range, (await connection.run(readRange, [table, orderOf(table)], wanted)) as string[]);
   }
 
   /** The action's outcome, once all that it asks for is there. */
@@ -72,17 +81,8 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
         return action(rows);
       } catch (error) {
         if (!(error instanceof Lacking)) throw error;
-        const { key, range } = error;
-        if (key) await load(rows, [key]);
-        else {
-          const { table, from, to, limit, reverse } = range!;
-          const wanted = [from, to, limit, reverse ? "REV" : ""];
-          const found = (await connection.run(readRange, [table, orderOf(table)], wanted)) as string[];
-          rows.learnRange(
-            range!,
-            found.filter((_, at) => at % 2 === 1),
-          );
-        }
+        if (error.range) await loadRange(rows, error.range);
+        else await load(rows, error.keys);
       }
     }
   }

@@ -45,6 +45,8 @@ export interface Range {
 
 export interface Reader {
   get<Value>(key: StoreKey): Value | undefined;
+  /** Several at once, where each would be a way of its own. */
+  getAll<Value>(keys: readonly StoreKey[]): (Value | undefined)[];
   /** Values under a prefix in the order of the key's last part, as they were before this write; at most `limit`. */
   values<Value>(prefix: StoreKey, range?: Range): Value[];
 }

@@ -224,10 +224,13 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         if (rows.get(["job", job.id])) throw problem.jobExists(job.id);
         for (const blob of job.blobs) rows.requireBlob(blob);
         const [newest] = rows.values<JobPlace>(["job-order"], { reverse: true, limit: 1 });
-        const place: JobPlace = { order: (newest?.order ?? 0) + 1, id: job.id, task: job.task };
+        let order = (newest?.order ?? 0) + 1;
+        // Another replica's job may have come since the newest was looked for.
+        while (rows.get(["job-order", order])) order++;
+        const place: JobPlace = { order, id: job.id, task: job.task };
         const record = { ...job, created_at: timestamp(), revision: 1 };
         rows.put(["job", job.id], record);
-        rows.put(["job-order", place.order], place);
+        rows.put(["job-order", order], place);
         if (record.ended_at === null) rows.put(["open-job", job.id], place);
         rows.note("job", job.id);
         return record;
@@ -244,7 +247,8 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
           .values<JobPlace>(["job-order"], every)
           .filter(place => task === undefined || place.task === task);
         const { items, next_cursor } = toPage(list, places, place => place.order, page);
-        return { items: items.map(place => jobRow(rows, place.id)), next_cursor };
+        const jobs = rows.getAll<JobRecord>(items.map(({ id }) => ["job", id]));
+        return { items: jobs.filter(job => job !== undefined), next_cursor };
       }),
 
     openJobs: () =>

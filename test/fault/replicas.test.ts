@@ -115,6 +115,21 @@ describeBackbone("two servers and two workers on one Redis", path =>
       5 * MINUTES,
     );
 
+    test("answer from memory while Redis is away, and refuse writes in words", async () => {
+      const before = await infer(a, "two");
+      await redis.stop();
+      expect(await infer(a, "two")).toEqual(before);
+      const refused = await a.post("/tasks", { id: "three", type: "generation" });
+      expect([refused.status, await refused.json()]).toMatchObject([503, { code: "registry_unavailable" }]);
+      expect(refused.headers.get("retry-after")).toBe("1");
+      await redis.begin();
+      await a.until(
+        async () => (await a.post("/tasks", { id: "three", type: "generation" })).status === 201,
+        10,
+      );
+      expect((await b.get("/tasks/three")).status).toBe(200);
+    });
+
     test(
       "cancel on one what the other was asked for; a worker that stops hands its job to the other",
       async () => {

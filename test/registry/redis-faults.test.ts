@@ -114,6 +114,15 @@ describeRedis("a Redis registry", () => {
     expect(changes.map(({ seq }) => seq)).toEqual(Array.from({ length: 64 }, (_, at) => at + 1));
   });
 
+  test("jobs that two replicas put at once are each listed, and open, once", async () => {
+    const ids = Array.from({ length: 30 }, (_, at) => `job-${at}`);
+    await Promise.all(ids.map((id, at) => (at % 2 ? a : b).putJob(newJob(id, at % 3 ? "t" : "u"))));
+    const listed = await a.listJobs({ limit: 100 });
+    expect(listed.items.map(({ id }) => id).sort()).toEqual([...ids].sort());
+    expect((await b.openJobs()).map(({ id }) => id).reverse()).toEqual(listed.items.map(({ id }) => id));
+    expect((await b.listJobs({ limit: 100, task: "u" })).items).toHaveLength(10);
+  });
+
   test("sweeps what nothing names an hour after it was put, whichever replica does it", async () => {
     const put = (text: string) => a.putBlob(bytesOf(text));
     const [ofPrompt, ofDataset, ofJob, unnamed] = await Promise.all(
