@@ -221,7 +221,8 @@ class BullJobs implements Jobs {
   }
 
   #missed(error: unknown): void {
-    this.#options.log.error({ err: error }, "the queue of jobs can't be reached");
+    // Of an error of Redis its words alone: it holds what was sent, a password too.
+    this.#options.log.error({ cause: (error as Error).message }, "the queue of jobs can't be reached");
   }
 }
 

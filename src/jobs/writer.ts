@@ -20,7 +20,6 @@ export class JobWriter {
   #timer: NodeJS.Timeout | null = null;
   #endedAt: string | null = null;
   readonly #holder = randomUUID();
-  #lost = false;
   readonly #onLost: () => void;
 
   /** `onLost` is called once the record is another's. */
@@ -28,10 +27,6 @@ export class JobWriter {
     this.#registry = registry;
     this.#job = job;
     this.#onLost = onLost;
-  }
-
-  get lost(): boolean {
-    return this.#lost;
   }
 
   get job(): JobRecord {
@@ -125,9 +120,9 @@ export class JobWriter {
       const ours = now.ended_at === null && [this.#job.holder, this.#holder].includes(now.holder);
       if (ours) {
         this.#job = now;
-        return this.#update(patch, lines);
+        const told = now.log.filter(line => line.revision > revision);
+        return this.#update(patch, lines.slice(told.length));
       }
-      this.#lost = true;
       this.#onLost();
       throw error;
     }

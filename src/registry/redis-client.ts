@@ -39,7 +39,7 @@ export function createRedisClient(
   client.on("error", (error: Error) => {
     if (error.message === reason) return;
     reason = error.message;
-    log.error({ err: error }, "Redis can't be reached");
+    log.error({ cause: reason }, "Redis can't be reached");
   });
   client.on("ready", () => {
     reason = "";

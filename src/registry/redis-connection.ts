@@ -34,11 +34,13 @@ export function toProblem(error: unknown): ForewordError {
   if (error instanceof ForewordError) return error;
   // A cluster's client says that no node answered, and beside it what the last one said.
   const { message, name } = (error as { lastNodeError?: Error }).lastNodeError ?? (error as Error);
+  // The error itself holds the command with all that was sent, a password too: no log may have that.
+  const cause = Object.assign(new Error(message), { name });
   const [, told] = refusals.find(([pattern]) => pattern.test(message)) ?? [];
-  if (told !== undefined) return unavailable(told, error);
+  if (told !== undefined) return unavailable(told, cause);
   return name === "ReplyError"
-    ? unavailable("Redis refused a command; the server's log has the cause.", error)
-    : unavailable("Redis can't be reached. See that it runs, and that FOREWORD_REGISTRY names it.", error);
+    ? unavailable("Redis refused a command; the server's log has the cause.", cause)
+    : unavailable("Redis can't be reached. See that it runs, and that FOREWORD_REGISTRY names it.", cause);
 }
 
 /** The connection broke before the answer came: what was asked for may have been done. */

@@ -57,6 +57,14 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(history.items).toEqual([{ revision: 1, active: { prompt: 1 }, by: "ann", at: task.created_at }]);
     });
 
+    it("keeps any text as it was", async () => {
+      const description = '"é" \\u00e9 \\ / 😀 \u0000 \u2028 \ud800 {{ input }} %d\n';
+      await registry.createTask({ ...newTask("t"), description }, hard(description), "ann");
+      expect((await registry.getTask("t")).description).toBe(description);
+      expect((await registry.patchTask("t", { labels: ["a", "b"] })).description).toBe(description);
+      expect((await registry.getPrompt("t", 1)).template).toBe(description);
+    });
+
     it("leaves nothing of a task whose creation is refused", async () => {
       const feed = (await registry.changes(0)).last;
       expect(await codeOf(registry.createTask(newTask("t"), hard(), "ann", { prompt: 2 }))).toBe(

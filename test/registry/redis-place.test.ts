@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { createLogger } from "../../src/observe/log.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisServer, startSentinel } from "../support/redis-server.ts";
@@ -28,9 +29,14 @@ describeRedis("a user with few rights", () => {
     await registry.close();
   });
 
-  test("with a wrong password is refused at once, in words that do not tell it", async () => {
+  test("with a wrong password is refused at once, in words that do not tell it, in no log either", async () => {
     const began = Date.now();
-    const refusal = await openRedisRegistry(url("ann:guessed")).catch(error => error);
+    let logged = "";
+    const log = createLogger("info", { write: line => (logged += line) });
+    const refusal = await openRedisRegistry(url("ann:guessed"), { log }).catch(error => error);
+    log.error({ err: refusal }, "the start failed");
+    expect(logged).toMatch(/Redis can't be reached.*WRONGPASS.*the start failed/s);
+    expect(logged).not.toContain("guessed");
     expect(refusal).toMatchObject({ code: "registry_unavailable" });
     expect(refusal.message).toMatch(/user and password in FOREWORD_REGISTRY/);
     expect(refusal.message).not.toContain("guessed");
