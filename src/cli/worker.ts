@@ -12,6 +12,13 @@ export const worker = (): Command =>
     .option("--train-threads <count>", "threads of a trainer (FOREWORD_TRAIN_THREADS)")
     .action(async flags => {
       const running = await startWorker(settingsOf(flags));
-      closeWithGrace({ delay: GRACE_MS }, () => running.close());
-      await running.ready;
+      const { uninstall } = closeWithGrace({ delay: GRACE_MS }, () => running.close());
+      try {
+        await running.ready;
+      } catch (error) {
+        // A worker without a backbone is no worker: it ends, and says why.
+        uninstall();
+        await running.close();
+        throw error;
+      }
     });
