@@ -49,7 +49,7 @@ module.exports = {
     only("@tensorflow", "runtime/tfjs"),
     only("lmdb", "registry/lmdb"),
     only("ioredis", "registry/redis"),
-    only("bullmq", "jobs/bullmq\\.ts"),
+    only("bullmq", "jobs/bullmq"),
   ],
   options: {
     doNotFollow: { path: "node_modules" },

@@ -44,8 +44,12 @@ export function toProblem(error: unknown): ForewordError {
 }
 
 /** The connection broke before the answer came: what was asked for may have been done. */
-const broke = (error: unknown): boolean =>
-  (error as Error).name !== "ReplyError" && /abort|closed|ECONNRESET|EPIPE/i.test((error as Error).message);
+const broke = ({ name, message }: Error): boolean =>
+  name !== "ReplyError" && /abort|closed|ECONNRESET|EPIPE/i.test(message);
+
+/** A slot is on another node now. ioredis follows by itself, except where WAIT, which it takes for a write, goes along. */
+const moved = ({ message }: Error): boolean => /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN)/.test(message);
+const FOLLOW_MS = [50, 100, 200, 400];
 
 export class RedisConnection {
   readonly client: RedisClient;
@@ -91,7 +95,7 @@ export class RedisConnection {
   /** Runs a script that may be run again where the connection breaks. */
   run(script: string, keys: string[], args: (string | number | Buffer)[], limit?: number): Promise<unknown> {
     return this.inTime(
-      this.#twice(() => this.client.eval(script, keys.length, ...keys, ...args)),
+      this.#again(() => this.client.eval(script, keys.length, ...keys, ...args)),
       limit,
     );
   }
@@ -101,7 +105,7 @@ export class RedisConnection {
     script: string,
     keys: string[],
     args: (string | number | Buffer)[],
-    limit?: number,
+    limit = REPLY_MS,
   ): Promise<unknown> {
     if (this.#wait === 0) return this.run(script, keys, args, limit);
     // Behind the script on its own connection: WAIT is about what came before it there.
@@ -114,7 +118,7 @@ export class RedisConnection {
       if (failed) throw failed;
       return [written![1], waited![1]] as const;
     };
-    const [reply, replicas] = await this.inTime(this.#twice(attempt), limit);
+    const [reply, replicas] = await this.inTime(this.#again(attempt), limit + WAIT_MS);
     if ((replicas as number) < this.#wait)
       throw unavailable(
         `The write is on the master, but only ${replicas} of ${this.#wait} replicas confirmed it within ${WAIT_MS / 1000} s, so a fail-over may lose it. See the replicas; wait=0 in FOREWORD_REGISTRY does without them.`,
@@ -122,12 +126,20 @@ export class RedisConnection {
     return reply;
   }
 
-  async #twice<Result>(attempt: () => Promise<Result>): Promise<Result> {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (!broke(error)) throw error;
-      return attempt();
+  /** Once more where the connection broke, a few times while slots move. */
+  async #again<Result>(attempt: () => Promise<Result>): Promise<Result> {
+    for (let times = 0; ; times++) {
+      try {
+        return await attempt();
+      } catch (error) {
+        const pause = FOLLOW_MS[times];
+        const follow = moved(error as Error) && pause !== undefined;
+        if (!follow && !(broke(error as Error) && times === 0)) throw error;
+        if (follow && "refreshSlotsCache" in this.client) {
+          this.client.refreshSlotsCache();
+          await sleep(pause);
+        }
+      }
     }
   }
 

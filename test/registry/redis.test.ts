@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -56,6 +57,25 @@ describeRedis("a cluster of three", () => {
     for (const blob of named) expect(await copy.getBlob(blob)).toEqual(await registry.getBlob(blob));
     await Promise.all([copy.close(), registry.close()]);
     await rm(folder, { recursive: true });
+  });
+
+  it("follows a slot to another node, writes that wait for a replica too", async () => {
+    await cluster.flush();
+    const [waiting, plain] = await Promise.all(
+      ["", "?wait=0"].map(url => openRedisRegistry(cluster.url(url))),
+    );
+    const bytes = new Uint8Array([1, 2, 3]);
+    const key = `fw:blob:${createHash("sha256").update(bytes).digest("hex")}`;
+    const slot = await cluster.nodes[0]!.admin.cluster("KEYSLOT", key);
+    const from = Math.floor((slot * 3) / 16384);
+    const target = cluster.nodes[(from + 1) % 3]!;
+    const id = await target.admin.cluster("MYID");
+    for (const { admin } of [target, ...cluster.nodes]) await admin.cluster("SETSLOT", slot, "NODE", id);
+    // It came to the new node, which has no replica; the old one would have said MOVED.
+    await expect(waiting!.putBlob(bytes)).rejects.toThrow(/0 of 1 replicas/);
+    expect(await plain!.getBlob(await plain!.putBlob(bytes))).toEqual(Buffer.from(bytes));
+    expect(await target.admin.exists(key)).toBe(1);
+    await Promise.all([waiting!.close(), plain!.close()]);
   });
 
   it("acknowledges no write that no replica confirms, unless told to", async () => {
