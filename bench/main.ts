@@ -4,6 +4,7 @@ const benches = {
   training: () => import("./training/main.ts"),
   ensembles: () => import("./ensembles/main.ts"),
   registry: () => import("./registry/main.ts"),
+  contexts: () => import("./contexts/main.ts"),
   gate: () => import("./gate/main.ts"),
   learning: () => import("./learning/main.ts"),
   /** Not a measurement alone: it writes the bundled prompts. */

@@ -81,6 +81,7 @@ async function once(
     request,
     template: known.template,
     verbalizers: null,
+    base: null,
     initial: null,
     teacher: null,
     examples: asNdjson(data.train),

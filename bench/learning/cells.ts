@@ -2,9 +2,18 @@
 
 /**
  * Foreword's own: the plain pattern, the bundled hard prompt, a search's best, twenty worked examples and the prefix
- * that is distilled from them, and what is trained.
+ * that is distilled from them, what is trained, and five prefixes that answer together.
  */
-export const ownMethods = ["plain", "hard", "search", "shots", "distill", "prefix", "soft"] as const;
+export const ownMethods = [
+  "plain",
+  "hard",
+  "search",
+  "shots",
+  "distill",
+  "prefix",
+  "soft",
+  "ensemble",
+] as const;
 /** Without a seed: they have one run. */
 const fixed: readonly string[] = ["plain", "hard"];
 /** References by PEFT, on the same backbone, from the same examples in the same order. */
@@ -29,15 +38,18 @@ export interface Wanted {
   data: readonly string[];
   seeds: readonly number[];
   peers: boolean;
+  /** Data sets of texts, on which nothing can vote. */
+  texts?: readonly string[];
 }
 
 /** Data set by data set, seed by seed, so that what is compared runs side by side. */
-export function allCells({ data, seeds, peers }: Wanted): Cell[] {
+export function allCells({ data, seeds, peers, texts = [] }: Wanted): Cell[] {
   const methods: Method[] = [...ownMethods, ...(peers ? peerMethods : [])];
   return data.flatMap(set =>
     seeds.flatMap((seed, index) =>
       methods
         .filter(method => !fixed.includes(method) || index === 0)
+        .filter(method => method !== "ensemble" || !texts.includes(set))
         .map(method => ({ method, data: set, seed })),
     ),
   );

@@ -32,6 +32,10 @@ export const dataSets = (folder: string): string[] =>
     .filter(name => ["train", "dev", "test"].every(split => existsSync(join(folder, name, `${split}.jsonl`))))
     .sort();
 
+/** Whether its examples have labels; else they have texts. */
+export const hasLabels = (folder: string, name: string): boolean =>
+  "label" in JSON.parse(readFileSync(join(folder, name, "dev.jsonl"), "utf8").split("\n")[0]!);
+
 /** `limit` keeps the first examples of each split, for trying the bench out. */
 export function readDataSet(folder: string, name: string, limit = Number.POSITIVE_INFINITY): DataSet {
   const [train, dev, test] = ["train", "dev", "test"].map(split =>

@@ -13,7 +13,7 @@ import type { TrainSettingsRequest } from "../../src/contract/train.ts";
 import { Product } from "../harness/product.ts";
 import { publish } from "../harness/report.ts";
 import { allCells, type Cell, isPeer, matches, nameOf, type OwnMethod, type PeerMethod } from "./cells.ts";
-import { dataSets, readDataSet } from "./data.ts";
+import { dataSets, hasLabels, readDataSet } from "./data.ts";
 import { runOwn } from "./own.ts";
 import { runPeer } from "./peer.ts";
 import { picture } from "./picture.ts";
@@ -50,8 +50,10 @@ export async function run(args: string[]): Promise<void> {
   const code = ({ method }: Cell) => codeVersion({ method }) + suffix;
   const find = (cell: Cell) =>
     store.find(cell, code(cell)) ?? (trial || values.again ? null : store.latest(cell));
+  const sets = dataSets(values.data);
   const cells = allCells({
-    data: dataSets(values.data),
+    data: sets,
+    texts: sets.filter(set => !hasLabels(values.data, set)),
     seeds: values.seeds.split(",").map(Number),
     peers: true,
   });

@@ -1,12 +1,14 @@
 /** Foreword's runs, through the HTTP interface alone: data sets sent, trained with defaults, test answered once. */
+import type { InferRequest } from "../../src/contract/infer.ts";
 import type { Job } from "../../src/contract/job.ts";
 import type { PromptRecord } from "../../src/contract/prompt.ts";
 import type { SearchReport } from "../../src/contract/search.ts";
 import type { Activation, Task } from "../../src/contract/task.ts";
-import type { TrainSettingsRequest } from "../../src/contract/train.ts";
+import type { TrainRequest, TrainSettingsRequest } from "../../src/contract/train.ts";
 import { randomFrom } from "../../src/engine/sampler.ts";
 import { plainPattern } from "../../src/server/tasks.ts";
 import { shuffled } from "../../src/training/batches.ts";
+import { meanBootstrap } from "../../src/training/evaluation/significance.ts";
 import { ofEachLabel, showing } from "../../src/training/search/candidates.ts";
 import { load, type Product } from "../harness/product.ts";
 import type { Cell, OwnMethod } from "./cells.ts";
@@ -17,6 +19,9 @@ const INPUTS = 16;
 const AT_ONCE = 2;
 /** Worked examples of a prompt that shows some. */
 const SHOTS = 20;
+/** Of an ensemble. */
+const MEMBERS = 5;
+const MEMBER_STEPS = 200;
 const TIMEOUT_MS = 3_600_000;
 const POLL_MS = 500;
 
@@ -56,6 +61,7 @@ const ways: { readonly [Method in OwnMethod]: (run: OwnRun) => Promise<Answered>
   distill: distilled,
   prefix: run => trainedBy(run, "prefix"),
   soft: run => trainedBy(run, "soft"),
+  ensemble: ensembled,
 };
 
 async function trainedBy(run: OwnRun, method: "prefix" | "soft"): Promise<Answered> {
@@ -123,6 +129,44 @@ async function distilled(run: OwnRun): Promise<Answered> {
   };
 }
 
+/** Five prefixes in the time that one takes by default, and what they gain over the mean of them, on the same test. */
+async function ensembled({ product, task, data, seed, settings }: OwnRun): Promise<Answered> {
+  await keepBoth(product, data);
+  const { template } = await product.get<PromptRecord>(`/tasks/${task}/prompts/1`);
+  const { id } = await product.post<Job>(`/tasks/${task}/train`, {
+    template,
+    dataset: `${data.name}-train`,
+    validation: `${data.name}-dev`,
+    // Members of one seed's ensemble are none of another's.
+    seed: 10 * seed,
+    ensemble: MEMBERS,
+    steps: MEMBER_STEPS,
+    ...settings,
+  });
+  const job = await ended(product, id);
+  const versions = job.result!.versions!;
+  const rightOf = (given: readonly string[]) =>
+    given.map((each, index) => (each === data.test[index]!.answers[0] ? 1 : 0));
+  const given = await answer(product, task, data.test, data.metric, { ensemble: versions });
+  const members: number[][] = [];
+  for (const version of versions)
+    members.push(rightOf(await answer(product, task, data.test, data.metric, version)));
+  const gains = rightOf(given).map(
+    (right, index) => right - members.reduce((sum, each) => sum + each[index]!, 0) / members.length,
+  );
+  const mean = (values: readonly number[]) => values.reduce((sum, each) => sum + each, 0) / values.length;
+  return {
+    given,
+    trainingSeconds: secondsOf(job),
+    settings: {
+      members: members.map(mean),
+      gain: { value: mean(gains), ...meanBootstrap(gains) },
+      steps: MEMBER_STEPS,
+      ...(job.result as { ensemble: object }).ensemble,
+    },
+  };
+}
+
 const secondsOf = ({ ended_at, started_at }: Job): number =>
   (Date.parse(ended_at!) - Date.parse(started_at!)) / 1000;
 
@@ -131,7 +175,7 @@ export async function trainOn(
   product: Product,
   task: string,
   data: DataSet,
-  settings: TrainSettingsRequest,
+  settings: TrainSettingsRequest & Pick<TrainRequest, "on">,
 ): Promise<Omit<Answered, "given"> & { version: number }> {
   await keepBoth(product, data);
   // From the words that the task began with: what was trained since decides nothing.
@@ -203,7 +247,8 @@ export async function answer(
   task: string,
   cases: readonly TestCase[],
   metric: DataSet["metric"],
-  prompt?: number,
+  prompt?: InferRequest["prompt"],
+  more: InferRequest = {},
 ): Promise<string[]> {
   const given: string[] = [];
   const generation = metric === "bleu";
@@ -214,6 +259,7 @@ export async function answer(
       timeout_ms: TIMEOUT_MS,
       ...(prompt !== undefined && { prompt }),
       ...(generation && { max_tokens: MAX_TOKENS }),
+      ...more,
     });
     for (const [at, result] of results.entries()) {
       if ("error" in result) throw new Error(result.error.detail);

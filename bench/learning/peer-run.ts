@@ -6,7 +6,7 @@ import type { BackboneConfig } from "../../src/backbone/source.ts";
 import type { Tokenizer } from "../../src/backbone/tokenizer.ts";
 import type { Task } from "../../src/contract/task.ts";
 import type { TrainSettingsRequest } from "../../src/contract/train.ts";
-import { layoutPrefix, layoutRow, type Segment } from "../../src/prompt/layout.ts";
+import { layoutRow, layoutWritten, type Segment } from "../../src/prompt/layout.ts";
 import { compileTemplate } from "../../src/prompt/template.ts";
 import { plainPattern } from "../../src/server/tasks.ts";
 import { batchAt, tokensOf } from "../../src/training/batches.ts";
@@ -69,6 +69,7 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
     request,
     template,
     verbalizers: null,
+    base: null,
     initial: null,
     teacher: null,
     examples: asNdjson(data.train),
@@ -119,7 +120,7 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
     test: data.test.map(({ input }) => [
       ...lead,
       ...idsOf([
-        ...layoutPrefix(plan.template, tokenizer).slice(tokenizer.bosId === null ? 0 : 1),
+        ...layoutWritten(plan.template, tokenizer),
         ...layoutRow(plan.template, tokenizer, input as string),
       ]),
     ]),

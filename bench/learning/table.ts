@@ -15,6 +15,14 @@ export interface Entry {
   missing: number[];
   /** Seeds that older code ran. */
   older: number[];
+  /** Of ensembles over their mean member, as shares of 1. */
+  gains: Gain[];
+}
+
+interface Gain {
+  value: number;
+  /** Of the paired bootstrap. */
+  p: number;
 }
 
 /** One entry for each method on each data set, in the cells' order. */
@@ -37,6 +45,7 @@ export function tabulate(
       seeds: runs.map(({ seed }) => seed),
       missing: group.filter((_, index) => found[index] === null).map(({ seed }) => seed),
       older: runs.filter(run => run.code !== code(run)).map(({ seed }) => seed),
+      gains: runs.flatMap(({ settings }) => (settings as { gain?: Gain }).gain ?? []),
     };
   });
 }
@@ -80,6 +89,7 @@ export const floors: Readonly<Record<string, number>> = {
 const MINUTES = 15;
 const OVER_PEERS = 1;
 const OVER_PLAIN = 5;
+const OVER_MEMBERS = 0.5;
 
 /** Only of what was run; `missing` names the runs that a check waits for. */
 export function checksOf(entries: readonly Entry[]): { checks: Check[]; missing: string[] } {
@@ -112,6 +122,13 @@ export function checksOf(entries: readonly Entry[]): { checks: Check[]; missing:
         ),
       );
     }
+  }
+  for (const { data, gains } of entries.filter(({ method }) => method === "ensemble")) {
+    if (gains.length === 0) continue;
+    const points = gains.map(({ value }) => 100 * value);
+    const p = summarise(gains.map(gain => gain.p)).median;
+    const claim = `ensemble of five over its mean member on ${data} (p ${p.toPrecision(2)})`;
+    checks.push(check(claim, "points", points, { floor: OVER_MEMBERS }));
   }
   for (const { data, score } of entries.filter(({ method }) => method === "search")) {
     const plain = samplesOf("plain", data);

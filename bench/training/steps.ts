@@ -121,6 +121,7 @@ export function stepJob(method: StepMethod, precision: string): TrainJob {
     },
     template: method === "soft" ? `{{ soft(${trained}) }}{{ input }}` : "{{ input }}",
     verbalizers: null,
+    base: null,
     initial: null,
     teacher: null,
     examples: asNdjson(examples),

@@ -21,6 +21,7 @@ export class Tokenizer {
   readonly #chat: Template | null;
   /** The token that stands first, where the tokenizer adds one. */
   readonly bosId: number | null;
+  readonly bosText: string | null;
   /** The tokens that end an answer; the first is the one that Y ends with. */
   readonly eosIds: readonly number[];
 
@@ -31,6 +32,7 @@ export class Tokenizer {
     this.#plain = new Library({ ...files.tokenizer, added_tokens: [] }, withoutTokens(config));
     this.#chat = files.chatTemplate === null ? null : new Template(files.chatTemplate);
     this.bosId = files.addBos ? files.bosTokenId : null;
+    this.bosText = this.bosId === null ? null : (this.#full.id_to_token(this.bosId) ?? null);
     this.eosIds = files.eosTokenIds;
   }
 

@@ -1,11 +1,15 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import type { Piece, PromptRecord } from "../contract/prompt.ts";
+import { exportPrompt, type ImportOptions, importPrompt } from "./prompt-files.ts";
 import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { refOf } from "./values.ts";
 
 type Prompt = PromptRecord & { pieces: Piece[]; compatible: boolean };
 
 export function prompts(): Command {
-  const command = new Command("prompts").description("list, show, add and activate a task's prompt versions");
+  const command = new Command("prompts").description(
+    "list, show, add, import, export and activate a task's prompt versions",
+  );
 
   serverOptions(command.command("list <task>", { isDefault: true }))
     .description("list the versions")
@@ -33,7 +37,7 @@ export function prompts(): Command {
         if ("text" in each) return ["frozen", JSON.stringify(each.text)];
         if ("field" in each) return ["frozen", `{{ ${each.field} }}`];
         return [
-          "trained",
+          "frozen" in each ? "frozen" : "trained",
           "soft" in each ? `${each.soft} virtual tokens` : `prefix of ${each.prefix} positions`,
         ];
       };
@@ -48,18 +52,49 @@ export function prompts(): Command {
   serverOptions(command.command("add <task> <template>"))
     .description("add a hard prompt")
     .option("--activate", "let it answer from now on")
-    .action(async (task: string, template: string, { activate, ...flags }) => {
+    .option("--on <prompt>", "stack it on another prompt, <task>/<version>", refOf)
+    .action(async (task: string, template: string, { activate, on, ...flags }) => {
       const prompt = await call<Prompt>(
         flags as ServerFlags,
         "POST",
         `/tasks/${task}/prompts${activate ? "?activate=true" : ""}`,
-        { kind: "hard", template },
+        { kind: "hard", template, ...(on && { on }) },
       );
       print(
         flags.json,
         prompt,
         () => `version ${prompt.version} is there${activate ? ", and active" : ""}\n`,
       );
+    });
+
+  serverOptions(command.command("import <task> <from>"))
+    .description("add a prompt file (.safetensors), or an adapter of PEFT: a folder or a .zip archive")
+    .option("--template <template>", "where an adapter's prompt and the input stand, {{ input }} by default")
+    .option("--task-index <index>", "which task of an adapter for several, from 0")
+    .option("--activate", "let it answer from now on")
+    .action(async (task: string, from: string, flags: ServerFlags & ImportOptions) => {
+      const prompt = await importPrompt(flags, task, from, flags);
+      print(
+        flags.json,
+        prompt,
+        () =>
+          `version ${prompt.version} is there, ${prompt.kind}, ${prompt.length} tokens cached${flags.activate ? ", and active" : ""}\n`,
+      );
+    });
+
+  serverOptions(command.command("export <task> <version> <to>"))
+    .description(
+      "write a version as a prompt file (.safetensors), or for PEFT: into a .zip archive or a folder",
+    )
+    .addOption(
+      new Option("--peft-type <type>", "what PEFT loads it as; PREFIX_TUNING by default").choices([
+        "PREFIX_TUNING",
+        "PROMPT_TUNING",
+      ]),
+    )
+    .action(async (task: string, version: string, to: string, flags: ServerFlags & { peftType?: string }) => {
+      const written = await exportPrompt(flags, task, version, to, flags.peftType);
+      print(flags.json, { written }, () => written.map(path => `${path}\n`).join(""));
     });
 
   serverOptions(command.command("activate <task> <version>"))

@@ -1,11 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
+import type { PromptRef } from "../contract/common.ts";
 import type { Vote } from "../contract/task.ts";
 import type { Init, Teacher, TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import { serverOptions } from "./request.ts";
 import { type DataFlags, dataOf, formatOption } from "./upload.ts";
-import { initOf, numberOf } from "./values.ts";
+import { initOf, numberOf, refOf } from "./values.ts";
 import { startJob } from "./watch.ts";
 
 interface TrainFlags extends DataFlags {
@@ -20,6 +21,7 @@ interface TrainFlags extends DataFlags {
   metric?: "accuracy" | "macro_f1" | "loss";
   seed?: number;
   template?: string;
+  on?: PromptRef;
   ensemble?: number;
   vote?: Vote;
   activate?: boolean;
@@ -74,6 +76,7 @@ export const train = (): Command =>
     .addOption(new Option("--metric <metric>", "what is best").choices(["accuracy", "macro_f1", "loss"]))
     .option("--seed <number>", "the same one gives the same prompt", numberOf)
     .option("--template <text>", "to start from another one than the active prompt's")
+    .option("--on <prompt>", "stack it on another prompt, <task>/<version>", refOf)
     .option(
       "--ensemble <count>",
       "so many prompts, of seeds that follow one another, that answer together",
@@ -114,7 +117,7 @@ async function teacherOf(given: string): Promise<Teacher> {
 }
 
 function settingsOf(flags: TrainFlags): Omit<TrainRequest, "dataset" | "validation" | "examples"> {
-  const { method, init, length, steps, metric, seed, template } = flags;
+  const { method, init, length, steps, metric, seed, template, on } = flags;
   const { learningRate, batchSize, maxTokens, ensemble, vote, activate, ifBetter } = flags;
   if (vote && ensemble === undefined)
     throw new ForewordError("validation", "--vote: only an ensemble votes. Add --ensemble <count>.");
@@ -126,6 +129,7 @@ function settingsOf(flags: TrainFlags): Omit<TrainRequest, "dataset" | "validati
     metric,
     seed,
     template,
+    on,
     learning_rate: learningRate,
     batch_size: batchSize,
     max_tokens: maxTokens,

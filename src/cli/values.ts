@@ -1,5 +1,6 @@
 /** Values of flags that are no plain text. */
 import { InvalidArgumentError } from "commander";
+import type { PromptRef } from "../contract/common.ts";
 import type { Contender } from "../contract/task.ts";
 import type { Init } from "../contract/train.ts";
 
@@ -9,6 +10,13 @@ export function numberOf(text: string): number {
   return value;
 }
 
+/** `sentiment/3`. */
+export function refOf(text: string): PromptRef {
+  const [, task, version] = /^(.+)\/(\d+)$/.exec(text) ?? [];
+  if (task === undefined) throw new InvalidArgumentError("It takes <task>/<version>.");
+  return { task, version: Number(version) };
+}
+
 const starts = ["examples", "labels", "vocabulary", "random"] as const;
 
 /** `labels`, `text:Is it good?`, `prompt:sentiment/3`. */
@@ -16,8 +24,7 @@ export function initOf(text: string): Init {
   const named = starts.find(name => name === text);
   if (named) return named;
   if (text.startsWith("text:")) return { text: text.slice("text:".length) };
-  const [, task, version] = /^prompt:(.+)\/(\d+)$/.exec(text) ?? [];
-  if (task !== undefined) return { prompt: { task, version: Number(version) } };
+  if (/^prompt:.+\/\d+$/.test(text)) return { prompt: refOf(text.slice("prompt:".length)) };
   throw new InvalidArgumentError(`It takes ${starts.join(", ")}, text:<words> or prompt:<task>/<version>.`);
 }
 

@@ -10,6 +10,8 @@ export type Precision = "auto" | CompiledBackbone["precision"];
 
 export interface Variants {
   chosen: CompiledBackbone;
+  /** fp32, which every other variant comes from. */
+  plain: CompiledBackbone;
   /** Bytes of every variant's weights that is compiled, and what int8 loses, where it is. */
   bytes: Partial<Record<CompiledBackbone["precision"], number>>;
   check: VariantCheck | null;
@@ -38,13 +40,14 @@ export async function compileVariants(
       `The runtime ${name} computes fp32 alone. Set FOREWORD_PRECISION to fp32, or FOREWORD_RUNTIME to onnx.`,
     );
   if (precision === "fp32" || name !== "onnx")
-    return { chosen: plain, bytes: { fp32: bytesOf(plain) }, check: null };
+    return { chosen: plain, plain, bytes: { fp32: bytesOf(plain) }, check: null };
   const int8 = await compileInt8(source, plain, { runtime, encode, cache }, progress);
   const check = await checkVariant({ source, runtime, encode }, plain, int8, done =>
     progress("comparing int8 with fp32 (once)", done),
   );
   return {
     chosen: precision === "int8" || serves(check) ? int8 : plain,
+    plain,
     bytes: { fp32: bytesOf(plain), int8: bytesOf(int8) },
     check,
   };

@@ -15,6 +15,9 @@ export const BackboneReport = Type.Object({
   vocabulary: Type.Integer(),
   context: Type.Integer({ description: "Positions at most, prompt, input and answer together." }),
   parameters: Type.Integer(),
+  bos: Type.Union([Type.String(), Type.Null()], {
+    description: "The token that the tokenizer puts before a text, where it does.",
+  }),
   runtime: Type.Object({
     name: Type.String({ description: "`onnx` or `tfjs`" }),
     backend: Type.String(),

@@ -9,6 +9,10 @@ export const Id = Type.String({
 /** A prompt version: 1, 2, 3, … within its task. */
 export const Version = Type.Integer({ minimum: 1 });
 
+/** One version of a task's prompts. */
+export const PromptRef = Type.Object({ task: Id, version: Version }, { additionalProperties: false });
+export type PromptRef = Static<typeof PromptRef>;
+
 export const Timestamp = Type.String({ format: "date-time", description: "ISO 8601, UTC." });
 
 export const Page = <Item extends TSchema>(item: Item) =>

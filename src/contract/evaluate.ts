@@ -9,6 +9,9 @@ const knobs = {
   max_tokens: Type.Optional(
     Type.Integer({ minimum: 1, maximum: 8192, description: "Of a generated text; 128 by default." }),
   ),
+  json_schema: Type.Optional(
+    Type.Record(Type.String(), Type.Unknown(), { description: "Texts are JSON that satisfies it." }),
+  ),
   calibrate: Type.Optional(
     Type.Union([Type.Boolean(), Type.Literal("store")], {
       description:

@@ -1,16 +1,18 @@
 import { type Static, Type } from "typebox";
-import { Id, Timestamp, Version } from "./common.ts";
+import { Id, PromptRef, Timestamp, Version } from "./common.ts";
 import { Verbalizers } from "./task.ts";
 
 export const PromptKind = Type.Enum(["hard", "soft", "prefix", "mixed"]);
 export type PromptKind = Static<typeof PromptKind>;
 
-/** One piece of a prompt: words never change; virtual tokens and prefixes are what training moves. */
+/** One piece of a prompt: words never change, nor does what it is stacked on; its own virtual tokens and prefix are what training moves. */
 export const Piece = Type.Union([
   Type.Object({ text: Type.String(), frozen: Type.Literal(true) }),
   Type.Object({ field: Type.String(), frozen: Type.Literal(true) }),
   Type.Object({ soft: Type.Integer(), trained: Type.Literal(true) }),
   Type.Object({ prefix: Type.Integer(), trained: Type.Literal(true) }),
+  Type.Object({ soft: Type.Integer(), frozen: Type.Literal(true) }),
+  Type.Object({ prefix: Type.Integer(), frozen: Type.Literal(true) }),
 ]);
 export type Piece = Static<typeof Piece>;
 
@@ -30,6 +32,11 @@ export const PromptRecord = Type.Object({
   bytes: Type.Integer({ description: "Size of the trained parameters." }),
   backbone: Type.Object({ name: Type.String(), fingerprint: Type.String() }),
   parent: Type.Union([Type.Object({ task: Id, version: Version }), Type.Null()]),
+  on: Type.Optional(
+    Type.Union([PromptRef, Type.Null()], {
+      description: "What it was stacked on; it keeps that, whatever becomes of the version.",
+    }),
+  ),
   recipe: Type.Unknown(),
   metrics: Type.Unknown(),
   created_at: Timestamp,

@@ -1,5 +1,5 @@
 import { type Static, Type } from "typebox";
-import { Id, Version } from "./common.ts";
+import { Id, PromptRef, Version } from "./common.ts";
 import { Examples, Validation } from "./dataset.ts";
 import { Input } from "./infer.ts";
 import { Vote } from "./task.ts";
@@ -10,10 +10,7 @@ export type TrainMethod = Static<typeof TrainMethod>;
 /** Where the trained positions begin. */
 export const Init = Type.Union([
   Type.Object({ text: Type.String({ minLength: 1, maxLength: 100_000 }) }, { additionalProperties: false }),
-  Type.Object(
-    { prompt: Type.Object({ task: Id, version: Version }, { additionalProperties: false }) },
-    { additionalProperties: false },
-  ),
+  Type.Object({ prompt: PromptRef }, { additionalProperties: false }),
   Type.Enum(["examples", "labels", "vocabulary", "random"]),
 ]);
 export type Init = Static<typeof Init>;
@@ -130,6 +127,12 @@ export const TrainRequest = Type.Object(
     dataset: Type.Optional(Id),
     validation: Type.Optional(Validation),
     ...knobs,
+    on: Type.Optional(
+      Type.Union([PromptRef, Type.Null()], {
+        description:
+          "A prompt of any task that the new one is stacked on: what it puts before its first field stands before what is trained, and stays as it is. By default that of the prompt it starts from; null is none.",
+      }),
+    ),
     ensemble: Type.Optional(Ensemble),
     activate: Type.Optional(Activate),
   },

@@ -14,7 +14,7 @@ import {
 } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import type { RuntimeTensor, Session } from "../runtime/runtime.ts";
-import { soleBlock } from "./budget.ts";
+import { blocksOf, samePast } from "./budget.ts";
 import { copyRow, type DecodePool, type KvBlock, type KvShape, totalLength } from "./kv.ts";
 import { type NextToken, type PrefillResult, type PrefillWork, workLength } from "./work.ts";
 
@@ -125,31 +125,29 @@ export class Batch {
     }));
   }
 
-  /** The past of every row: one shared block where all rows have the same, else each row's blocks side by side. */
+  /** The past of every row: once where all rows have the same, read where it lies if it is one block; else side by side. */
   #past(works: readonly PrefillWork[], past: number): Feeds {
     const { layers, kvHeads, headDim } = this.#shape;
-    const shared = sharedBlock(works);
-    const rows = shared ? 1 : works.length;
+    const first = blocksOf(works[0]!);
+    const shared = works.every(work => samePast(blocksOf(work), first));
+    const pasts = shared ? [first] : works.map(blocksOf);
+    const rows = pasts.length;
     const dims = [rows, kvHeads, past, headDim];
     const size = rows * kvHeads * past * headDim;
-    if (!shared && this.#scratch.length < 2 * layers * size)
+    const inPlace = shared && first.length <= 1;
+    if (!inPlace && this.#scratch.length < 2 * layers * size)
       this.#scratch = new Float32Array(2 * layers * size);
     const feeds: Feeds = {};
     for (let layer = 0; layer < layers; layer++) {
       for (const [index, which] of (["key", "value"] as const).entries()) {
         const from = (2 * layer + index) * size;
-        const data = shared ? shared[which][layer]! : this.#scratch.subarray(from, from + size);
-        if (!shared) {
-          for (const [row, work] of works.entries()) {
-            copyRow(
-              data,
-              row,
-              past,
-              this.#shape,
-              work.past.map(block => ({ length: block.length, data: block[which][layer]! })),
-            );
-          }
-        }
+        const partsOf = (blocks: readonly KvBlock[]) =>
+          blocks.map(block => ({ length: block.length, data: block[which][layer]! }));
+        const data = inPlace
+          ? (first[0]?.[which][layer] ?? new Float32Array(0))
+          : this.#scratch.subarray(from, from + size);
+        if (!inPlace)
+          for (const [row, blocks] of pasts.entries()) copyRow(data, row, past, this.#shape, partsOf(blocks));
         feeds[`past_${which}.${layer}`] = float32(dims, data);
       }
     }
@@ -178,13 +176,6 @@ export class Batch {
 }
 
 const floats = (tensor: RuntimeTensor): Float32Array => tensor.data as Float32Array;
-
-/** The one block that is every row's whole past, if there is such; an empty one where no row has any. */
-function sharedBlock(works: readonly PrefillWork[]): KvBlock | null {
-  const first = soleBlock(works[0]!);
-  if (first === undefined || works.some(work => soleBlock(work) !== first)) return null;
-  return first ?? works[0]!.past[0] ?? null;
-}
 
 function takeScores(
   tensor: RuntimeTensor,

@@ -9,10 +9,13 @@ export interface RunLimits {
   bytes: number;
 }
 
-/** The one block that is a row's whole past; undefined where it has several; null where it has none. */
-export function soleBlock({ past }: PrefillWork): KvBlock | null | undefined {
-  const blocks = past.filter(block => block.length > 0);
-  return blocks.length > 1 ? undefined : (blocks[0] ?? null);
+/** The blocks that are a row's past; those of prompts which add nothing are left out. */
+export const blocksOf = ({ past }: Pick<PrefillWork, "past">): KvBlock[] =>
+  past.filter(block => block.length > 0);
+
+/** Whether two rows have the very same past. */
+export function samePast(a: readonly KvBlock[], b: readonly KvBlock[]): boolean {
+  return a.length === b.length && a.every((block, at) => block === b[at]);
 }
 
 export class RunBudget {
@@ -22,8 +25,8 @@ export class RunBudget {
   #tokens = 0;
   #past = 0;
   #width = 0;
-  /** The past of every row so far, while they have the same: it is read where it lies, by all of them. */
-  #shared: KvBlock | null | undefined;
+  /** The past of every row so far, while they have the same: it is there once, for all of them. */
+  #shared: readonly KvBlock[] | null = null;
 
   constructor(shape: KvShape & { heads: number }, limits: RunLimits) {
     this.#shape = shape;
@@ -40,10 +43,10 @@ export class RunBudget {
     const tokens = this.#tokens + workLength(work);
     const past = Math.max(this.#past, totalLength(work.past));
     const width = Math.max(this.#width, workLength(work));
-    const sole = soleBlock(work);
-    const shared = rows === 1 || sole === this.#shared ? sole : undefined;
+    const blocks = blocksOf(work);
+    const shared = rows === 1 || (this.#shared && samePast(this.#shared, blocks)) ? blocks : null;
     const { layers, kvHeads, headDim, heads } = this.#shape;
-    const copied = shared === undefined ? rows * past * layers * kvHeads * headDim * 2 * 4 : 0;
+    const copied = shared === null ? rows * past * layers * kvHeads * headDim * 2 * 4 : 0;
     const scores = rows * heads * width * (past + width) * 4;
     const { tokens: tokenLimit, bytes } = this.#limits;
     if (rows > 1 && (tokens > tokenLimit || copied > bytes || scores > bytes)) return false;

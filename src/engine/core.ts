@@ -12,7 +12,7 @@ import { buildTrie } from "../prompt/trie.ts";
 import type { Session } from "../runtime/runtime.ts";
 import { Batch } from "./batch.ts";
 import { classify } from "./classify.ts";
-import { choiceConstraint, Grammars } from "./constraint.ts";
+import { choiceConstraint } from "./constraint.ts";
 import type {
   AnswerTo,
   ClassifyAnswer,
@@ -28,13 +28,23 @@ import type {
 } from "./engine.ts";
 import { fill } from "./feed.ts";
 import { fitRow } from "./fit.ts";
-import { generate } from "./generate.ts";
-import { emptyBlock, joinBlocks, type KvBlock } from "./kv.ts";
+import { closed, generate } from "./generate.ts";
+import { Grammars } from "./grammars.ts";
+import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
 import { type Beginning, LeadingText } from "./leading.ts";
-import { compilePrefix, prefixLength, preparePrompt, type ReadyPrefix, toSegments } from "./prefix.ts";
-import { PrefixCache } from "./prefix-cache.ts";
+import {
+  compileLayer,
+  type PreparedLayer,
+  type PreparedPrompt,
+  prefixLength,
+  preparePrompt,
+  type ReadyLayer,
+  type ReadyPrefix,
+  toSegments,
+} from "./prefix.ts";
+import { type Acquired, PrefixCache } from "./prefix-cache.ts";
 import { randomFrom } from "./sampler.ts";
-import { Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
+import { type Program, Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
 
 export interface CoreOptions {
   session: Session;
@@ -44,6 +54,8 @@ export interface CoreOptions {
   prompts: PromptSource;
   limits: SchedulerLimits;
   cacheBytes: number;
+  /** Tokens of a run that compiles a prefix. */
+  chunk?: number | undefined;
 }
 
 export interface CoreInferOptions {
@@ -116,25 +128,22 @@ export class Core {
     request: Request,
     options: CoreInferOptions,
   ): Promise<AnswerTo<Request>> {
-    const acquired = await this.#prefixes.acquire(request.prompt, () => this.#fill(request.prompt, options));
+    const acquired = await this.#acquire(request.prompt, options);
     let beginning: Beginning | null = null;
     try {
       const { tokenizer, config } = this.#options;
-      const { block, prompt } = acquired.value;
+      const { prompt, past } = acquired;
+      const length = totalLength(past);
       const laidOut = layoutRow(prompt.template, tokenizer, request.fields, prompt.softLengths);
-      const room = config.maxPositions - block.length - this.#reserve(request);
+      const room = config.maxPositions - length - this.#reserve(request);
       const row = toSegments(fitRow(laidOut, room, request.truncate), prompt.soft, config.hiddenSize);
-      beginning = await this.#leading.take(request.prompt, block, row, program =>
-        this.#scheduler.submit(program, forOthersToo(options)),
-      );
-      // A trained prefix is read, never computed: it is cached from the first request on.
-      const kept = acquired.hit ? block.length : (prompt.trained?.length ?? 0);
+      beginning = await this.#leading.take(request.prompt, past, row, program => this.#run(program, options));
       const prepared: Prepared = {
-        past: [block, ...beginning.blocks],
+        past: [...past, ...beginning.blocks],
         segments: beginning.rest,
         context: [...prompt.segments, ...row].flatMap(segment => ("ids" in segment ? segment.ids : [])),
-        inputTokens: block.length + segmentsLength(row),
-        cachedTokens: kept + beginning.cached,
+        inputTokens: length + segmentsLength(row),
+        cachedTokens: acquired.cached + beginning.cached,
       };
       const answer =
         request.kind === "classify"
@@ -147,20 +156,28 @@ export class Core {
     }
   }
 
-  /** Keys and values of a text's own forward pass, BOS first where the tokenizer adds one. */
-  async read(ids: readonly number[]): Promise<KvBlock> {
+  /** Keys and values of a text's own forward pass behind `past`; BOS first where nothing is and the tokenizer adds one. */
+  async read(ids: readonly number[], past: KvBlock | null = null): Promise<KvBlock> {
     const { config, tokenizer } = this.#options;
-    const bos = tokenizer.bosId === null ? [] : [tokenizer.bosId];
-    const program = fill([], [{ ids: [...bos, ...ids] }]);
+    const bos = tokenizer.bosId === null || past !== null ? [] : [tokenizer.bosId];
+    const before = past === null ? [] : [past];
+    const program = fill(before, [{ ids: [...bos, ...ids] }]);
     const blocks = await this.#scheduler.submit(program, { seat: 0, ...patient });
-    return joinBlocks(blocks, config);
+    return joinBlocks(blocks.slice(before.length), config);
   }
 
-  /** The KV prefix of a prompt, compiled. */
+  /** The KV prefix of a prompt, compiled, with those of all that it stands on. */
   async prefix(content: PromptContent): Promise<KvBlock> {
     const { config } = this.#options;
-    const program = compilePrefix(this.#prepare(content), config, emptyBlock(config));
-    return (await this.#scheduler.submit(program, { seat: 0, ...patient })).block;
+    const prompt = this.#prepare(content);
+    const bases = await this.#bases(prompt, patient);
+    try {
+      const past = bases.map(({ value }) => value.block);
+      const { block } = await this.#scheduler.submit(this.#layer(prompt, past), { seat: 0, ...patient });
+      return joinBlocks([...past, block], config);
+    } finally {
+      for (const { release } of bases) release();
+    }
   }
 
   forget(digest: string): void {
@@ -210,10 +227,10 @@ export class Core {
     options: CoreInferOptions,
   ): Promise<GenerateAnswer> {
     const { tokenizer, config } = this.#options;
-    const stream = tokenizer.stream();
     const maxTokens = Math.min(request.maxTokens, config.maxPositions - prepared.inputTokens);
-    const program = generate(
-      {
+    const constraint = await this.#constraint(request);
+    try {
+      const row = {
         past: prepared.past,
         segments: prepared.segments,
         targets: this.#targets(request.targets),
@@ -224,25 +241,26 @@ export class Core {
         stop: request.stop,
         eos: new Set(tokenizer.eosIds),
         logprobs: request.logprobs,
-        constraint: await this.#constraint(request),
-        decoder: stream,
-        show: token => tokenizer.decode([token], { skipSpecial: false }),
+        constraint,
+        decoder: tokenizer.stream(),
+        show: (token: number) => tokenizer.decode([token], { skipSpecial: false }),
         onToken: options.onToken,
-      },
-      this.#scheduler,
-    );
-    const { text, finishReason, tokens, logprobs, targets } = await this.#scheduler.submit(program, {
-      seat: prepared.inputTokens + maxTokens,
-      ...options,
-    });
-    return {
-      kind: "generate",
-      text,
-      finishReason,
-      ...(request.logprobs !== null && { logprobs }),
-      ...(request.targets && { targets }),
-      usage: usage(prepared, tokens),
-    };
+      };
+      const seat = prepared.inputTokens + maxTokens;
+      const written = await this.#scheduler.submit(generate(row, this.#scheduler), { seat, ...options });
+      const ending = await closed(written, row);
+      const { text, finishReason, tokens, logprobs, targets } = written;
+      return {
+        kind: "generate",
+        text: text + ending.text,
+        finishReason,
+        ...(request.logprobs !== null && { logprobs }),
+        ...(request.targets && { targets }),
+        usage: usage(prepared, tokens + ending.tokens),
+      };
+    } finally {
+      constraint?.dispose();
+    }
   }
 
   async #constraint({ jsonSchema, choices }: GenerateRequest) {
@@ -256,10 +274,66 @@ export class Core {
       : null;
   }
 
+  /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
+  async #acquire(digest: string, options: CoreInferOptions) {
+    const top = await this.#prefixes.acquire(digest, () => this.#fill(digest, options));
+    const { prompt, block } = top.value;
+    const bases = await this.#bases(prompt, options).catch(error => {
+      top.release();
+      throw error;
+    });
+    return {
+      prompt,
+      past: [...bases.map(({ value }) => value.block), block],
+      cached: top.hit ? prefixLength(prompt) : top.value.found,
+      release: () => {
+        for (const { release } of [...bases, top]) release();
+      },
+    };
+  }
+
   async #fill(digest: string, options: CoreInferOptions): Promise<ReadyPrefix> {
-    const { config, prompts } = this.#options;
-    const prompt = this.#prepare(await prompts.load(digest));
-    return this.#scheduler.submit(compilePrefix(prompt, config, emptyBlock(config)), forOthersToo(options));
+    const prompt = this.#prepare(await this.#options.prompts.load(digest));
+    const bases = await this.#bases(prompt, options);
+    try {
+      const past = bases.map(({ value }) => value.block);
+      const { block, bytes } = await this.#run(this.#layer(prompt, past), options);
+      const shared = bases.filter(({ hit }) => hit).map(({ value }) => value.block);
+      return {
+        prompt,
+        block,
+        bytes: bytes + (prompt.soft?.byteLength ?? 0),
+        // A trained prefix is read, never computed: it is cached from the first request on.
+        found: totalLength(shared) + (prompt.trained?.length ?? 0),
+      };
+    } finally {
+      for (const { release } of bases) release();
+    }
+  }
+
+  /** What a prompt stands on, the lowest first: kept once for all that stand on it. */
+  async #bases({ bases }: PreparedPrompt, options: CoreInferOptions): Promise<Acquired<ReadyLayer>[]> {
+    const acquired: Acquired<ReadyLayer>[] = [];
+    try {
+      for (const base of bases) {
+        const past = acquired.map(({ value }) => value.block);
+        const make = () => this.#run(this.#layer(base, past), options);
+        acquired.push(await this.#prefixes.acquire(base.key, make));
+      }
+      return acquired;
+    } catch (error) {
+      for (const { release } of acquired) release();
+      throw error;
+    }
+  }
+
+  #layer(layer: PreparedLayer, past: readonly KvBlock[]): Program<ReadyLayer> {
+    const { config, chunk } = this.#options;
+    return compileLayer(layer, past, config, chunk);
+  }
+
+  #run<Value>(program: Program<Value>, options: CoreInferOptions): Promise<Value> {
+    return this.#scheduler.submit(program, forOthersToo(options));
   }
 
   #prepare(content: PromptContent) {

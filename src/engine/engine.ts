@@ -5,6 +5,7 @@
  */
 import type { BackboneReport } from "../contract/backbone.ts";
 import type { FinishReason, TargetScore, TokenLogprob, Usage } from "../contract/infer.ts";
+import type { PrefixParameters } from "../prompt/file.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 
 /** SHA-256 over kind, template and parameters: equal prompts share one KV prefix, whatever their task is called. */
@@ -133,6 +134,11 @@ export interface Engine {
    * `backbone_mismatch`, `input_too_long` when the template alone exceeds the context.
    */
   inspect(content: PromptContent): Promise<PromptInspection>;
+  /**
+   * The keys and values of all that stands before the first field, computed in fp32 whatever variant answers, in the
+   * backbone's own basis. Throws as `inspect` does.
+   */
+  prefix(content: PromptContent): Promise<PrefixParameters>;
   /** Throws `duplicate_verbalizer` where two labels share a verbalizer's tokens; returns the verbalizers' token ids. */
   checkLabels(labels: readonly LabelVerbalizers[]): Promise<number[][][]>;
   infer<Request extends EngineRequest>(request: Request, options: InferOptions): Promise<AnswerTo<Request>>;

@@ -16,8 +16,9 @@ export function* feed(
   wanted: Pick<PrefillWork, "branches" | "scored" | "keep"> & {
     sampled: (trunk: number) => readonly number[];
   },
+  chunk = CHUNK,
 ): Generator<PrefillWork[], { result: PrefillResult; past: readonly KvBlock[] }, Result> {
-  const chunks = chunked(segments);
+  const chunks = chunked(segments, chunk);
   let seen = past;
   for (const chunk of chunks.slice(0, -1)) {
     const { prefilled } = yield [
@@ -39,14 +40,14 @@ export function* feed(
   return { result: prefilled![0]!, past: seen };
 }
 
-/** The keys and values of all segments, as blocks behind `past`. */
-export function* fill(past: readonly KvBlock[], segments: readonly Segment[]): Program<readonly KvBlock[]> {
-  const { result, past: seen } = yield* feed(past, segments, {
-    branches: [],
-    scored: [],
-    sampled: () => [],
-    keep: true,
-  });
+/** The keys and values of all segments, as blocks behind `past`; a run takes `chunk` tokens. */
+export function* fill(
+  past: readonly KvBlock[],
+  segments: readonly Segment[],
+  chunk = CHUNK,
+): Program<readonly KvBlock[]> {
+  const wanted = { branches: [], scored: [], sampled: () => [], keep: true };
+  const { result, past: seen } = yield* feed(past, segments, wanted, chunk);
   return [...seen, result.kept!];
 }
 
@@ -66,15 +67,15 @@ export function* feedBlocks(
   return blocks;
 }
 
-function chunked(segments: readonly Segment[]): Segment[][] {
+function chunked(segments: readonly Segment[], size: number): Segment[][] {
   const chunks: Segment[][] = [[]];
-  let room = CHUNK;
+  let room = size;
   for (const segment of segments) {
     const length = segmentLength(segment);
     for (let from = 0; from < length; ) {
       if (room === 0) {
         chunks.push([]);
-        room = CHUNK;
+        room = size;
       }
       const count = Math.min(room, length - from);
       chunks.at(-1)!.push(slice(segment, from, count));

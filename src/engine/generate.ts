@@ -31,12 +31,18 @@ export interface GenerateRow {
   logprobs: number | null;
   constraint: Constraint | null;
   /** Turns tokens into text, complete characters only. */
-  decoder: { push(token: number): string; end(): string };
+  decoder: Decoder;
   show: (token: number) => string;
   onToken: (token: { index: number; text: string; logprob?: number }) => void;
 }
 
+export interface Decoder {
+  push(token: number): string;
+  end(): string;
+}
+
 export interface Generated {
+  /** Without what the decoder still holds, where a constraint is left open at `maxTokens`: `closed` goes on. */
   text: string;
   finishReason: FinishReason;
   tokens: number;
@@ -83,11 +89,23 @@ export function* generate(row: GenerateRow, seats: Seats): Program<Generated> {
     }
   } finally {
     if (seat) seats.leave(seat);
-    row.constraint?.dispose();
   }
-  const rest = text.end(row.decoder.end());
+  const open = finishReason === "length" && row.constraint?.close;
+  const rest = text.end(open ? "" : row.decoder.end());
   if (rest !== "") row.onToken({ index: tokens, text: rest });
   return { text: text.text, finishReason, tokens, logprobs, targets };
+}
+
+/** What brings a text that was cut at `maxTokens` to an end which its constraint takes; the model is not asked. */
+export async function closed(
+  { finishReason, tokens }: Generated,
+  { constraint, decoder, eos, onToken }: Pick<GenerateRow, "constraint" | "decoder" | "eos" | "onToken">,
+): Promise<{ text: string; tokens: number }> {
+  if (finishReason !== "length" || !constraint?.close) return { text: "", tokens: 0 };
+  const closing = (await constraint.close()).filter(token => !eos.has(token));
+  const text = closing.map(token => decoder.push(token)).join("") + decoder.end();
+  if (text !== "") onToken({ index: tokens, text });
+  return { text, tokens: closing.length };
 }
 
 /** Constraint, penalty and sampling; log-probabilities are the model's own, before any of them. */

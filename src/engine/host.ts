@@ -5,6 +5,7 @@ import { pull, resolveBackbone } from "../backbone/pull.ts";
 import type { Precision } from "../compile/variants.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError, type Problem } from "../errors.ts";
+import type { PrefixParameters } from "../prompt/file.ts";
 import type { LoadOptions } from "../runtime/runtime.ts";
 import type {
   AnswerTo,
@@ -87,6 +88,10 @@ class EngineHost implements Engine {
 
   inspect(content: PromptContent): Promise<PromptInspection> {
     return this.#call({ call: "inspect", content });
+  }
+
+  prefix(content: PromptContent): Promise<PrefixParameters> {
+    return this.#call({ call: "prefix", content });
   }
 
   checkLabels(labels: readonly LabelVerbalizers[]): Promise<number[][][]> {

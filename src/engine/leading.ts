@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { type Segment, segmentLength } from "../backbone/feeds.ts";
 import { feedBlocks } from "./feed.ts";
 import { blockBytes, type KvBlock } from "./kv.ts";
-import type { PrefixCache } from "./prefix-cache.ts";
+import type { Acquired, PrefixCache } from "./prefix-cache.ts";
 import type { Program } from "./scheduler.ts";
 
 export const BLOCK_TOKENS = 128;
@@ -37,17 +37,17 @@ export class LeadingText {
     this.#cache = cache;
   }
 
-  /** `prefix` belongs to the prompt with this digest; blocks that are worth keeping and missing are made by `run`. */
+  /** `prefix` is all that stands before the row, of the prompt with this digest; blocks that are worth keeping and missing are made by `run`. */
   async take(
     prompt: string,
-    prefix: KvBlock,
+    prefix: readonly KvBlock[],
     row: readonly Segment[],
     run: (program: Program<KvBlock[]>) => Promise<KvBlock[]>,
   ): Promise<Beginning> {
     const chain = this.#worth(chainOf(prompt, row));
     if (chain.length === 0) return { blocks: [], rest: row, cached: 0, release: () => {} };
     // All are asked for before anything is awaited, so that requests which come together make them once.
-    const pending: ReturnType<typeof PrefixCache.prototype.acquire<KeptBlock>>[] = [];
+    const pending: Promise<Acquired<KeptBlock>>[] = [];
     let making: { from: number; blocks: Promise<KvBlock[]> } | null = null;
     for (const [index, { key }] of chain.entries()) {
       const fill = async () => {
@@ -60,7 +60,7 @@ export class LeadingText {
     async function make(from: number): Promise<KvBlock[]> {
       const before = await Promise.all(pending.slice(0, from));
       const ids = chain.slice(from).map(block => block.ids);
-      return run(feedBlocks([prefix, ...before.map(({ value }) => value.block)], ids));
+      return run(feedBlocks([...prefix, ...before.map(({ value }) => value.block)], ids));
     }
     const settled = await Promise.allSettled(pending);
     const acquired = settled.flatMap(each => (each.status === "fulfilled" ? [each.value] : []));

@@ -34,6 +34,8 @@ export interface CoreSettings {
 
 export interface OpenedCore {
   core: Core;
+  /** Another engine, on a session of one of the variants. */
+  coreOver(session: Session, compiled: Variants["chosen"], chunk?: number): Core;
   session: Session;
   source: BackboneSource;
   tokenizer: Tokenizer;
@@ -68,26 +70,23 @@ export async function openCore(
   const session = await runtime.load(compiled.graph, compiled.weights, settings.load);
   // The rotary table bounds a run's tokens (an onnxruntime check), and no run needs more than a context's length.
   const batchTokens = Math.min(settings.batchTokens, source.config.maxPositions);
-  const core = new Core({
-    session,
-    config: source.config,
-    tokenizer,
-    compiled,
-    prompts,
-    limits: {
-      batchTokens,
-      batchTokensWhileDecoding: Math.min(TOKENS_WHILE_DECODING, batchTokens),
-      runBytes: RUN_BYTES,
-      seats: SEATS,
-      seatBytes: SEAT_BYTES,
-      queue: settings.queue,
-    },
-    cacheBytes: settings.cacheBytes,
-  });
+  const limits = {
+    batchTokens,
+    batchTokensWhileDecoding: Math.min(TOKENS_WHILE_DECODING, batchTokens),
+    runBytes: RUN_BYTES,
+    seats: SEATS,
+    seatBytes: SEAT_BYTES,
+    queue: settings.queue,
+  };
+  const { cacheBytes } = settings;
+  const { config } = source;
+  const coreOver: OpenedCore["coreOver"] = (session, compiled, chunk) =>
+    new Core({ session, config, tokenizer, compiled, prompts, limits, cacheBytes, chunk });
+  const core = coreOver(session, compiled);
   const close = async () => {
     await core.idle();
     await session.close();
     await source.close();
   };
-  return { core, session, source, tokenizer, compiled, variants, runtime, close };
+  return { core, coreOver, session, source, tokenizer, compiled, variants, runtime, close };
 }

@@ -14,6 +14,14 @@ interface Entry {
   stale: boolean;
 }
 
+/** A value that stays until it is released. */
+export interface Acquired<Value extends Sized> {
+  value: Value;
+  /** Whether it was there already. */
+  hit: boolean;
+  release: () => void;
+}
+
 export class PrefixCache {
   readonly limit: number;
   /** In order of use, the oldest first. */
@@ -38,10 +46,7 @@ export class PrefixCache {
    * The value for `key`, made by `fill` where it is absent; pinned until `release` is called. Values of several kinds
    * share the limit: a key says which kind its value is.
    */
-  async acquire<Value extends Sized>(
-    key: string,
-    fill: () => Promise<Value>,
-  ): Promise<{ value: Value; hit: boolean; release: () => void }> {
+  async acquire<Value extends Sized>(key: string, fill: () => Promise<Value>): Promise<Acquired<Value>> {
     const known = this.#entries.get(key);
     if (known) this.hits++;
     else this.misses++;

@@ -1,34 +1,66 @@
-/** A prompt made ready to serve: its KV prefix, and what its rows are laid out by. */
-
+/** A prompt made ready to serve: its KV prefix, those of the prompts it stands on, and what its rows are laid out by. */
+import { createHash } from "node:crypto";
+import { moveKeys } from "../backbone/architectures/rotary.ts";
 import { type Segment, segmentsLength } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import type { CompiledBackbone } from "../compile/backbone.ts";
 import { scaleValues } from "../compile/basis.ts";
 import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
-import { type PromptFile, readPromptFile } from "../prompt/file.ts";
-import { type Segment as LaidOut, layoutPrefix, softLengths } from "../prompt/layout.ts";
+import {
+  isTrained,
+  type PrefixParameters,
+  type PromptFile,
+  type PromptLayer,
+  readPromptFile,
+  type SoftParameters,
+} from "../prompt/file.ts";
+import {
+  type Segment as LaidOut,
+  layoutPrefix,
+  layoutWritten,
+  softLengths,
+  wholeBefore,
+} from "../prompt/layout.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
 import type { PromptContent } from "./engine.ts";
 import { fill } from "./feed.ts";
-import { blockBytes, joinBlocks, type KvBlock } from "./kv.ts";
+import { blockBytes, emptyBlock, joinBlocks, type KvBlock } from "./kv.ts";
 import type { Program } from "./scheduler.ts";
 
-export interface PreparedPrompt {
-  template: CompiledTemplate;
-  softLengths: readonly number[];
-  /** Embeddings of the virtual tokens, [P, hidden]. */
-  soft: Float32Array | null;
-  /** The trained prefix, or null. */
+/** One prompt of a stack: what it adds to the keys and values of those below. */
+export interface PreparedLayer {
+  /** The trained prefix, where it stands, or null. */
   trained: KvBlock | null;
   /** What is fed behind the trained prefix, up to the first field. */
   segments: Segment[];
 }
 
-export interface ReadyPrefix {
-  prompt: PreparedPrompt;
+/** A prompt that others are stacked on: all that have the same one share its keys and values. */
+export interface PreparedBase extends PreparedLayer {
+  /** Of it and all below. */
+  key: string;
+}
+
+export interface PreparedPrompt extends PreparedLayer {
+  template: CompiledTemplate;
+  softLengths: readonly number[];
+  /** Embeddings of the virtual tokens, [P, hidden]. */
+  soft: Float32Array | null;
+  /** What it stands on, the lowest first. */
+  bases: readonly PreparedBase[];
+}
+
+/** Keys and values of one prompt of a stack. */
+export interface ReadyLayer {
   block: KvBlock;
   bytes: number;
+}
+
+export interface ReadyPrefix extends ReadyLayer {
+  prompt: PreparedPrompt;
+  /** Positions, those below included, that were there when it was compiled. */
+  found: number;
 }
 
 /**
@@ -39,46 +71,70 @@ export function preparePrompt(
   content: PromptContent,
   codec: TextCodec,
   config: BackboneConfig,
-  { fingerprint, valueScales }: Pick<CompiledBackbone, "fingerprint" | "valueScales">,
+  compiled: Pick<CompiledBackbone, "fingerprint" | "valueScales">,
 ): PreparedPrompt {
   const file = content.parameters ? readPromptFile(content.parameters) : null;
-  const template = compileTemplate(content.template);
+  if (file && isTrained(file)) checkBackbone(file, compiled.fingerprint);
+  const { bases = [], ...own } = file ?? { template: content.template };
+  const key = createHash("sha256");
+  let start = 0;
+  const prepared = bases.map(base => {
+    const layer = prepareLayer(base, start, wholeBefore, codec, config, compiled);
+    start += layerLength(layer);
+    for (const part of [base.template, base.soft?.data, base.prefix?.key, base.prefix?.value])
+      key.update(part ?? "-");
+    return { ...layer, key: key.copy().digest("hex") };
+  });
+  // A prompt's words are its version's; the file names them too.
+  const layer = { ...own, template: content.template };
+  return { ...prepareLayer(layer, start, asWritten, codec, config, compiled), bases: prepared };
+}
+
+function prepareLayer(
+  { template: source, soft, prefix }: PromptLayer,
+  start: number,
+  cut: typeof wholeBefore,
+  codec: TextCodec,
+  config: BackboneConfig,
+  { valueScales }: Pick<CompiledBackbone, "valueScales">,
+): Omit<PreparedPrompt, "bases"> {
+  const template = compileTemplate(source);
   const lengths = softLengths(template, codec);
-  if (file) checkParameters(file, lengths, config, fingerprint);
-  else if (lengths.length > 0) {
-    throw new ForewordError(
-      "bad_template",
-      "The template has soft slots, which only a trained prompt fills. Train one, or leave the slots out.",
-    );
-  }
-  const soft = file?.soft?.data ?? null;
-  const trained = file?.prefix ? blockOf(file.prefix, valueScales) : null;
-  const laidOut = layoutPrefix(template, codec, lengths);
-  // A trained prefix began as a forward pass that had BOS first: it is inside already.
-  const segments = trained && codec.bosId !== null ? laidOut.slice(1) : laidOut;
+  checkShapes(soft, prefix, lengths, config);
+  const trained = prefix ? blockOf(prefix, valueScales, start, config) : null;
+  // A trained prefix began as a forward pass that had BOS first: it is inside already. Below others it is the lowest's.
+  const layOut = trained || start > 0 ? layoutWritten : layoutPrefix;
+  const segments = layOut(cut(template), codec, lengths);
   return {
     template,
     softLengths: lengths,
-    soft,
+    soft: soft?.data ?? null,
     trained,
-    segments: toSegments(segments, soft, config.hiddenSize),
+    segments: toSegments(segments, soft?.data ?? null, config.hiddenSize),
   };
 }
 
-/** Positions of the KV prefix. */
-export const prefixLength = ({ trained, segments }: PreparedPrompt): number =>
+const asWritten = (template: CompiledTemplate): CompiledTemplate => template;
+
+const layerLength = ({ trained, segments }: PreparedLayer): number =>
   (trained?.length ?? 0) + segmentsLength(segments);
 
-/** Runs what stands before the first field, once. */
-export function* compilePrefix(
-  prompt: PreparedPrompt,
+/** Positions of the KV prefix, those of what the prompt stands on included. */
+export const prefixLength = (prompt: PreparedPrompt): number =>
+  [...prompt.bases, prompt].reduce((sum, layer) => sum + layerLength(layer), 0);
+
+/** Runs what a prompt adds to `past`, once, `chunk` tokens a run. */
+export function* compileLayer(
+  { trained, segments }: PreparedLayer,
+  past: readonly KvBlock[],
   config: BackboneConfig,
-  empty: KvBlock,
-): Program<ReadyPrefix> {
-  const trained = prompt.trained ? [prompt.trained] : [];
-  const blocks = segmentsLength(prompt.segments) > 0 ? yield* fill(trained, prompt.segments) : trained;
-  const block = blocks.length > 0 ? joinBlocks(blocks, config) : empty;
-  return { prompt, block, bytes: blockBytes(block) + (prompt.soft?.byteLength ?? 0) };
+  chunk?: number,
+): Program<ReadyLayer> {
+  const before = trained ? [...past, trained] : past;
+  const blocks = segmentsLength(segments) > 0 ? yield* fill(before, segments, chunk) : before;
+  const own = blocks.slice(past.length);
+  const block = own.length > 0 ? joinBlocks(own, config) : emptyBlock(config);
+  return { block, bytes: blockBytes(block) };
 }
 
 /** Laid-out positions as what the step graph takes. */
@@ -96,17 +152,25 @@ export function toSegments(
     .filter(segment => !("ids" in segment) || segment.ids.length > 0);
 }
 
-function checkParameters(
-  { backbone, soft, prefix }: PromptFile,
+function checkBackbone({ backbone }: PromptFile, fingerprint: string): void {
+  if (backbone === fingerprint) return;
+  const detail = `The prompt was trained on the backbone ${backbone.slice(0, 12)}…, this server runs ${fingerprint.slice(0, 12)}…. Train it again here, or serve its own backbone.`;
+  throw new ForewordError("backbone_mismatch", detail, { prompt: backbone, backbone: fingerprint });
+}
+
+function checkShapes(
+  soft: SoftParameters | undefined,
+  prefix: PrefixParameters | undefined,
   lengths: readonly number[],
   config: BackboneConfig,
-  fingerprint: string,
 ): void {
-  if (backbone !== fingerprint) {
-    const detail = `The prompt was trained on the backbone ${backbone.slice(0, 12)}…, this server runs ${fingerprint.slice(0, 12)}…. Train it again here, or serve its own backbone.`;
-    throw new ForewordError("backbone_mismatch", detail, { prompt: backbone, backbone: fingerprint });
-  }
   const slots = lengths.reduce((sum, length) => sum + length, 0);
+  if (slots > 0 && !soft) {
+    throw new ForewordError(
+      "bad_template",
+      "The template has soft slots, which only a trained prompt fills. Train one, or leave the slots out.",
+    );
+  }
   expect("soft", soft?.dims, [slots, config.hiddenSize]);
   expect("prefix.key", prefix?.dims, [config.layers, config.kvHeads, prefix?.dims[2] ?? 0, config.headDim]);
 }
@@ -117,10 +181,12 @@ function expect(tensor: string, dims: readonly number[] | undefined, wanted: rea
   throw new ForewordError("bad_tensor", detail, { tensor });
 }
 
-/** A stored prefix as this variant of the backbone keeps keys and values. */
+/** A stored prefix as this variant of the backbone keeps keys and values, from position `start` on. */
 function blockOf(
-  { dims, key, value }: NonNullable<PromptFile["prefix"]>,
+  { dims, key, value }: PrefixParameters,
   scales: CompiledBackbone["valueScales"],
+  start: number,
+  config: BackboneConfig,
 ): KvBlock {
   const [layers, kvHeads, length, headDim] = dims;
   const width = kvHeads * length * headDim;
@@ -129,7 +195,7 @@ function blockOf(
   const values = layersOf(value);
   return {
     length,
-    key: layersOf(key),
+    key: layersOf(key).map(data => moveKeys(data, start, config)),
     value: scales
       ? values.map((data, layer) =>
           scaleValues(data, scales[layer]!, { kvHeads, headDim }, "into the variant"),

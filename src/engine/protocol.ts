@@ -19,6 +19,7 @@ export type Call =
   /** `stream`: whether tokens are wanted as they come; a message each would wake the server's thread for nothing. */
   | { call: "infer"; request: EngineRequest; deadline: number; stream: boolean }
   | { call: "inspect"; content: PromptContent }
+  | { call: "prefix"; content: PromptContent }
   | { call: "labels"; labels: readonly LabelVerbalizers[] }
   | { call: "report" }
   | { call: "statistics" };

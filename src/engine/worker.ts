@@ -4,6 +4,7 @@ import { serves, trains } from "../compile/check.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError } from "../errors.ts";
 import type { PromptContent } from "./engine.ts";
+import { exactPrefix } from "./exact.ts";
 import { type OpenedCore, openCore } from "./open.ts";
 import type { FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
 
@@ -38,6 +39,7 @@ function describe({
   variants,
   runtime,
   core,
+  tokenizer,
 }: OpenedCore): BackboneReport {
   const { fingerprint, precision } = compiled;
   return {
@@ -55,6 +57,7 @@ function describe({
       (sum, shape) => sum + shape.reduce((product, dim) => product * dim, 1),
       0,
     ),
+    bos: tokenizer.bosText,
     runtime: { ...runtime.info },
     precision: { active: precision, table: precisionTable(variants) },
     memory: {
@@ -89,9 +92,19 @@ function precisionTable({ bytes, check }: OpenedCore["variants"]): BackboneRepor
   ];
 }
 
+let last: Promise<unknown> = Promise.resolve();
+
+/** Exports may each open a session, so they wait for one another. */
+function oneByOne<Answer>(make: () => Promise<Answer>): Promise<Answer> {
+  const next = last.then(make, make);
+  last = next;
+  return next;
+}
+
 type Started = Awaited<ReturnType<typeof start>>;
 
-function answer({ core, report }: Started, message: Extract<ToWorker, { type: "call" }>): unknown {
+function answer(started: Started, message: Extract<ToWorker, { type: "call" }>): unknown {
+  const { core, report } = started;
   switch (message.call) {
     case "infer":
       return core.infer(message.request, {
@@ -101,6 +114,8 @@ function answer({ core, report }: Started, message: Extract<ToWorker, { type: "c
       });
     case "inspect":
       return core.inspect(message.content);
+    case "prefix":
+      return oneByOne(() => exactPrefix(started, message.content));
     case "labels":
       return core.checkLabels(message.labels);
     case "report":

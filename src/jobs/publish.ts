@@ -48,13 +48,19 @@ export async function keepVersion(
   const { id, task, request } = work.record;
   const known = await versionOf(registry, task, id, member);
   if (known) return known;
-  const { parent } = request as TrainJobRequest;
+  const { parent, on = null } = request as TrainJobRequest;
   const add = async () => {
     const prompt = await trainedPrompt(engine, registry, file);
     const made = { ...recipe, job: id, ...(member !== undefined && { member }) };
     return registry.addPrompt(
       task,
-      { ...prompt, parent, recipe: made, metrics: { ...metrics, ...(distillation && { distillation }) } },
+      {
+        ...prompt,
+        parent,
+        ...(on && { on }),
+        recipe: made,
+        metrics: { ...metrics, ...(distillation && { distillation }) },
+      },
       activate ? { activate: { by: id } } : {},
     );
   };

@@ -1,8 +1,11 @@
 /** What a training job is made of: the registry's records as `TrainJob`s, each one run of a trainer. */
+import type { PromptRef } from "../contract/common.ts";
 import type { Task, Verbalizers, Vote } from "../contract/task.ts";
 import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { trainingPrecision } from "../gate/choice.ts";
+import { sameFields } from "../prompt/fields.ts";
+import { compileTemplate } from "../prompt/template.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
 import type { ActivePrompts, TaskPrompt, TrainJob } from "../training/job.ts";
 import { contentOf, versionsOf } from "./contents.ts";
@@ -18,8 +21,11 @@ export interface TrainJobRequest {
   validation: string | number;
   activate: Activate;
   /** The version that the template came from, and what stands for labels with it alone. */
-  parent: { task: string; version: number } | null;
+  parent: PromptRef | null;
   verbalizers: Verbalizers | null;
+  /** What the new prompt is stacked on: the version that was named, and the blob that holds it (`platform`). */
+  on: PromptRef | null;
+  base: string | null;
   /** Of a distillation: a version, or a hard prompt that is none. */
   teacher: { version: number } | { template: string } | null;
   /** Each member's own settings. */
@@ -46,7 +52,7 @@ export async function trained(
   { member = 0, checkpoint }: { member?: number; checkpoint: string | null },
 ) {
   const { registry, engine } = options;
-  const { template, ensemble, teacher = null, ...request } = record.request as TrainJobRequest;
+  const { template, ensemble, teacher = null, base = null, ...request } = record.request as TrainJobRequest;
   const { init } = settings;
   const named = typeof init === "object" && "prompt" in init ? init.prompt : null;
   const job: TrainJob = {
@@ -54,10 +60,11 @@ export async function trained(
     request: settings,
     template,
     verbalizers: request.verbalizers ?? null,
+    base: base === null ? null : await registry.getBlob(base),
     initial: named && (await contentOf(registry, named.task, named.version)),
     teacher: teacher && (await teacherOf(registry, task.id, teacher, request.verbalizers)),
     // A distilled prefix is judged by its teacher's answers, which the teacher itself gives best.
-    active: ensemble || teacher ? null : await activeOf(registry, task),
+    active: ensemble || teacher ? null : await activeOf(registry, task, template),
     member,
     checkpoint: checkpoint === null ? null : await registry.getBlob(checkpoint),
     checkpointSeconds: settings.checkpoint_seconds ?? 30,
@@ -93,9 +100,18 @@ export async function dataOf(
   };
 }
 
-/** What a new prompt is compared with. */
-export async function activeOf(registry: Registry, { id, active }: Task): Promise<ActivePrompts | null> {
-  return active && promptsOf(registry, id, active);
+/** What a new prompt is compared with, if it takes the same fields. */
+export async function activeOf(
+  registry: Registry,
+  { id, active }: Pick<Task, "id" | "active">,
+  template: string,
+): Promise<ActivePrompts | null> {
+  const found = active && (await promptsOf(registry, id, active));
+  const { fields } = compileTemplate(template);
+  const comparable = found?.prompts.every(prompt =>
+    sameFields(compileTemplate(prompt.template).fields, fields),
+  );
+  return comparable ? found : null;
 }
 
 export async function promptsOf(

@@ -12,6 +12,8 @@ export interface TextCodec {
   encodeWithSpecials(text: string): number[];
   /** The token that stands before everything, where the tokenizer adds one. */
   readonly bosId: number | null;
+  /** How that token is written in a template; null with `bosId`. */
+  readonly bosText: string | null;
   /** The chat template's text for these messages, where the backbone has one. */
   renderChat?(messages: readonly ChatMessage[], options: { addGenerationPrompt: boolean }): string;
 }

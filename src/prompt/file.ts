@@ -1,8 +1,11 @@
 /**
  * The own prompt file (contract, section 3): safetensors with `soft` `[P, hidden]` (slots in template order) and
- * `prefix.key`, `prefix.value` `[layers, kv_heads, P, head_dim]`, F32 or F16; the metadata say what it is.
+ * `prefix.key`, `prefix.value` `[layers, kv_heads, P, head_dim]`, F32 or F16; the metadata say what it is. A stacked
+ * prompt's file holds those it stands on, too: their templates as `bases` in the metadata, the lowest first, and their
+ * tensors as `base.0.soft`, `base.0.prefix.key` and so on.
  */
 import { createHash } from "node:crypto";
+import { Type } from "typebox";
 import { Value } from "typebox/value";
 import type { PromptKind } from "../contract/prompt.ts";
 import { Verbalizers } from "../contract/task.ts";
@@ -32,17 +35,23 @@ export interface PrefixParameters {
   value: Float32Array;
 }
 
-export interface PromptFile {
-  kind: PromptKind;
+/** What a prompt is: words, and what was trained for them. */
+export interface PromptLayer {
   template: string;
+  soft?: SoftParameters;
+  prefix?: PrefixParameters;
+}
+
+export interface PromptFile extends PromptLayer {
+  kind: PromptKind;
   /** The backbone's fingerprint. */
   backbone: string;
   /** How it was made; any JSON value. */
   recipe: unknown;
   /** Of labels that do not have their task's. */
   verbalizers?: Verbalizers;
-  soft?: SoftParameters;
-  prefix?: PrefixParameters;
+  /** What it is stacked on, the lowest first: of each, what stands before its first field. */
+  bases?: readonly PromptLayer[];
 }
 
 /** Tensor names, with their dimensions for messages. */
@@ -53,45 +62,55 @@ const layouts = {
 } as const;
 type TensorName = keyof typeof layouts;
 
+/** Prompts that one may stand on. */
+export const MOST_BASES = 8;
+
+const Bases = Type.Array(Type.String(), { maxItems: MOST_BASES });
+
+/** Before the names of a base's tensors. */
+const ofBase = (at: number): string => `base.${at}.`;
+
 /**
  * Throws `bad_tensor` (not such a file, a shape, a value that is not finite, rows that do not match the template's
  * slots) and `bad_template`. Whether it fits a backbone is for the caller to say.
  */
 export function readPromptFile(bytes: Uint8Array): PromptFile {
   const file = parseSafetensors(bytes, "bad_tensor");
-  const about = readMetadata(file.metadata);
-  const { template } = about;
-  const compiled = compileTemplate(template);
+  const { bases: below, ...about } = readMetadata(file.metadata);
+  const known = ["", ...below.map((_, at) => ofBase(at))].flatMap(of =>
+    Object.keys(layouts).map(name => of + name),
+  );
   for (const name of file.tensors.keys()) {
-    if (!Object.hasOwn(layouts, name)) {
+    if (!known.includes(name)) {
       throw bad(
-        `The file has a tensor ${JSON.stringify(name)}; ${Object.keys(layouts).join(", ")} are known. Leave it out.`,
+        `The file has a tensor ${JSON.stringify(name)}; ${known.join(", ")} are known. Leave it out.`,
       );
     }
   }
-  const soft = readSoft(file);
-  const prefix = readPrefix(file);
-  checkSlots(compiled, soft?.dims[0] ?? 0);
-  const kind = promptKind({ softLengths: soft ? [soft.dims[0]] : [], prefix: prefix?.dims[2] ?? 0 });
+  const own = readLayer(file, about.template, "");
+  const bases = below.map((template, at) => readLayer(file, template, ofBase(at)));
+  const kind = kindOf(own);
   if (file.metadata.kind !== kind) {
     throw bad(
       `The metadata's kind is ${JSON.stringify(file.metadata.kind)}, the tensors make it ${kind}. Correct "kind".`,
     );
   }
-  return { kind, ...about, ...(soft && { soft }), ...(prefix && { prefix }) };
+  return { kind, ...about, ...own, ...(bases.length > 0 && { bases }) };
 }
+
+export const kindOf = ({ soft, prefix }: PromptLayer): PromptKind =>
+  promptKind({ softLengths: soft ? [soft.dims[0]] : [], prefix: prefix?.dims[2] ?? 0 });
+
+/** Whether training has made any of it: else it is text, which any backbone can read. */
+export const isTrained = ({ bases = [], ...own }: PromptFile): boolean =>
+  [own, ...bases].some(layer => kindOf(layer) !== "hard");
 
 /** The bytes of the file; what `readPromptFile` refuses is refused here too. */
 export function writePromptFile(file: PromptFile, dtype: "F32" | "F16" = "F32"): Uint8Array {
-  const tensors: TensorToWrite[] = [];
-  if (file.soft) tensors.push({ name: "soft", dims: file.soft.dims, data: file.soft.data, dtype });
-  if (file.prefix) {
-    const { dims, key, value } = file.prefix;
-    tensors.push(
-      { name: "prefix.key", dims, data: key, dtype },
-      { name: "prefix.value", dims, data: value, dtype },
-    );
-  }
+  const { bases = [] } = file;
+  const tensors = [file, ...bases].flatMap((layer, at) =>
+    tensorsOf(layer, at === 0 ? "" : ofBase(at - 1), dtype),
+  );
   const bytes = writeSafetensors(tensors, {
     format: promptFormat,
     kind: file.kind,
@@ -99,9 +118,25 @@ export function writePromptFile(file: PromptFile, dtype: "F32" | "F16" = "F32"):
     backbone: file.backbone,
     recipe: JSON.stringify(file.recipe ?? null),
     ...(file.verbalizers && { verbalizers: JSON.stringify(file.verbalizers) }),
+    ...(bases.length > 0 && { bases: JSON.stringify(bases.map(({ template }) => template)) }),
   });
   readPromptFile(bytes);
   return bytes;
+}
+
+function tensorsOf({ soft, prefix }: PromptLayer, of: string, dtype: "F32" | "F16"): TensorToWrite[] {
+  const tensor = (name: TensorName, dims: readonly number[], data: Float32Array) => ({
+    name: of + name,
+    dims,
+    data,
+    dtype,
+  });
+  return [
+    ...(soft ? [tensor("soft", soft.dims, soft.data)] : []),
+    ...(prefix
+      ? [tensor("prefix.key", prefix.dims, prefix.key), tensor("prefix.value", prefix.dims, prefix.value)]
+      : []),
+  ];
 }
 
 /** SHA-256, in hexadecimal, over kind, template and parameters (the file's bytes): equal prompts share a KV prefix. */
@@ -112,21 +147,32 @@ export function promptDigest(kind: PromptKind, template: string, parameters: Uin
 
 function readMetadata(
   metadata: SafetensorsBuffer["metadata"],
-): Pick<PromptFile, "template" | "backbone" | "recipe" | "verbalizers"> {
+): Pick<PromptFile, "template" | "backbone" | "recipe" | "verbalizers"> & { bases: string[] } {
   if (metadata.format !== promptFormat) {
     throw bad(
       `The metadata's format is ${JSON.stringify(metadata.format ?? null)}; a prompt file has "${promptFormat}". ` +
         "PEFT files are uploaded as multipart, with adapter_config.json.",
     );
   }
-  const { template, backbone, recipe = "null", verbalizers = "null" } = metadata;
+  const { template, backbone, recipe = "null", verbalizers = "null", bases = "[]" } = metadata;
   if (template === undefined) throw bad('The metadata lack "template", the text with fields and slots.');
   if (!backbone)
     throw bad('The metadata lack "backbone", the fingerprint of the backbone it was trained on.');
   const own = parsed("verbalizers", verbalizers);
   if (own !== null && !Value.Check(Verbalizers, own))
     throw bad('The metadata\'s "verbalizers" are no object of labels with a text or a list of texts each.');
-  return { template, backbone, recipe: parsed("recipe", recipe), ...(own !== null && { verbalizers: own }) };
+  const below = parsed("bases", bases);
+  if (!Value.Check(Bases, below))
+    throw bad(
+      `The metadata's "bases" are no list of at most ${MOST_BASES} templates, those that the prompt stands on.`,
+    );
+  return {
+    template,
+    backbone,
+    recipe: parsed("recipe", recipe),
+    ...(own !== null && { verbalizers: own }),
+    bases: below,
+  };
 }
 
 function parsed(name: string, json: string): unknown {
@@ -137,19 +183,27 @@ function parsed(name: string, json: string): unknown {
   }
 }
 
-function readSoft(file: SafetensorsBuffer): SoftParameters | undefined {
-  if (!file.tensors.has("soft")) return undefined;
-  const { dims, data } = readTensor(file, "soft");
+/** The tensors that `of` begins the names of. */
+function readLayer(file: SafetensorsBuffer, template: string, of: string): PromptLayer {
+  const soft = readSoft(file, of);
+  const prefix = readPrefix(file, of);
+  checkSlots(compileTemplate(template), soft?.dims[0] ?? 0, `${of}soft`);
+  return { template, ...(soft && { soft }), ...(prefix && { prefix }) };
+}
+
+function readSoft(file: SafetensorsBuffer, of: string): SoftParameters | undefined {
+  if (!file.tensors.has(`${of}soft`)) return undefined;
+  const { dims, data } = readTensor(file, of, "soft");
   return { dims: dims as [number, number], data };
 }
 
-function readPrefix(file: SafetensorsBuffer): PrefixParameters | undefined {
-  if (!file.tensors.has("prefix.key") && !file.tensors.has("prefix.value")) return undefined;
-  const key = readTensor(file, "prefix.key");
-  const value = readTensor(file, "prefix.value");
+function readPrefix(file: SafetensorsBuffer, of: string): PrefixParameters | undefined {
+  if (!file.tensors.has(`${of}prefix.key`) && !file.tensors.has(`${of}prefix.value`)) return undefined;
+  const key = readTensor(file, of, "prefix.key");
+  const value = readTensor(file, of, "prefix.value");
   if (key.dims.join() !== value.dims.join()) {
     throw bad(
-      `prefix.key has shape [${key.dims.join(", ")}], prefix.value [${value.dims.join(", ")}]; they must be the same.`,
+      `${of}prefix.key has shape [${key.dims.join(", ")}], ${of}prefix.value [${value.dims.join(", ")}]; they must be the same.`,
     );
   }
   return { dims: key.dims as [number, number, number, number], key: key.data, value: value.data };
@@ -157,27 +211,33 @@ function readPrefix(file: SafetensorsBuffer): PrefixParameters | undefined {
 
 function readTensor(
   file: SafetensorsBuffer,
-  name: TensorName,
+  of: string,
+  part: TensorName,
 ): { dims: readonly number[]; data: Float32Array } {
+  const name = of + part;
   const info = file.tensors.get(name);
-  if (!info) throw bad(`The file lacks tensor "${name}" ${layouts[name]}; a prefix has keys and values.`);
+  if (!info) throw bad(`The file lacks tensor "${name}" ${layouts[part]}; a prefix has keys and values.`);
   const { dims, dtype } = info;
-  if (dims.length !== layouts[name].split(",").length || dims.includes(0)) {
+  if (dims.length !== layouts[part].split(",").length || dims.includes(0)) {
     throw bad(
-      `Tensor "${name}" has shape [${dims.join(", ")}]; it must be ${layouts[name]}, each at least 1.`,
+      `Tensor "${name}" has shape [${dims.join(", ")}]; it must be ${layouts[part]}, each at least 1.`,
     );
   }
   if (dtype !== "F32" && dtype !== "F16") throw bad(`Tensor "${name}" is ${dtype}; store it as F32 or F16.`);
   const data = file.read(name);
-  const at = data.findIndex(value => !Number.isFinite(value));
-  if (at >= 0) {
-    const index = indexIn(dims, at);
-    throw bad(`Tensor "${name}" has ${data[at]} at [${index.join(", ")}]; every value must be finite.`, {
-      tensor: name,
-      index,
-    });
-  }
+  checkFinite(name, dims, data);
   return { dims, data };
+}
+
+/** Throws `bad_tensor`, which names the place. */
+export function checkFinite(name: string, dims: readonly number[], data: Float32Array): void {
+  const at = data.findIndex(value => !Number.isFinite(value));
+  if (at < 0) return;
+  const index = indexIn(dims, at);
+  throw bad(`Tensor "${name}" has ${data[at]} at [${index.join(", ")}]; every value must be finite.`, {
+    tensor: name,
+    index,
+  });
 }
 
 function indexIn(dims: readonly number[], flat: number): number[] {
@@ -193,15 +253,15 @@ function indexIn(dims: readonly number[], flat: number): number[] {
 }
 
 /** A slot with a start text has at least one row; how many, its tokenizer knows. */
-function checkSlots(template: CompiledTemplate, rows: number): void {
+function checkSlots(template: CompiledTemplate, rows: number, tensor: string): void {
   const slots = template.pieces.filter(piece => piece.kind === "soft");
   const open = slots.some(slot => slot.length === null);
   const least = slots.reduce((sum, slot) => sum + (slot.length ?? 1), 0);
   if (open ? rows >= least : rows === least) return;
   throw bad(
     `The template's soft slots have ${open ? `${least} positions or more` : `${least} positions`}, ` +
-      `tensor "soft" has ${rows} rows. They must agree: a row a position.`,
-    { tensor: "soft", rows, positions: least },
+      `tensor "${tensor}" has ${rows} rows. They must agree: a row a position.`,
+    { tensor, rows, positions: least },
   );
 }
 

@@ -28,18 +28,49 @@ export function softLengths(template: CompiledTemplate, codec: TextCodec): numbe
 }
 
 /**
- * The segments before the first field, BOS first where the tokenizer adds one. `lengths` are those of `softLengths`,
- * or what the prompt's parameters have.
+ * The segments before the first field, BOS first where the tokenizer adds one and the template does not write it itself,
+ * as `{{ soft(20) }}<s>{{ input }}` does. `lengths` are those of `softLengths`, or what the prompt's parameters have.
  */
 export function layoutPrefix(
   template: CompiledTemplate,
   codec: TextCodec,
   lengths: readonly number[] = softLengths(template, codec),
 ): Segment[] {
-  const bos: Segment[] = codec.bosId === null ? [] : [{ ids: [codec.bosId] }];
+  const bos: Segment[] = codec.bosId === null || writesBos(template, codec) ? [] : [{ ids: [codec.bosId] }];
+  return [...bos, ...layoutWritten(template, codec, lengths)];
+}
+
+/** The segments before the first field that the template writes: what stands behind a trained prefix. */
+export function layoutWritten(
+  template: CompiledTemplate,
+  codec: TextCodec,
+  lengths: readonly number[] = softLengths(template, codec),
+): Segment[] {
   const slots = slotSegments(template, lengths);
   const before = template.pieces.slice(0, firstField(template));
-  return [...bos, ...before.map(piece => fixedSegment(piece as Exclude<TemplatePiece, Field>, codec, slots))];
+  return before.map(piece => fixedSegment(piece as Exclude<TemplatePiece, Field>, codec, slots));
+}
+
+/** Whether a literal before the first field begins with the tokenizer's BOS. */
+export function writesBos(template: CompiledTemplate, { bosText }: Pick<TextCodec, "bosText">): boolean {
+  const before = template.pieces.slice(0, firstField(template));
+  return bosText !== null && before.some(piece => piece.kind === "literal" && piece.text.startsWith(bosText));
+}
+
+/**
+ * A template for what another prompt is stacked on: the white space before the first field stays with the words before
+ * it, since no field takes it here.
+ */
+export function wholeBefore(template: CompiledTemplate): CompiledTemplate {
+  const { pieces } = template;
+  const field = firstField(template);
+  const { lead } = pieces[field] as Field;
+  if (lead === "") return template;
+  const last = pieces[field - 1];
+  const text = last?.kind === "literal" ? last.text : "";
+  const words = pieces.slice(0, last?.kind === "literal" ? field - 1 : field);
+  const whole = [...words, { kind: "literal" as const, text: text + lead }, ...pieces.slice(field)];
+  return { ...template, pieces: whole };
 }
 
 /** The segments from the first field on. Throws what `fillFields` throws. */
@@ -94,7 +125,12 @@ function fixedSegment(
   codec: TextCodec,
   slots: ReadonlyMap<Soft, SoftSegment>,
 ): Segment {
-  return piece.kind === "soft" ? slots.get(piece)! : { ids: codec.encodeWithSpecials(piece.text) };
+  if (piece.kind === "soft") return slots.get(piece)!;
+  const { bosId, bosText } = codec;
+  // Some tokenizers treat a text's first word apart: behind BOS it is one, as when the tokenizer adds BOS itself.
+  if (bosId !== null && bosText !== null && piece.text.startsWith(bosText))
+    return { ids: [bosId, ...codec.encodeWithSpecials(piece.text.slice(bosText.length))] };
+  return { ids: codec.encodeWithSpecials(piece.text) };
 }
 
 function fieldSegments({ name, lead }: Field, value: FieldValue, codec: TextCodec): TokenSegment[] {

@@ -1,6 +1,6 @@
 /** Checks what is to become a prompt version, against the backbone. */
 import type { Engine } from "../engine/engine.ts";
-import { readPromptFile } from "../prompt/file.ts";
+import { isTrained, readPromptFile } from "../prompt/file.ts";
 import type { NewPrompt, Registry } from "./registry.ts";
 
 const identity = (engine: Engine) => {
@@ -25,14 +25,15 @@ export async function hardPrompt(engine: Engine, template: string, name: string 
   };
 }
 
-/** A prompt file: its parameters are kept as a blob before the record that names them. */
+/** A prompt file, which is kept as a blob before the record that names it. */
 export async function trainedPrompt(
   engine: Engine,
   registry: Registry,
   bytes: Uint8Array,
 ): Promise<NewPrompt> {
   const backbone = identity(engine);
-  const { kind, template, recipe, verbalizers } = readPromptFile(bytes);
+  const file = readPromptFile(bytes);
+  const { kind, template, recipe, verbalizers } = file;
   const { length } = await engine.inspect({ template, parameters: bytes });
   const parameters = await registry.putBlob(bytes);
   return {
@@ -42,7 +43,7 @@ export async function trainedPrompt(
     ...(verbalizers && { verbalizers }),
     parameters,
     length,
-    bytes: bytes.byteLength,
+    bytes: isTrained(file) ? bytes.byteLength : 0,
     backbone,
     parent: null,
     recipe,

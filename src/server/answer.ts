@@ -2,6 +2,7 @@
 import type { InferReply, InferRequest, Input, Usage } from "../contract/infer.ts";
 import type { Task } from "../contract/task.ts";
 import type { ClassifyAnswer, Engine, GenerateRequest, InferOptions } from "../engine/engine.ts";
+import { promised } from "../engine/json-schema.ts";
 import { ForewordError } from "../errors.ts";
 import { agreement, best, calibrate, isUnsure, ranked, type Scores, vote } from "../prompt/votes.ts";
 import { type Route, route } from "./routing.ts";
@@ -38,6 +39,7 @@ export function checkRequest(task: Task, request: InferRequest): void {
     throw new ForewordError("validation", "choices and json_schema exclude each other. Send one of them.", {
       field: "choices",
     });
+  if (request.json_schema) promised(request.json_schema);
   if (typeof request.prompt === "object" && request.prompt.weights && request.prompt.vote !== "weighted")
     throw new ForewordError(
       "validation",

@@ -11,6 +11,7 @@ import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
 import { labelsOf } from "../training/check.ts";
 import { wordsBeforeField } from "../training/plan.ts";
+import { baseUnder } from "./stack.ts";
 import { checkCompatible } from "./views.ts";
 
 /** Positions of a distilled prefix where nothing is said. */
@@ -51,6 +52,11 @@ export async function distilled(
   const record = await registry.getPrompt(task.id, version);
   checkCompatible(record, engine);
   const own = untrainedTemplate(record);
+  if (typeof teacher === "object" && (await baseUnder(registry, engine, { task: task.id, version })))
+    throw invalid(
+      "teacher",
+      `version ${version} is stacked on another prompt, which a text can't stand before. Name a version`,
+    );
   const text = typeof teacher === "object" ? teacher.text : null;
   const template = text === null ? own : `${text.trimEnd()}\n\n${own}`;
   const compiled = compileTemplate(template);

@@ -4,6 +4,7 @@ import { EvaluateRequest } from "../contract/evaluate.ts";
 import { Job } from "../contract/job.ts";
 import type { Active, Contender, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
+import { promised } from "../engine/json-schema.ts";
 import { ForewordError } from "../errors.ts";
 import { versionsOf } from "../jobs/contents.ts";
 import { type EvaluateJobRequest, nameOf } from "../jobs/evaluate.ts";
@@ -46,13 +47,19 @@ async function jobRequest(
 ): Promise<EvaluateJobRequest> {
   const data = chosenData({ ...(examples && { examples }), ...(dataset !== undefined && { dataset }) });
   const contenders = prompts?.map(contender) ?? [activeContender(task)];
-  const { calibrate = false, max_tokens } = settings;
+  const { calibrate = false, max_tokens, json_schema } = settings;
   refuse(calibrate !== false && task.type !== "classification", "calibrate", "it is for classification");
   refuse(
     max_tokens !== undefined && task.type === "classification",
     "max_tokens",
     "it is for generated texts",
   );
+  refuse(
+    json_schema !== undefined && task.type === "classification",
+    "json_schema",
+    "it is for generated texts",
+  );
+  if (json_schema) promised(json_schema);
   refuse(
     calibrate === "store" && prompts !== undefined,
     "calibrate",

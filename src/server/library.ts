@@ -46,7 +46,12 @@ export async function loadLibrary(registry: Registry, engine: Engine, log: Logge
     const { id, type, labels, description, template, active, scores } = await readJson<LibraryTask>(
       join(folder, name, "task.json"),
     );
-    const prompt = { ...(await hardPrompt(engine, template, NAME)), metrics: scores };
+    const fitting = await hardPrompt(engine, template, NAME).catch(tooLong);
+    if (fitting === null) {
+      log.info({ task: id }, "the backbone's context is too short for this bundled task, which is left out");
+      continue;
+    }
+    const prompt = { ...fitting, metrics: scores };
     await registry
       .createTask({ id, type, labels, description }, prompt, NAME, active ?? { prompt: 1 })
       .catch(thereAlready);
@@ -64,6 +69,11 @@ async function addTrained(registry: Registry, engine: Engine, task: string, plac
   const metrics = await readJson<object>(`${place}.json`);
   const prompt = { ...(await trainedPrompt(engine, registry, file)), name: NAME, metrics };
   await registry.addPrompt(task, prompt, { activate: { by: NAME }, once: true });
+}
+
+function tooLong(error: unknown): null {
+  if (error instanceof ForewordError && error.code === "input_too_long") return null;
+  throw error;
 }
 
 /** By a start that was cut short, or by a caller who was faster, whose task stays as it is. */

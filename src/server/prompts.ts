@@ -1,12 +1,18 @@
+import multipart from "@fastify/multipart";
 import { Type } from "typebox";
-import { Id, Page, PageQuery, Version } from "../contract/common.ts";
+import { Id, Page, PageQuery, PromptRef, Version } from "../contract/common.ts";
 import { Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
+import { contentOf } from "../jobs/contents.ts";
+import { basesOf, restacked, type Stackable } from "../prompt/stack.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
+import { adaptedPrompt, adapterOf, archive } from "./peft.ts";
+import { readUpload, uploadContent } from "./peft-form.ts";
+import { type Base, baseOn } from "./stack.ts";
 import { checkVerbalizers } from "./verbalizers.ts";
 import { PromptView, promptView } from "./views.ts";
 
@@ -20,12 +26,14 @@ const NewPromptBody = Type.Union([
       template: Type.String({ minLength: 1 }),
       name: Type.Optional(Type.String({ maxLength: 256 })),
       verbalizers: Type.Optional(Verbalizers),
+      on: Type.Optional(PromptRef),
     },
     { additionalProperties: false },
   ),
   Type.Object(
     {
-      from: Type.Object({ task: Id, version: Version }, { additionalProperties: false }),
+      from: PromptRef,
+      on: Type.Optional(PromptRef),
       name: Type.Optional(Type.String({ maxLength: 256 })),
     },
     { additionalProperties: false },
@@ -36,7 +44,8 @@ type NewPromptBody = Type.Static<typeof NewPromptBody>;
 const Params = Type.Object({ id: Id });
 const One = Type.Object({ id: Id, version: Version });
 
-export const prompts: Resource = (app, { registry, engine }) => {
+export const prompts: Resource = (app, { registry, engine, config }) => {
+  app.register(multipart);
   app.addContentTypeParser(promptMediaType, { parseAs: "buffer" }, (_request, body, done) =>
     done(null, body),
   );
@@ -44,17 +53,26 @@ export const prompts: Resource = (app, { registry, engine }) => {
   const make = async (body: unknown): Promise<NewPrompt> => {
     if (Buffer.isBuffer(body)) return trainedPrompt(engine, registry, body);
     const wanted = checkBody(body);
+    const base = wanted.on ? await baseOn(registry, engine, wanted.on) : null;
     if ("template" in wanted) {
       const { template, name = null, verbalizers } = wanted;
-      return { ...(await hardPrompt(engine, template, name)), ...(verbalizers && { verbalizers }) };
+      const prompt = base
+        ? await stacked({ template, parameters: null }, null, base)
+        : await hardPrompt(engine, template, name);
+      return { ...prompt, name, ...(verbalizers && { verbalizers }) };
     }
-    const { task, version, created_at, ...copied } = await registry.getPrompt(
-      wanted.from.task,
-      wanted.from.version,
-    );
-    const parameters = copied.parameters ? await registry.getBlob(copied.parameters) : null;
-    await engine.inspect({ template: copied.template, parameters });
-    return { ...copied, name: wanted.name ?? copied.name, parent: { task, version } };
+    const { from } = wanted;
+    const { task, version, created_at, ...copied } = await registry.getPrompt(from.task, from.version);
+    const content = await contentOf(registry, task, version);
+    await engine.inspect(content);
+    const prompt = base ? await stacked(content, copied.recipe, base) : copied;
+    return { ...copied, ...prompt, name: wanted.name ?? copied.name, parent: { task, version } };
+  };
+
+  const stacked = async (prompt: Stackable, recipe: unknown, { on, file }: Base): Promise<NewPrompt> => {
+    const backbone = engine.backbone().fingerprint;
+    const bytes = restacked(prompt, basesOf({ parameters: file }), { backbone, recipe });
+    return { ...(await trainedPrompt(engine, registry, bytes)), on };
   };
 
   app.post(
@@ -62,17 +80,20 @@ export const prompts: Resource = (app, { registry, engine }) => {
     {
       schema: {
         tags: ["prompts"],
-        summary: "Add a prompt version: a hard prompt, a copy, or a prompt file",
-        consumes: ["application/json", promptMediaType],
+        summary: "Add a prompt version: a hard prompt, a copy, a prompt file, or an adapter of PEFT",
+        description:
+          "An adapter is multipart/form-data: adapter_config.json, adapter_model.safetensors, and, where wanted, template and, for a multitask prompt, task_index.",
+        consumes: ["application/json", promptMediaType, "multipart/form-data"],
         params: Params,
         querystring: Type.Object({ activate: Type.Optional(Type.Boolean()) }),
         response: { 201: PromptView },
       },
     },
-    (request, reply) =>
-      idempotent(registry, request, reply, async () => {
+    async (request, reply) => {
+      const upload = request.isMultipart() ? await readUpload(request, config.bodyLimit) : null;
+      const answer = async () => {
         const task = await registry.getTask(request.params.id);
-        const prompt = await make(request.body);
+        const prompt = upload ? await adaptedPrompt({ engine, registry }, upload) : await make(request.body);
         await checkVerbalizers(engine, task, prompt);
         const record = await registry.addPrompt(
           task.id,
@@ -84,7 +105,9 @@ export const prompts: Resource = (app, { registry, engine }) => {
           headers: { Location: `/tasks/${task.id}/prompts/${record.version}` },
           body: await promptView(record, registry, engine),
         };
-      }),
+      };
+      return idempotent(registry, request, reply, answer, upload ? uploadContent(upload) : request.body);
+    },
   );
 
   app.get(
@@ -114,22 +137,35 @@ export const prompts: Resource = (app, { registry, engine }) => {
         tags: ["prompts"],
         summary: "One prompt version, or its file",
         params: One,
-        querystring: Type.Object({ format: Type.Optional(Type.Enum(["json", "safetensors"])) }),
+        description:
+          "format=peft answers with a zip archive of adapter_config.json, adapter_model.safetensors and README.md.",
+        querystring: Type.Object({
+          format: Type.Optional(Type.Enum(["json", "safetensors", "peft"])),
+          peft_type: Type.Optional(Type.Enum(["PREFIX_TUNING", "PROMPT_TUNING"])),
+        }),
       },
     },
     async (request, reply) => {
+      const { format = "json", peft_type = "PREFIX_TUNING" } = request.query;
       const record = await registry.getPrompt(request.params.id, request.params.version);
-      if (request.query.format !== "safetensors") return promptView(record, registry, engine);
+      if (format === "json") return promptView(record, registry, engine);
+      const name = `${record.task}-${record.version}`;
+      if (format === "peft") {
+        const files = await adapterOf({ engine, registry }, record, peft_type);
+        return reply
+          .type("application/zip")
+          .header("Content-Disposition", `attachment; filename="${name}-peft.zip"`)
+          .send(archive(files, record.created_at));
+      }
       if (!record.parameters) {
         throw new ForewordError(
           "not_expressible",
           "A hard prompt has no parameters, so there is no file of them; its template is the whole prompt. Ask for JSON.",
         );
       }
-      const file = `${record.task}-${record.version}.safetensors`;
       return reply
         .type(promptMediaType)
-        .header("Content-Disposition", `attachment; filename="${file}"`)
+        .header("Content-Disposition", `attachment; filename="${name}.safetensors"`)
         .send(Buffer.from(await registry.getBlob(record.parameters)));
     },
   );
@@ -162,7 +198,7 @@ export const prompts: Resource = (app, { registry, engine }) => {
       return body as NewPromptBody;
     throw new ForewordError(
       "validation",
-      'body: send {"kind": "hard", "template", "name"?, "verbalizers"?}, or {"from": {"task", "version"}, "name"?}, or a prompt file.',
+      'body: send {"kind": "hard", "template", "name"?, "verbalizers"?, "on"?}, or {"from": {"task", "version"}, "name"?, "on"?}, or a prompt file, or an adapter of PEFT as multipart/form-data; "on" is {"task", "version"}.',
       { field: "body" },
     );
   }

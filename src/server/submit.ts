@@ -9,6 +9,7 @@ import { jobView } from "./jobs.ts";
 interface JobData {
   examples: string;
   validation?: string | number;
+  base?: string | null;
 }
 
 /** Answers 202 with a job of a task, once for an `Idempotency-Key`; `make` checks what was asked for. */
@@ -22,7 +23,7 @@ export const submitJob = (
   idempotent(registry, request as FastifyRequest, reply, async () => {
     const task = await registry.getTask(request.params.id);
     const wanted = await make(task);
-    const blobs = [wanted.examples, wanted.validation].filter(blob => typeof blob === "string");
+    const blobs = [wanted.examples, wanted.validation, wanted.base].filter(blob => typeof blob === "string");
     const job = await jobs.submit({ task: task.id, kind, request: wanted, blobs });
     return { status: 202, headers: { Location: `/jobs/${job.id}` }, body: jobView(job) };
   });

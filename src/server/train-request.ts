@@ -3,14 +3,16 @@ import type { Task } from "../contract/task.ts";
 import type { Ensemble, Init, TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
-import { untrainedTemplate, versionsOf } from "../jobs/contents.ts";
-import type { TrainJobRequest } from "../jobs/train-work.ts";
+import { contentOf, untrainedTemplate, versionsOf } from "../jobs/contents.ts";
+import { activeOf, type TrainJobRequest } from "../jobs/train-work.ts";
 import { readPromptFile } from "../prompt/file.ts";
+import { unstacked } from "../prompt/stack.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkPositions, checkRequest, knownPositions } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
 import { LENGTH as DISTILLED, distilled, unanswered } from "./distil-request.ts";
+import { type Base, baseOn, baseUnder, lengthOf } from "./stack.ts";
 import { chosenData, dataFor, validationFor } from "./task-data.ts";
 
 /** The share of the examples that validates where nothing is said. */
@@ -24,7 +26,7 @@ export async function jobRequest(
   body: TrainRequest,
 ): Promise<TrainJobRequest> {
   const { examples, dataset, inputs, validation = VALIDATION, ...rest } = body;
-  const { activate = false, ensemble, method, teacher, ...knobs } = rest;
+  const { activate = false, ensemble, method, teacher, on, ...knobs } = rest;
   const learnt = method === "distill" ? await distilled(registry, engine, task, body) : null;
   const other = inputs === undefined ? "teacher" : "inputs";
   if (!learnt && (teacher ?? inputs) !== undefined)
@@ -33,14 +35,23 @@ export async function jobRequest(
     });
   const data = inputs && learnt ? unanswered(task, inputs) : chosenData(body);
   const { template, parent, verbalizers } = learnt ?? (await startTemplate(registry, task, body.template));
+  // A distilled prefix takes the place of all that its teacher puts before the first field.
+  const below = on === undefined && !learnt && parent ? await baseUnder(registry, engine, parent) : null;
+  const base = on ? await baseOn(registry, engine, on) : below;
   const settings: TrainSettingsRequest = {
     ...(method && { method: method === "distill" ? "prefix" : method }),
     ...(learnt && !isPrompt(knobs.init) && { length: DISTILLED }),
     ...(learnt?.init && { init: learnt.init }),
     ...knobs,
   };
+  if (activate === "if_better" && task.active && !(await activeOf(registry, task, template)))
+    throw new ForewordError(
+      "validation",
+      "activate: what is active takes other fields, so that both can't be compared. Use true or false.",
+      { field: "activate" },
+    );
   const members = ensemble === undefined ? null : membersOf(ensemble, settings, task);
-  for (const each of members ?? [settings]) await checkSettings(registry, engine, task, template, each);
+  for (const each of members ?? [settings]) await checkSettings(registry, engine, task, template, each, base);
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
   if (task.type === "classification" && !learnt) checkClasses(labels);
   return {
@@ -48,6 +59,8 @@ export async function jobRequest(
     template,
     parent,
     verbalizers,
+    on: base?.on ?? null,
+    base: base && (await registry.putBlob(base.file)),
     activate,
     examples: blob,
     validation: await validationFor(registry, task, template, validation),
@@ -115,15 +128,16 @@ async function checkSettings(
   task: Task,
   source: string,
   settings: TrainSettingsRequest,
+  base: Base | null,
 ): Promise<void> {
-  const { context } = engine.backbone();
+  const context = engine.backbone().context - (base ? await lengthOf(engine, base.file) : 0);
   const { init, method = "prefix", length } = settings;
   const template = compileTemplate(source);
   checkRequest(settings, template, task);
   checkPositions(knownPositions(template) ?? 0, context, "template");
   if (length !== undefined) checkPositions(length, context, "length");
   if (typeof init === "object" && "prompt" in init)
-    checkInit(await trainedPositions(registry, engine, init.prompt, method), method, length);
+    checkInit(await trainedPositions(registry, engine, init.prompt, method, base), method, length);
 }
 
 /** Positions that another prompt gives a start: all before its first field, or its virtual tokens (0: its words). */
@@ -132,11 +146,12 @@ async function trainedPositions(
   engine: Engine,
   { task, version }: { task: string; version: number },
   method: TrainMethod,
+  base: Base | null,
 ): Promise<number> {
-  const { template, parameters: blob } = await registry.getPrompt(task, version);
-  const parameters = blob === null ? null : await registry.getBlob(blob);
-  const { length } = await engine.inspect({ template, parameters });
+  const content = await contentOf(registry, task, version);
+  const { length } = await engine.inspect(base ? unstacked(content) : content);
   if (method === "prefix") return length;
+  const { parameters } = content;
   return (parameters && readPromptFile(parameters).soft?.dims[0]) ?? 0;
 }
 

@@ -3,7 +3,7 @@ import { type Static, Type } from "typebox";
 import { Piece, PromptRecord } from "../contract/prompt.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
-import { readPromptFile } from "../prompt/file.ts";
+import { type PromptLayer, readPromptFile } from "../prompt/file.ts";
 import { pieces } from "../prompt/pieces.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -22,25 +22,39 @@ export async function promptView(
   registry: Registry,
   engine: Engine,
 ): Promise<PromptView> {
-  const template = compileTemplate(record.template);
+  const { template } = record;
   const file = record.parameters ? readPromptFile(await registry.getBlob(record.parameters)) : null;
-  const slots = template.pieces.filter(piece => piece.kind === "soft");
-  const rows = file?.soft?.dims[0] ?? 0;
-  // At most one slot's length follows from the tokenizer alone where the template does not say it.
-  const known = slots.reduce((sum, slot) => sum + (slot.length ?? 0), 0);
-  const open = slots.filter(slot => slot.length === null).length;
-  const softLengths = slots.map(slot => slot.length ?? Math.round((rows - known) / open));
   return {
     ...record,
-    pieces: pieces(template, { softLengths, prefix: file?.prefix?.dims[2] ?? 0 }),
+    pieces: [...(file?.bases ?? []).flatMap(basePieces), ...piecesOf({ template, ...file })],
     compatible: compatible(record, engine),
   };
 }
 
-/** Hard prompts recompile on any backbone; trained ones belong to theirs. Unknown while the backbone loads: true. */
+function piecesOf({ template: source, soft, prefix }: PromptLayer): Piece[] {
+  const template = compileTemplate(source);
+  const slots = template.pieces.filter(piece => piece.kind === "soft");
+  const rows = soft?.dims[0] ?? 0;
+  // At most one slot's length follows from the tokenizer alone where the template does not say it.
+  const known = slots.reduce((sum, slot) => sum + (slot.length ?? 0), 0);
+  const open = slots.filter(slot => slot.length === null).length;
+  const softLengths = slots.map(slot => slot.length ?? Math.round((rows - known) / open));
+  return pieces(template, { softLengths, prefix: prefix?.dims[2] ?? 0 });
+}
+
+/** What stands before the first field; nothing of it is trained here. */
+function basePieces(layer: PromptLayer): Piece[] {
+  const all = piecesOf(layer);
+  const field = all.findIndex(piece => "field" in piece);
+  return all
+    .slice(0, field)
+    .map(({ trained: _, ...piece }: Piece & { trained?: true }) => ({ ...piece, frozen: true }) as Piece);
+}
+
+/** Words recompile on any backbone; what was trained belongs to its own. Unknown while the backbone loads: true. */
 export function compatible(record: PromptRecord, engine: Engine): boolean {
   return (
-    record.kind === "hard" ||
+    record.bytes === 0 ||
     engine.state().status !== "ready" ||
     engine.backbone().fingerprint === record.backbone.fingerprint
   );

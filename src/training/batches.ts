@@ -66,13 +66,17 @@ export function microBatches(
   return parts;
 }
 
-/** A trained tensor: an input of the step graph and its numbers. */
+/** A tensor that belongs to a prompt: an input of the step graph and its numbers. */
 export interface Parameter {
   /** `virtual`, or `past_key.3`. */
   input: string;
   dims: readonly number[];
   data: Float32Array;
 }
+
+/** Positions of keys and values before the rows. */
+export const pastLength = (parameters: readonly Parameter[]): number =>
+  parameters.find(({ input }) => input.startsWith("past_key"))?.dims[2] ?? 0;
 
 /** Inputs of the training graph for some rows; `scale` multiplies every weight (one over the step's examples). */
 export function trainingFeeds(
@@ -81,7 +85,7 @@ export function trainingFeeds(
   config: BackboneConfig,
   scale: number,
 ): Feeds {
-  const past = parameters.find(({ input }) => input.startsWith("past_key"))?.dims[2] ?? 0;
+  const past = pastLength(parameters);
   const shapes = rows.map(({ length }) => ({ past, trunk: length, branches: [], length }));
   const starts = startsOf(shapes);
   return {

@@ -1,9 +1,13 @@
 /** The trained tensors as they begin: a text's keys and values or embeddings, another prompt's, or chance. */
+import { moveKeys } from "../backbone/architectures/rotary.ts";
+import type { BackboneConfig } from "../backbone/source.ts";
 import { embeddingOf } from "../compile/smooth.ts";
 import type { PromptContent } from "../engine/engine.ts";
+import type { KvBlock } from "../engine/kv.ts";
 import type { OpenedCore } from "../engine/open.ts";
 import { ForewordError } from "../errors.ts";
 import { readPromptFile } from "../prompt/file.ts";
+import { unstacked } from "../prompt/stack.ts";
 import type { Parameter } from "./batches.ts";
 import type { Shelf } from "./evaluation/judge.ts";
 import type { Plan } from "./plan.ts";
@@ -20,9 +24,10 @@ export async function begin(
   plan: Plan,
   initial: PromptContent | null,
   seed: number,
+  base: KvBlock | null = null,
 ): Promise<Parameter[]> {
   const parameters =
-    plan.method === "prefix" ? await prefix(bench, plan, initial) : await soft(bench, plan, initial);
+    plan.method === "prefix" ? await prefix(bench, plan, initial, base) : await soft(bench, plan, initial);
   return plan.init === "random" ? randomLike(parameters, seed) : parameters;
 }
 
@@ -30,10 +35,19 @@ async function prefix(
   { core, source, compiled }: Bench,
   plan: Plan,
   initial: PromptContent | null,
+  base: KvBlock | null,
 ): Promise<Parameter[]> {
-  const block = initial ? await core.prefix(initial) : await core.read(plan.ids);
-  return prefixFrom(block, source.config, compiled.valueScales);
+  if (initial === null)
+    return prefixFrom(await core.read(plan.ids, base), source.config, compiled.valueScales);
+  // A new base takes the place of what the other prompt stands on.
+  const block = await core.prefix(base ? unstacked(initial) : initial);
+  return prefixFrom(movedBlock(block, base?.length ?? 0, source.config), source.config, compiled.valueScales);
 }
+
+const movedBlock = (block: KvBlock, by: number, config: BackboneConfig): KvBlock => ({
+  ...block,
+  key: block.key.map(data => moveKeys(data, by, config)),
+});
 
 async function soft({ source }: Bench, { ids }: Plan, initial: PromptContent | null): Promise<Parameter[]> {
   const hidden = source.config.hiddenSize;

@@ -55,7 +55,7 @@ export async function askTeacher(
     return judged.map(({ given, scores }) => ({ given, scores, ended: true }));
   }
   const cases: TextCase[] = all.map(({ input }) => ({ input, wanted: [] }));
-  const written = await write(judging, cases, MAX_TOKENS);
+  const written = await write(judging, cases, { maxTokens: MAX_TOKENS });
   return written.map(({ given, ended }) => ({ given, scores: null, ended }));
 }
 
@@ -165,7 +165,7 @@ export async function distillationOf(
       await write(
         judging,
         some.map(({ input }) => ({ input, wanted: [] })),
-        TIMED_TOKENS,
+        { maxTokens: TIMED_TOKENS },
       );
     return performance.now() - started;
   };

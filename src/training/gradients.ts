@@ -8,7 +8,7 @@ import { inOwnBasis } from "../compile/basis.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { addTo } from "./attention.ts";
-import { type Parameter, trainingFeeds } from "./batches.ts";
+import { type Parameter, pastLength, trainingFeeds } from "./batches.ts";
 import { runBytes, WHOLE_BYTES } from "./bytes.ts";
 import { type Method, trainingGraph } from "./graph.ts";
 import type { TrainingRow } from "./rows.ts";
@@ -46,6 +46,8 @@ export interface GradientOptions {
   loss: Graph;
   method: Method;
   parameters: readonly Parameter[];
+  /** Inputs that nothing moves: a past before virtual tokens. */
+  frozen?: readonly Parameter[];
   /** Awaited before every part, and between the runs that one takes. */
   pause?: () => Promise<void>;
   /** What one run may hold; rows that would hold more are staged. */
@@ -57,9 +59,8 @@ export interface GradientOptions {
 
 /** Chooses by the rows; what no row needs is never loaded. */
 export function openGradients(options: GradientOptions): GradientSource {
-  const { config, parameters, pause, bytes = WHOLE_BYTES } = options;
-  const [{ input, dims }] = parameters as [Parameter];
-  const past = input === "virtual" ? 0 : dims[2]!;
+  const { config, parameters, frozen = [], pause, bytes = WHOLE_BYTES } = options;
+  const past = pastLength([...parameters, ...frozen]);
   const fits = (rows: readonly TrainingRow[]) => runBytes(rows, past, config) <= bytes;
   const opened = new Map<typeof whole, Promise<Way>>();
   const wayOf = (rows: readonly TrainingRow[]) => {
@@ -91,7 +92,8 @@ export function openGradients(options: GradientOptions): GradientSource {
 
 /** One run for everything. */
 export async function whole(options: GradientOptions): Promise<Way> {
-  const { runtime, compiled, config, loss, method, parameters } = options;
+  const { runtime, compiled, config, loss, method, parameters, frozen = [] } = options;
+  const inputs = [...parameters, ...frozen];
   const graph = compiled.compile(trainingGraph(inOwnBasis(loss, compiled.valueScales), method));
   const session = await runtime.load(graph, compiled.weights, {
     // Packed codes cost 0.2 GB and save an eighth of a step; packed floats 0.8 GB and a twentieth.
@@ -101,7 +103,7 @@ export async function whole(options: GradientOptions): Promise<Way> {
   const names = parameters.map(({ input }) => `d.${input}`);
   return {
     run: async (rows, scale) => {
-      const found = await session.run(trainingFeeds(rows, parameters, config, scale), ["loss", ...names]);
+      const found = await session.run(trainingFeeds(rows, inputs, config, scale), ["loss", ...names]);
       return {
         loss: Number(found.loss!.data[0]),
         gradients: names.map(name => found[name]!.data as Float32Array),

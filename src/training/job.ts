@@ -22,6 +22,8 @@ export interface TrainJob {
   template: string;
   /** Of the prompt that the template came from; the new one's too. */
   verbalizers: Verbalizers | null;
+  /** What the new prompt is stacked on, as `platform` writes it; null is nothing. */
+  base: Uint8Array | null;
   /** The prompt that `init` names. */
   initial: PromptContent | null;
   /** Whose answers are learnt in place of the examples' own. */

@@ -6,48 +6,60 @@
 import { gradient } from "../autodiff/gradient.ts";
 import { float32 } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
+import type { KvBlock } from "../engine/kv.ts";
 import { cut } from "../graph/cut.ts";
 import type { TextCodec } from "../prompt/codec.ts";
-import { layoutPrefix, positions } from "../prompt/layout.ts";
+import { layoutPrefix, layoutWritten, positions } from "../prompt/layout.ts";
+import { basedGradients } from "./based.ts";
 import { type Parameter, trainingFeeds } from "./batches.ts";
 import { runBytes, WHOLE_BYTES } from "./bytes.ts";
-import { type GradientOptions, type GradientSource, openGradients } from "./gradients.ts";
+import type { GradientOptions, GradientSource } from "./gradients.ts";
 import type { Plan } from "./plan.ts";
 import type { TrainingRow } from "./rows.ts";
 import { ofOneRow } from "./segments.ts";
 import { GraphSessions } from "./sessions.ts";
+import { prefixFrom } from "./start.ts";
 
 /** What the lead's way back may hold, while the rows' run keeps its own memory. */
 const LEAD_BYTES = WHOLE_BYTES / 2;
 
-/** What stands before the first field, as a row; null where it can't be computed apart: a slot stands behind it, or it is too long. */
+/**
+ * What stands before the first field, as a row, without BOS where it stands behind a base; null where it can't be computed apart: a slot stands behind it, or it
+ * is too long.
+ */
 export function leadOf(
   { method, template, softLengths }: Pick<Plan, "method" | "template" | "softLengths">,
   codec: TextCodec,
   config: BackboneConfig,
+  base: KvBlock | null = null,
 ): TrainingRow | null {
   if (method !== "soft") return null;
-  const segments = layoutPrefix(template, codec, softLengths).filter(each => positions([each]) > 0);
+  const mine = (base ? layoutWritten : layoutPrefix)(template, codec, softLengths);
+  const segments = mine.filter(each => positions([each]) > 0);
   if (segments.filter(each => "soft" in each).length < softLengths.length) return null;
   const row = { segments, length: positions(segments), decisions: [], next: [] };
-  return runBytes([row], 0, config) <= LEAD_BYTES ? row : null;
+  return runBytes([row], base?.length ?? 0, config) <= LEAD_BYTES ? row : null;
 }
 
-/** Gradients for rows laid out behind what leads them, if anything does. */
-export const gradientsBehind = (lead: TrainingRow | null, options: GradientOptions): GradientSource =>
-  lead ? ledGradients(options, lead) : openGradients(options);
+/** Gradients for rows laid out behind a base and what leads them, where there is either. */
+export const gradientsBehind = (
+  base: KvBlock | null,
+  lead: TrainingRow | null,
+  options: GradientOptions,
+): GradientSource => (lead ? ledGradients(base, lead, options) : basedGradients(base, options));
 
 /** With respect to `virtual` [slots, hidden]. */
-function ledGradients(options: GradientOptions, lead: TrainingRow): GradientSource {
+function ledGradients(base: KvBlock | null, lead: TrainingRow, options: GradientOptions): GradientSource {
   const { config, loss, parameters } = options;
   const past = pastOf(lead.length, config);
   // Keys and values are never stored: they stay as the variant has them.
-  const rows = openGradients({
+  const rows = basedGradients(base, {
     ...options,
     compiled: { ...options.compiled, valueScales: null },
     method: "prefix",
     parameters: past,
   });
+  const before = base ? prefixFrom(base, config, null) : [];
   const caches = past.map(({ input }) => input.replace("past_", ""));
   const forward = cut(ofOneRow(loss), {
     name: "lead",
@@ -61,7 +73,7 @@ function ledGradients(options: GradientOptions, lead: TrainingRow): GradientSour
   return {
     fits: rows.fits,
     run: async (batches, scale) => {
-      const feeds = trainingFeeds([lead], parameters, config, 1);
+      const feeds = trainingFeeds([lead], [...parameters, ...before], config, 1);
       const made = await sessions.run(parts.forward, feeds);
       for (const [index, name] of caches.entries()) past[index]!.data.set(made[name]!.data as Float32Array);
       const { loss, gradients } = await rows.run(batches, scale);

@@ -20,6 +20,8 @@ const STEPS = { least: 150, most: 1000 };
 /** More passes than this over few examples teach nothing new. */
 const PASSES = 20;
 const LENGTH = { least: 16, most: 64 };
+/** Examples of a step: fewer of long ones, so that a run of the least steps stays near its tokens. */
+const BATCH = { least: 4, most: 16 };
 /** Of one run of the gradient graph: about half a second of work. Its memory is bounded apart (bytes.ts). */
 const MICRO_TOKENS = { fp32: 320, int8: 512 } as const;
 
@@ -130,7 +132,9 @@ export function settingsOf(
   lead: TrainingRow | null = null,
 ): TrainSettings {
   const tokens = examples.reduce((sum, rows) => sum + tokensOf(rows), 0) / examples.length;
-  const batchSize = Math.min(request.batch_size ?? 16, examples.length);
+  const fitting = Math.floor(TOKENS[precision] / (STEPS.least * tokens));
+  const usual = Math.max(BATCH.least, Math.min(BATCH.most, fitting));
+  const batchSize = Math.min(request.batch_size ?? usual, examples.length);
   const affordable = Math.round(TOKENS[precision] / (tokens * batchSize + (lead?.length ?? 0)));
   const useful = Math.ceil((PASSES * examples.length) / batchSize);
   const steps = request.steps ?? Math.max(STEPS.least, Math.min(affordable, useful, STEPS.most));

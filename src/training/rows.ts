@@ -3,7 +3,7 @@ import type { Example } from "../contract/dataset.ts";
 import type { Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
-import { layoutPrefix, layoutRow, positions, type Segment } from "../prompt/layout.ts";
+import { layoutPrefix, layoutRow, layoutWritten, positions, type Segment } from "../prompt/layout.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 import { branches, buildTrie, endBranch, goldPath, type LabelTrie } from "../prompt/trie.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
@@ -61,16 +61,24 @@ export interface AnyContext extends RowContext {
   labels: Omit<ClassificationContext, keyof RowContext> | null;
 }
 
+/** What stands before a run's rows. */
+export interface Before {
+  /** Of what the prompt is stacked on; 0 is nothing. */
+  base: number;
+  /** What `leadOf` found. */
+  lead: TrainingRow | null;
+}
+
 /**
- * What laying out a plan's examples needs: `room` has the backbone's positions, less those of a trained prefix; `lead` is
- * what `leadOf` found. Throws `duplicate_verbalizer`.
+ * What laying out a plan's examples needs: `room` has the backbone's positions, less those of a base and of a trained
+ * prefix. Throws `duplicate_verbalizer`.
  */
 export function contextOf(
   { method, template, softLengths, maxTokens, labelSmoothing, classWeights }: Plan,
   { labels }: Pick<Task, "labels">,
   codec: TextCodec & { eosIds: readonly number[] },
   room: number,
-  lead: TrainingRow | null = null,
+  { base, lead }: Before = { base: 0, lead: null },
 ): AnyContext {
   const sequences = labels
     ? verbalize(labels, template).map(({ label, verbalizers }) => ({
@@ -84,7 +92,7 @@ export function contextOf(
     codec,
     eos: codec.eosIds[0]!,
     softLengths,
-    beginning: method === "prefix" ? "all but BOS" : lead ? "none" : "all",
+    beginning: lead ? "none" : method === "prefix" || base > 0 ? "all but BOS" : "all",
     maxTokens: Math.max(0, Math.min(maxTokens + held, room - (lead?.length ?? 0))),
     labels: sequences && {
       trie: buildTrie(sequences),
@@ -176,9 +184,11 @@ export function generationRow(example: Example, context: RowContext): TrainingRo
 }
 
 function inputSegments(example: Example, { template, codec, softLengths, beginning }: RowContext): Segment[] {
-  const all = layoutPrefix(template, codec, softLengths);
-  const held = { all, "all but BOS": codec.bosId === null ? all : all.slice(1), none: [] }[beginning];
-  return [...held, ...layoutRow(template, codec, example.input as never, softLengths)];
+  const layouts = { all: layoutPrefix, "all but BOS": layoutWritten, none: () => [] };
+  return [
+    ...layouts[beginning](template, codec, softLengths),
+    ...layoutRow(template, codec, example.input as never, softLengths),
+  ];
 }
 
 function row(

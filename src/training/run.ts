@@ -9,9 +9,11 @@ import { architectures } from "../backbone/architectures/index.ts";
 import { classificationLoss, generationLoss } from "../backbone/objective.ts";
 import type { Example } from "../contract/dataset.ts";
 import { ForewordError } from "../errors.ts";
+import { basesOf } from "../prompt/stack.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { spelledOut } from "../prompt/verbalizer.ts";
-import type { Parameter } from "./batches.ts";
+import { baseOf } from "./based.ts";
+import { type Parameter, pastLength } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
 import { askTeacher, distillationOf, distilledRows, type TeacherAnswer, taught } from "./distil.ts";
@@ -62,10 +64,12 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   const task = withVerbalizers(job);
   const plan = planOf({ ...job, task }, data.train, tokenizer);
   const { config } = source;
-  const parameters = await begin(bench, plan, job.initial, job.request.seed ?? 0);
-  const lead = leadOf(plan, tokenizer, config);
-  const prefix = plan.method === "prefix" ? parameters[0]!.dims[2]! : 0;
-  const context = contextOf(plan, task, tokenizer, config.maxPositions - prefix, lead);
+  const base = await baseOf(bench, job.base);
+  const start = base?.length ?? 0;
+  const parameters = await begin(bench, plan, job.initial, job.request.seed ?? 0, base);
+  const lead = leadOf(plan, tokenizer, config, base);
+  const room = config.maxPositions - start - pastLength(parameters);
+  const context = contextOf(plan, task, tokenizer, room, { base: start, lead });
   const rows = layOut(
     data.train,
     context,
@@ -83,11 +87,19 @@ export async function train(bench: Bench, job: TrainJob, hooks: TrainHooks): Pro
   hooks.log(
     `training ${positions} positions on ${rows.length} examples: ${settings.steps} steps of ${settings.batchSize}, ${compiled.precision}`,
   );
-  const gradients = gradientsBehind(lead, { runtime, compiled, config, loss, method, parameters, pause });
+  const gradients = gradientsBehind(base, lead, {
+    runtime,
+    compiled,
+    config,
+    loss,
+    method,
+    parameters,
+    pause,
+  });
   try {
     const trainer = new Trainer({ gradients, examples: rows, parameters, settings });
     const { validation } = data;
-    const run = new Run({ bench, job, hooks, plan, settings, trainer, validation, answers, left });
+    const run = new Run({ bench, job, hooks, plan, settings, trainer, validation, answers, left, start });
     const outcome = await run.toTheEnd(data.train.length);
     if (job.teacher === null || outcome.failure) return outcome;
     return {
@@ -137,6 +149,8 @@ interface RunOptions {
   validation: readonly Example[];
   answers: TeacherAnswer[] | null;
   left: Checkpoint | null;
+  /** Positions of what the prompt is stacked on. */
+  start: number;
 }
 
 class Run {
@@ -268,8 +282,11 @@ class Run {
   #file(parameters: readonly Parameter[], recipe: unknown): Uint8Array {
     const { method, template } = this.#options.plan;
     const backbone = this.#options.bench.compiled.fingerprint;
-    const { verbalizers } = this.#options.job;
-    return promptFileOf({ method, template: template.source, backbone, recipe, parameters, verbalizers });
+    const { start, job, bench } = this.#options;
+    const { verbalizers, base } = job;
+    const bases = basesOf({ parameters: base });
+    const trained = { method, backbone, recipe, parameters, verbalizers, bases, start };
+    return promptFileOf({ ...trained, template: template.source }, bench.source.config);
   }
 
   #parametersOf(data: readonly Float32Array[]): Parameter[] {

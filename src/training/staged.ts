@@ -28,6 +28,8 @@ export interface StagedOptions {
   segments: Segments;
   config: BackboneConfig;
   parameters: readonly Parameter[];
+  /** Inputs that nothing moves. */
+  frozen?: readonly Parameter[];
   /** Awaited between runs. */
   pause?: () => Promise<void>;
   /** What a run may hold of logits and of what is computed from them. */
@@ -68,8 +70,8 @@ export class StagedGradient {
 
   /** The loss, and its gradient by input. */
   async #row(row: TrainingRow, scale: number) {
-    const { segments, config, parameters, scoreBytes } = this.#options;
-    const feeds = this.#intoVariant(trainingFeeds([row], parameters, config, scale));
+    const { segments, config, parameters, frozen = [], scoreBytes } = this.#options;
+    const feeds = this.#intoVariant(trainingFeeds([row], [...parameters, ...frozen], config, scale));
     const run = (graph: Graph, given: Tensors) => this.#others.run(graph, given);
     const attention = new RowAttention({ config, graphs: segments.attention, feeds, run, scoreBytes });
     const states = [(await run(segments.embed, feeds)).hidden!];

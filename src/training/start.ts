@@ -1,4 +1,5 @@
 /** Where training starts, and the prompt file that it ends as. */
+import { moveKeys } from "../backbone/architectures/rotary.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import type { CompiledBackbone } from "../compile/backbone.ts";
 import { scaleValues } from "../compile/basis.ts";
@@ -8,8 +9,8 @@ import type { Init } from "../contract/train.ts";
 import type { KvBlock } from "../engine/kv.ts";
 import { randomFrom } from "../engine/sampler.ts";
 import type { TextCodec } from "../prompt/codec.ts";
-import { writePromptFile } from "../prompt/file.ts";
-import { layoutPrefix, layoutRow } from "../prompt/layout.ts";
+import { type PromptLayer, writePromptFile } from "../prompt/file.ts";
+import { layoutRow, layoutWritten } from "../prompt/layout.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { type Parameter, shuffled } from "./batches.ts";
@@ -36,7 +37,7 @@ export interface StartContext {
 /** Token ids that trained positions begin as, BOS left out; the words that they take the place of come last. */
 export function startIds({ init, template, task, examples, codec, seed }: StartContext): number[] {
   const slots = template.pieces.some(piece => piece.kind === "soft");
-  const words = slots ? [] : idsOf(layoutPrefix(template, codec), codec);
+  const words = slots ? [] : idsOf(layoutWritten(template, codec));
   if (typeof init === "object") return "text" in init ? codec.encodeWithSpecials(init.text) : words;
   switch (init) {
     case "examples":
@@ -74,10 +75,7 @@ function shownExamples(
   const chosen = [...first, ...order.filter(each => !first.includes(each))].slice(0, SHOWN);
   return chosen.flatMap(example => {
     const answer = "label" in example ? verbalizers.get(example.label)! : answerOf(example);
-    const ids = [
-      ...idsOf(layoutPrefix(plain, codec), codec),
-      ...idsOf(layoutRow(plain, codec, example.input)),
-    ];
+    const ids = [...idsOf(layoutWritten(plain, codec)), ...idsOf(layoutRow(plain, codec, example.input))];
     return [...ids, ...codec.encode(answer), ...codec.encode("\n\n")];
   });
 }
@@ -87,10 +85,9 @@ const withoutSlots = (template: CompiledTemplate): CompiledTemplate => ({
   pieces: template.pieces.filter(piece => piece.kind !== "soft"),
 });
 
-/** The words of a template without slots; given a codec, without the BOS that it put first. */
-function idsOf(segments: ReturnType<typeof layoutPrefix>, codec?: TextCodec): number[] {
-  const words = codec && codec.bosId !== null ? segments.slice(1) : segments;
-  return words.flatMap(segment => ("ids" in segment ? segment.ids : []));
+/** The words of a template without slots. */
+function idsOf(segments: ReturnType<typeof layoutRow>): number[] {
+  return segments.flatMap(segment => ("ids" in segment ? segment.ids : []));
 }
 
 /** The end of too many, what stands nearest to the input; too few are repeated before themselves. */
@@ -146,13 +143,25 @@ export interface Trained {
   /** The backbone's fingerprint. */
   backbone: string;
   recipe: unknown;
+  /** Keys and values stand where training had them: behind the base. */
   parameters: readonly Parameter[];
   verbalizers: Verbalizers | null;
+  bases: readonly PromptLayer[];
+  /** Positions of the bases. */
+  start: number;
 }
 
 /** The project's own prompt file (contract, section 3). */
-export function promptFileOf({ method, parameters, verbalizers, ...rest }: Trained): Uint8Array {
-  const about = { kind: method, ...rest, ...(verbalizers && { verbalizers }) } as const;
+export function promptFileOf(
+  { method, parameters, verbalizers, bases, start, ...rest }: Trained,
+  config: BackboneConfig,
+): Uint8Array {
+  const about = {
+    kind: method,
+    ...rest,
+    ...(verbalizers && { verbalizers }),
+    ...(bases.length > 0 && { bases }),
+  } as const;
   if (method === "soft") {
     const { dims, data } = parameters[0]!;
     return writePromptFile({ ...about, soft: { dims: [dims[0]!, dims[1]!], data } });
@@ -168,7 +177,7 @@ export function promptFileOf({ method, parameters, verbalizers, ...rest }: Train
   };
   const prefix = {
     dims: [keys.length, kvHeads, length, headDim] as const,
-    key: join(keys),
+    key: join(keys.map(data => moveKeys(data, -start, config))),
     value: join(values),
   };
   return writePromptFile({ ...about, prefix });

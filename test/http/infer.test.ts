@@ -180,6 +180,12 @@ describeBackbone("infer over HTTP", path => {
       expect(made.finish_reason).toBe("stop");
       expect(valid(JSON.parse(made.text)), made.text).toBe(true);
     }
+    // Wherever the limit cuts, what was begun is brought to an end.
+    for (let max_tokens = 1; max_tokens <= 12; max_tokens++) {
+      const cut = await server.infer("go", { input: "A person as JSON: ", json_schema: schema, max_tokens });
+      expect(valid(JSON.parse(cut.text)), cut.text).toBe(true);
+      if (cut.finish_reason === "length") expect(cut.usage.output_tokens).toBeGreaterThan(max_tokens);
+    }
   });
 
   test.each<[string, string, object, string]>([
@@ -195,6 +201,12 @@ describeBackbone("infer over HTTP", path => {
       "votes that weigh nothing",
       "mood",
       { input: "a", prompt: { ensemble: [1, 1], vote: "weighted", weights: [0, 0] } },
+      "validation",
+    ],
+    [
+      "a schema that can't be promised",
+      "go",
+      { input: "a", json_schema: { type: "array", uniqueItems: true } },
       "validation",
     ],
     ["scores of a generation", "go", { input: "a", scores: "all" }, "validation"],

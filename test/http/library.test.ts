@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { PromptRecord } from "../../src/contract/prompt.ts";
-import type { Engine } from "../../src/engine/engine.ts";
+import type { Engine, PromptContent } from "../../src/engine/engine.ts";
+import { ForewordError } from "../../src/errors.ts";
 import { createLogger } from "../../src/observe/log.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
@@ -108,6 +109,24 @@ test("on another backbone the hard prompts answer alone, calibrated", async () =
     expect((await registry.listPrompts(id)).items.map(({ kind }) => kind)).toEqual(["hard"]);
     expect(active).toEqual((await about(id, "task.json")).active);
   }
+  await registry.close();
+  await rm(data, { recursive: true });
+});
+
+test("a bundled task whose words the backbone's context cannot hold is left out", async () => {
+  const data = await mkdtemp(join(tmpdir(), "foreword-library-"));
+  const registry = await openLmdbRegistry(join(data, "registry"));
+  const short = {
+    backbone: () => ({ name: "short", fingerprint: "0".repeat(64) }),
+    inspect: async ({ template }: PromptContent) => {
+      if (template.length > 5000) throw new ForewordError("input_too_long", "It does not fit.");
+      return { digest: "", length: 9, pieces: [] };
+    },
+  } as unknown as Engine;
+  await loadLibrary(registry, short, createLogger("silent"));
+  const { items } = await registry.listTasks();
+  expect(items).toHaveLength(4);
+  expect(items.map(({ id }) => id)).not.toContain("banking-intent");
   await registry.close();
   await rm(data, { recursive: true });
 });

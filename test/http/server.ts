@@ -37,7 +37,7 @@ export async function startServer(backbone: string, settings: Partial<Config> = 
     body?: unknown,
     headers: Record<string, string> = {},
   ): Promise<Answer<Body>> {
-    const raw = body instanceof Uint8Array || typeof body === "string";
+    const raw = body instanceof Uint8Array || body instanceof FormData || typeof body === "string";
     const response = await fetch(url + route, {
       method,
       headers: {

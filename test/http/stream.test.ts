@@ -42,6 +42,25 @@ describeBackbone("streams", path => {
       ...(signal && { signal }),
     });
 
+  test("JSON that the limit cuts is closed in the stream too", async () => {
+    const json_schema = {
+      type: "object",
+      properties: {
+        name: { type: "string" },
+        tags: { type: "array", items: { type: "string" }, minItems: 1 },
+      },
+      required: ["name", "tags"],
+    };
+    const all: ServerEvent[] = [];
+    for await (const event of events(await open({ input: "A cat: ", json_schema, max_tokens: 6 })))
+      all.push(event);
+    const { text, finish_reason } = all.at(-1)!.data;
+    expect(finish_reason).toBe("length");
+    expect(JSON.parse(text)).toMatchObject({ name: expect.any(String), tags: [expect.any(String)] });
+    const tokens = all.filter(({ event }) => event === "token").map(({ data }) => data.text);
+    expect(tokens.join("")).toBe(text);
+  });
+
   test("tokens as they come, then the whole reply", async () => {
     const request = {
       input: "Once upon a time, in a land far away, there lived a",

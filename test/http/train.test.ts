@@ -174,6 +174,29 @@ describeBackbone("training over HTTP", backbone => {
       expect(pure).toMatchObject({ kind: "soft", template: "{{ soft(8) }} {{ input }}\nSentiment:" });
     });
 
+    test("other fields than those of what is active are trained, and compared with nothing", async () => {
+      const pair = ({ input, label }: (typeof reviews)[number]) => ({
+        input: { title: "A film", text: input },
+        label,
+      });
+      const body = {
+        ...quick,
+        template: "{{ title }}: {{ text }}\nSentiment:",
+        examples: reviews.map(pair),
+        validation: validation.map(each => pair(each)),
+        steps: 1,
+      };
+      expectProblem(await train("review", { ...body, activate: "if_better" }), 422, "validation", {
+        field: "activate",
+        detail: expect.stringMatching(/other fields/),
+      });
+      const job = await server.ended(await started("review", body));
+      expect(job, JSON.stringify(job.error)).toMatchObject({
+        state: "succeeded",
+        result: { validation: { active: null, p_value: null } },
+      });
+    });
+
     test("generation trains too, and is judged by its loss", async () => {
       const examples = ["sun", "moon", "rain", "snow"].map(input => ({
         input,

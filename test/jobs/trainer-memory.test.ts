@@ -47,6 +47,7 @@ describeBackbone("a trainer's memory", backbone => {
       request: { steps: 1, batch_size: train.length, ...method, max_tokens: 2048, seed: 1 },
       template,
       verbalizers: null,
+      base: null,
       initial: null,
       teacher: null,
       examples: bytesOf(train),

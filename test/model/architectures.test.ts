@@ -2,6 +2,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { moveKeys } from "../../src/backbone/architectures/rotary.ts";
 import { openBackbone } from "../../src/backbone/source.ts";
 import { compileBackbone } from "../../src/compile/backbone.ts";
 import { Batch } from "../../src/engine/batch.ts";
@@ -73,6 +74,24 @@ describe.each(["onnx", "tfjs"] as const)("%s", runtimeName => {
       expect(
         largestError(logProbabilities(result!.logits, ids.slice(1)), reference.log_p_of_next),
       ).toBeLessThan(TOLERANCE);
+    });
+
+    test("moved keys are those that the same tokens have further on", async () => {
+      const { ids } = reference;
+      const [alone, before] = await batch.prefill([
+        work({ segments: [{ ids: ids.slice(5, 9) }], keep: true }),
+        work({ segments: [{ ids: ids.slice(0, 5) }], keep: true }),
+      ]);
+      const [behind] = await batch.prefill([
+        work({ past: [before!.kept!], segments: [{ ids: ids.slice(5, 9) }], keep: true }),
+      ]);
+      // The first layer's keys depend on a token and its position alone.
+      const there = behind!.kept!.key[0]!;
+      const here = alone!.kept!.key[0]!;
+      const rotary = config.architecture !== "gpt2";
+      if (rotary) expect(largestError(moveKeys(here, 5, config), there)).toBeLessThan(TOLERANCE);
+      else expect(moveKeys(here, 5, config)).toBe(here);
+      expect(largestError(moveKeys(moveKeys(there, -5, config), 5, config), there)).toBeLessThan(TOLERANCE);
     });
 
     test("a KV prefix answers as the whole sequence does, in a batch with other rows", async () => {

@@ -9,11 +9,13 @@ import { classificationLoss, generationLoss } from "../../src/backbone/objective
 import { type BackboneSource, openBackbone } from "../../src/backbone/source.ts";
 import { type CompiledBackbone, compileBackbone } from "../../src/compile/backbone.ts";
 import { compileSmoothed } from "../../src/compile/int8.ts";
+import { Batch } from "../../src/engine/batch.ts";
 import { randomFrom } from "../../src/engine/sampler.ts";
+import type { PrefillResult } from "../../src/engine/work.ts";
 import { createOnnxRuntime } from "../../src/runtime/onnx.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import type { Parameter } from "../../src/training/batches.ts";
-import { runBytes } from "../../src/training/bytes.ts";
+import { runBytes, WHOLE_BYTES } from "../../src/training/bytes.ts";
 import {
   type Gradient,
   type GradientOptions,
@@ -24,6 +26,7 @@ import {
 import type { Method } from "../../src/training/graph.ts";
 import { gradientsBehind } from "../../src/training/lead.ts";
 import type { TrainingRow } from "../../src/training/rows.ts";
+import { prefixFrom } from "../../src/training/start.ts";
 import { describeBackbone } from "../support/backbone.ts";
 
 const folder = (name: string) =>
@@ -133,7 +136,15 @@ function onBackbone(path: string, lengths: readonly number[], positions: number)
       () => {},
     );
   }
-  return { optionsOf, rowsOf, gradientOf, loaded, smooth };
+  /** Keys and values of some tokens, as a variant has them. */
+  async function read(ids: number[], { graph, weights }: Pick<CompiledBackbone, "graph" | "weights">) {
+    const session = await runtime().load(graph, weights);
+    const work = { past: [], segments: [{ ids }], branches: [], scored: [], sampled: [], keep: true };
+    const [{ kept }] = (await new Batch(session, source.config).prefill([work])) as [PrefillResult];
+    await session.close();
+    return kept!;
+  }
+  return { optionsOf, rowsOf, gradientOf, loaded, smooth, read };
 }
 
 /** |a - b| over |b|, of all tensors together. */
@@ -158,7 +169,7 @@ const combinations: [Method, Objective][] = [
 ];
 
 describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s", name => {
-  const { optionsOf, rowsOf, gradientOf, loaded, smooth } = onBackbone(folder(name), [5, 3, 6], 4);
+  const { optionsOf, rowsOf, gradientOf, loaded, smooth, read } = onBackbone(folder(name), [5, 3, 6], 4);
 
   test.each(combinations)("%s, %s: a layer at a time is the whole", async (method, objective) => {
     const options = optionsOf(method, objective);
@@ -195,7 +206,7 @@ describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s
       const smoothed = await smooth();
       expect(smoothed.valueScales).not.toBeNull();
       const ways = [{}, { bytes: 0 }, { compiled: smoothed }].map(other =>
-        gradientsBehind(lead, { ...options, ...other }),
+        gradientsBehind(null, lead, { ...options, ...other }),
       );
       try {
         // The second time from other virtual tokens: nothing of the first stays.
@@ -214,6 +225,66 @@ describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s
       }
     },
   );
+
+  test("virtual tokens behind a base: words that every row begins with, in every basis, led and not, staged and not", async () => {
+    const options = optionsOf("soft", "classification");
+    const base = [11, 4, 6];
+    const soft = { soft: { from: 0, length: 4 } };
+    const lead: TrainingRow = { segments: [soft], length: 4, decisions: [], next: [] };
+    const behind = rowsOf("prefix", "classification");
+    const shifted = (segments: TrainingRow["segments"], length: number) =>
+      behind.map(row => ({
+        ...row,
+        segments: [...segments, ...row.segments],
+        length: length + row.length,
+        decisions: row.decisions.map(each => ({ ...each, at: each.at + length })),
+      }));
+    const expected = await gradientOf(whole, options, shifted([{ ids: base }, soft], 7));
+    const smoothed = await smooth();
+    const plain = options.compiled as CompiledBackbone;
+    for (const compiled of [plain, smoothed]) {
+      const block = await read(base, compiled);
+      for (const bytes of [WHOLE_BYTES, 0]) {
+        for (const [led, rows] of [
+          [lead, behind],
+          [null, shifted([soft], 4)],
+        ] as const) {
+          const gradients = gradientsBehind(block, led, { ...options, compiled, bytes });
+          const found = await gradients.run([rows.slice(0, 1), rows.slice(1)], 0.5);
+          await gradients.close();
+          expect(Math.abs(found.loss - expected.loss)).toBeLessThan(1e-4 * expected.loss);
+          expect(distance(found.gradients, expected.gradients)).toBeLessThan(1e-4);
+        }
+      }
+    }
+  });
+
+  test("a prefix behind a base: the end of one long prefix, in every basis, staged and not", async () => {
+    const options = optionsOf("prefix", "classification");
+    const rows = rowsOf("prefix", "classification");
+    const { kvHeads, headDim } = options.config;
+    const [mine, smoothed] = [options.parameters, await smooth()];
+    for (const compiled of [options.compiled as CompiledBackbone, smoothed]) {
+      const block = await read([11, 4, 6], compiled);
+      const own = prefixFrom(block, options.config, compiled.valueScales);
+      const long = mine.map((each, index) => {
+        const heads = Array.from({ length: kvHeads }, (_, head) => [
+          ...own[index]!.data.subarray(head * 3 * headDim, (head + 1) * 3 * headDim),
+          ...each.data.subarray(head * 4 * headDim, (head + 1) * 4 * headDim),
+        ]);
+        return { ...each, dims: [1, kvHeads, 7, headDim], data: Float32Array.from(heads.flat()) };
+      });
+      const expected = await gradientOf(whole, { ...options, compiled, parameters: long }, rows);
+      const ends = expected.gradients.map(data => data.filter((_, at) => at % (7 * headDim) >= 3 * headDim));
+      for (const bytes of [WHOLE_BYTES, 0]) {
+        const gradients = gradientsBehind(block, null, { ...options, compiled, bytes });
+        const found = await gradients.run([rows], 0.5);
+        await gradients.close();
+        expect(Math.abs(found.loss - expected.loss)).toBeLessThan(1e-5 * expected.loss);
+        expect(distance(found.gradients, ends)).toBeLessThan(1e-4);
+      }
+    }
+  });
 
   test("what is staged follows from the rows, and repeats itself bit for bit", async () => {
     const options = optionsOf("prefix", "classification");

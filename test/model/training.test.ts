@@ -142,14 +142,19 @@ describeBackbone("training", path => {
       method === "prefix"
         ? await prefixOf("Review: Great!\nSentiment: positive\n\nReview:")
         : await softOf("Sentiment of a film review", 6);
-    const file = promptFileOf({
-      method,
-      template,
-      backbone: core.fingerprint,
-      recipe: null,
-      verbalizers: null,
-      parameters,
-    });
+    const file = promptFileOf(
+      {
+        method,
+        template,
+        backbone: core.fingerprint,
+        recipe: null,
+        verbalizers: null,
+        parameters,
+        bases: [],
+        start: 0,
+      },
+      core.config,
+    );
     const prompt = core.prompt(template, file);
     const about = context(template, method, softLengths, labels);
     for (const label of Object.keys(labels)) {
@@ -170,14 +175,19 @@ describeBackbone("training", path => {
   test("generation: the loss is the mean of -log P of the output's tokens as they are served", async () => {
     const template = " {{ input }}\nAnswer:";
     const parameters = await prefixOf("Question:");
-    const file = promptFileOf({
-      method: "prefix",
-      template,
-      backbone: core.fingerprint,
-      recipe: null,
-      verbalizers: null,
-      parameters,
-    });
+    const file = promptFileOf(
+      {
+        method: "prefix",
+        template,
+        backbone: core.fingerprint,
+        recipe: null,
+        verbalizers: null,
+        parameters,
+        bases: [],
+        start: 0,
+      },
+      core.config,
+    );
     const prompt = core.prompt(template, file);
     const output = " The capital of France is Paris.";
     const about = { ...context(template, "prefix", [], labels) };

@@ -28,6 +28,26 @@ export function rotaryTables(
   };
 }
 
+/**
+ * Keys [kvHeads, length, headDim] of one layer, as they would be `by` positions further on: rotated once more, since
+ * rotations add up. Architectures without rotary embedding keep what they learnt of positions: their keys stay.
+ */
+export function moveKeys(keys: Float32Array, by: number, config: BackboneConfig): Float32Array {
+  if (by === 0 || config.architecture === "gpt2") return keys;
+  const half = config.headDim / 2;
+  const angles = rotaryFrequencies(config).map(frequency => by * frequency);
+  const [cos, sin] = [angles.map(Math.cos), angles.map(Math.sin)];
+  const moved = new Float32Array(keys.length);
+  for (let at = 0; at < keys.length; at += config.headDim) {
+    for (let i = 0; i < half; i++) {
+      const [x, y] = [keys[at + i]!, keys[at + half + i]!];
+      moved[at + i] = x * cos[i]! - y * sin[i]!;
+      moved[at + half + i] = y * cos[i]! + x * sin[i]!;
+    }
+  }
+  return moved;
+}
+
 function rotaryFrequencies({ headDim, ropeTheta, ropeScaling }: BackboneConfig): number[] {
   const plain = Array.from({ length: headDim / 2 }, (_, i) => ropeTheta ** ((-2 * i) / headDim));
   if (ropeScaling === null) return plain;

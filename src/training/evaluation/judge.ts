@@ -3,7 +3,13 @@ import type { Example } from "../../contract/dataset.ts";
 import type { TargetScore } from "../../contract/infer.ts";
 import type { Active, Task, Verbalizers } from "../../contract/task.ts";
 import { type Core, patient } from "../../engine/core.ts";
-import { greedy, type LabelVerbalizers, type PromptContent, type PromptSource } from "../../engine/engine.ts";
+import {
+  type GenerateRequest,
+  greedy,
+  type LabelVerbalizers,
+  type PromptContent,
+  type PromptSource,
+} from "../../engine/engine.ts";
 import { ForewordError } from "../../errors.ts";
 import { compileTemplate } from "../../prompt/template.ts";
 import { verbalize } from "../../prompt/verbalizer.ts";
@@ -171,7 +177,11 @@ export interface Written {
 }
 
 /** A text for every case, and how probable the wanted ones are, in the cases' order. */
-export function write(judging: Judging, cases: readonly TextCase[], maxTokens: number): Promise<Written[]> {
+export function write(
+  judging: Judging,
+  cases: readonly TextCase[],
+  limits: Pick<GenerateRequest, "maxTokens" | "jsonSchema">,
+): Promise<Written[]> {
   const { core } = judging;
   return onShelf(judging, ([member]) =>
     sideBySide(judging, cases, async ({ input, wanted }) => {
@@ -181,7 +191,7 @@ export function write(judging: Judging, cases: readonly TextCase[], maxTokens: n
           prompt: member!.digest,
           fields: input,
           ...(wanted.length > 0 && { targets: wanted }),
-          maxTokens,
+          ...limits,
           ...greedy,
         },
         patient,
@@ -201,7 +211,7 @@ export async function judge(judging: Judging, examples: readonly Example[]): Pro
     input,
     wanted: [(answer as { output: string }).output],
   }));
-  const written = await write(judging, cases, 1);
+  const written = await write(judging, cases, { maxTokens: 1 });
   return written.map(({ targets }) => {
     const { text, logprob, tokens } = targets[0]!;
     return { wanted: text, given: "", loss: -logprob / Math.max(1, tokens) };

@@ -100,7 +100,9 @@ export async function evaluate(
   async function written(): Promise<Outcome[]> {
     const all: Awaited<ReturnType<typeof write>>[] = [];
     return inTurn(async ({ name, prompt, ...contestant }) => {
-      const mine = await write({ ...shared, ...contestant }, cases, settings.max_tokens ?? MAX_TOKENS);
+      const { max_tokens: maxTokens = MAX_TOKENS, json_schema: jsonSchema } = settings;
+      const limits = { maxTokens, ...(jsonSchema && { jsonSchema }) };
+      const mine = await write({ ...shared, ...contestant }, cases, limits);
       all.push(mine);
       const report = { name, prompt, ...generatorReport(mine, cases) };
       hooks.log(`${name}: BLEU ${report.bleu.toFixed(2)} on ${cases.length} inputs`);

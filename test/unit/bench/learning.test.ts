@@ -2,6 +2,8 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { slotF1, slotsOf } from "../../../bench/contexts/slots.ts";
+import type { Check } from "../../../bench/harness/report.ts";
 import { allCells, type Cell, matches, nameOf } from "../../../bench/learning/cells.ts";
 import { testCases } from "../../../bench/learning/data.ts";
 import { scoreOf } from "../../../bench/learning/score.ts";
@@ -23,7 +25,7 @@ describe("cells", () => {
   const cells = allCells({ data: ["sst2", "trec"], seeds: [1, 2], peers: false });
 
   it("are every method, data set and seed; what is not trained has one", () => {
-    const own = ["search", "shots", "distill", "prefix", "soft"];
+    const own = ["search", "shots", "distill", "prefix", "soft", "ensemble"];
     const of = (data: string) => [
       `plain/${data}/1`,
       `hard/${data}/1`,
@@ -40,7 +42,10 @@ describe("cells", () => {
     [["prefix/trec/1"], ["prefix/trec/1"]],
     [["prefix/trec"], ["prefix/trec/1", "prefix/trec/2"]],
     [["hard"], ["hard/sst2/1", "hard/trec/1"]],
-    [["*/sst2/2"], ["search", "shots", "distill", "prefix", "soft"].map(method => `${method}/sst2/2`)],
+    [
+      ["*/sst2/2"],
+      ["search", "shots", "distill", "prefix", "soft", "ensemble"].map(method => `${method}/sst2/2`),
+    ],
     [
       ["prefix,soft/trec/2", "hard/sst2"],
       ["hard/sst2/1", "prefix/trec/2", "soft/trec/2"],
@@ -127,6 +132,48 @@ describe("the table", () => {
     expect(checks[2]!.figure.samples.map(Math.round)).toEqual([5, 7]);
     expect(missing).toContain("prefix/trec/3");
     expect(missing).not.toContain("prefix/trec/1");
+  });
+});
+
+describe("ensembles", () => {
+  it("vote on labels alone", () => {
+    const cells = allCells({ data: ["e2e", "trec"], texts: ["e2e"], seeds: [1], peers: false });
+    expect(cells.filter(({ method }) => method === "ensemble").map(nameOf)).toEqual(["ensemble/trec/1"]);
+  });
+
+  it("are judged by what they gain over their mean member, in points", () => {
+    const gain = (value: number, p: number) => ({
+      ...record({ method: "ensemble", data: "trec", seed: 1 }, 0.9),
+      settings: { gain: { value, p } },
+    });
+    const cells = allCells({ data: ["trec"], seeds: [1, 2, 3], peers: false });
+    const runs = [gain(0.004, 0.2), gain(0.008, 0.01), gain(0.006, 0.03)];
+    const found = tabulate(
+      cells,
+      ({ method, seed }) => (method === "ensemble" ? runs[seed - 1]! : null),
+      () => "abc",
+    );
+    const [{ claim, figure, floor }] = checksOf(found).checks as [Check];
+    expect(claim).toBe("ensemble of five over its mean member on trec (p 0.030)");
+    expect([figure.median, floor]).toEqual([0.6, 0.5]);
+  });
+});
+
+describe("slots of JSON", () => {
+  it("are read from attributes, in the schema's order, and scored by micro F1", () => {
+    const slots = slotsOf("near[Ranch], name[The Mill], customer rating[1 out of 5]");
+    expect(JSON.stringify(slots)).toBe('{"name":"The Mill","customer rating":"1 out of 5","near":"Ranch"}');
+    // 2 right of 3 said and 4 asked for.
+    expect(
+      slotF1(
+        [{ name: "a", food: "x" }, { area: "b" }],
+        [
+          { name: "a", food: "y" },
+          { area: "b", near: "c" },
+        ],
+      ),
+    ).toBeCloseTo(4 / 7, 12);
+    expect(slotF1([{}], [{ name: "a" }])).toBe(0);
   });
 });
 

@@ -2,7 +2,14 @@ import { describe, expect, it } from "vitest";
 import { ForewordError, type ProblemCode } from "../../../src/errors.ts";
 import type { ChatMessage, TextCodec } from "../../../src/prompt/codec.ts";
 import type { FieldValues } from "../../../src/prompt/fields.ts";
-import { layoutPrefix, layoutRow, positions, type Segment, softLengths } from "../../../src/prompt/layout.ts";
+import {
+  layoutPrefix,
+  layoutRow,
+  layoutWritten,
+  positions,
+  type Segment,
+  softLengths,
+} from "../../../src/prompt/layout.ts";
 import { compileTemplate } from "../../../src/prompt/template.ts";
 
 /** A whole tokenizer over characters: code points are ids, and three markers are special when asked for. */
@@ -10,6 +17,7 @@ const markers = { "<|im_start|>": 2_000_000, "<|im_end|>": 2_000_001, "<s>": 2_0
 const plain = (text: string) => [...text].map(char => char.codePointAt(0)!);
 const characters: TextCodec = {
   bosId: null,
+  bosText: null,
   encode: plain,
   encodeWithSpecials: text =>
     text
@@ -19,6 +27,7 @@ const characters: TextCodec = {
 const chatty: TextCodec = {
   ...characters,
   bosId: markers["<s>"],
+  bosText: "<s>",
   renderChat: (messages, { addGenerationPrompt }) =>
     `<s>${messages.map(({ role, content }) => `<|im_start|>${role}\n${content}<|im_end|>\n`).join("")}` +
     (addGenerationPrompt ? "<|im_start|>assistant\n" : ""),
@@ -58,6 +67,28 @@ describe("layout", () => {
     expect(show(layoutPrefix(template, chatty))).toEqual(["<s>", "Text:"]);
     expect(show(layoutPrefix(compileTemplate("{{ input }}"), chatty))).toEqual(["<s>"]);
     expect(layoutPrefix(compileTemplate("{{ input }}"), characters)).toEqual([]);
+  });
+
+  it("puts BOS where the template writes it, and adds none then", () => {
+    const behind = compileTemplate("{{ soft(3) }}<s>Text: {{ input }}");
+    expect(show(layoutPrefix(behind, chatty))).toEqual([[0, 3], "<s>Text:"]);
+    expect(show(layoutPrefix(compileTemplate("<s>{{ input }}"), chatty))).toEqual(["<s>"]);
+    // Written later, or where the tokenizer adds none, it is a marker as any other.
+    expect(show(layoutPrefix(compileTemplate("A<s>{{ input }}"), chatty))).toEqual(["<s>", "A<s>"]);
+    expect(show(layoutPrefix(behind, characters))).toEqual([[0, 3], "<s>Text:"]);
+  });
+
+  it("treats the first word behind a written BOS as the first of a text", () => {
+    const first: TextCodec = {
+      ...chatty,
+      encodeWithSpecials: text => chatty.encodeWithSpecials(text.startsWith("<s>") ? text : `_${text}`),
+    };
+    expect(show(layoutPrefix(compileTemplate("<s>Text: {{ input }}"), first))).toEqual(["<s>_Text:"]);
+  });
+
+  it("leaves BOS out behind a trained prefix, unless the template writes it", () => {
+    expect(show(layoutWritten(compileTemplate("Text: {{ input }}"), chatty))).toEqual(["Text:"]);
+    expect(show(layoutWritten(compileTemplate("<s>{{ input }}"), chatty))).toEqual(["<s>"]);
   });
 
   it("makes chat markers special in the template, never in a field", () => {

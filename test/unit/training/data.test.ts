@@ -78,6 +78,7 @@ describe("a run's data", () => {
     request: {},
     template: "{{ input }}:",
     verbalizers: null,
+    base: null,
     initial: null,
     teacher: null,
     examples: writeExamples({ examples, lines: lines(examples) }),

@@ -15,6 +15,7 @@ const codec = {
   encodeWithSpecials: (text: string) =>
     text.split(/(<\|\w+\|>)/).flatMap(part => (part.startsWith("<|") ? [256] : bytes(part))),
   bosId: null,
+  bosText: null,
   renderChat: (messages: readonly { role: string; content: string }[]) =>
     `${messages.map(({ role, content }) => `<|${role}|>${content}\n`).join("")}<|assistant|>`,
 };

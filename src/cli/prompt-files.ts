@@ -1,0 +1,96 @@
+/** Prompts as files: the own one (`.safetensors`), and adapters of PEFT, in a folder or a zip archive. */
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import { fromBufferPromise } from "yauzl";
+import type { PromptRecord } from "../contract/prompt.ts";
+import { ForewordError } from "../errors.ts";
+import { pickled } from "../prompt/peft/tensors.ts";
+import { request, type ServerFlags } from "./request.ts";
+
+const adapterFiles = ["adapter_config.json", "adapter_model.safetensors"] as const;
+
+export interface ImportOptions {
+  template?: string;
+  taskIndex?: string;
+  activate?: boolean;
+}
+
+export async function importPrompt(
+  flags: ServerFlags,
+  task: string,
+  from: string,
+  { template, taskIndex, activate }: ImportOptions,
+): Promise<PromptRecord> {
+  const route = `/tasks/${task}/prompts${activate ? "?activate=true" : ""}`;
+  const path = await stat(from).catch(error => unreadable(from, error));
+  if (!path.isDirectory() && from.endsWith(".safetensors")) {
+    const headers = { "content-type": "application/vnd.foreword.prompt+safetensors" };
+    return send(flags, route, { headers, body: new Uint8Array(await readFile(from)) });
+  }
+  const form = new FormData();
+  const files = path.isDirectory() ? await folderFiles(from) : await unpack(await readFile(from), from);
+  for (const [name, bytes] of files)
+    if (adapterFiles.some(each => each === name)) form.append(name, new Blob([new Uint8Array(bytes)]), name);
+  if (template !== undefined) form.append("template", template);
+  if (taskIndex !== undefined) form.append("task_index", taskIndex);
+  return send(flags, route, { body: form });
+}
+
+/** `to` says which: a `.safetensors` file, a `.zip` archive, or a folder for the archive's files. Returns what was written. */
+export async function exportPrompt(
+  flags: ServerFlags,
+  task: string,
+  version: string,
+  to: string,
+  peftType: string | undefined,
+): Promise<string[]> {
+  const own = to.endsWith(".safetensors");
+  const query = own ? "format=safetensors" : `format=peft${peftType ? `&peft_type=${peftType}` : ""}`;
+  const response = await request(flags, "GET", `/tasks/${task}/prompts/${version}?${query}`);
+  const bytes = Buffer.from(await response.arrayBuffer());
+  if (own || to.endsWith(".zip")) {
+    await writeFile(to, bytes);
+    return [to];
+  }
+  await mkdir(to, { recursive: true });
+  const written: string[] = [];
+  for (const [name, content] of await unpack(bytes, to)) {
+    await writeFile(join(to, name), content);
+    written.push(join(to, name));
+  }
+  return written;
+}
+
+async function send(flags: ServerFlags, route: string, body: RequestInit): Promise<PromptRecord> {
+  return (await (await request(flags, "POST", route, body)).json()) as PromptRecord;
+}
+
+async function folderFiles(folder: string): Promise<[string, Buffer][]> {
+  const read = async (name: string): Promise<[string, Buffer]> => {
+    const path = join(folder, name);
+    return [name, await readFile(path).catch(error => unreadable(path, error))];
+  };
+  const there = await readdir(folder);
+  if (!there.includes(adapterFiles[1]) && there.includes("adapter_model.bin")) throw pickled();
+  return Promise.all(adapterFiles.map(read));
+}
+
+/** Members without a folder of their own: others could be written anywhere. */
+async function unpack(archive: Buffer, path: string): Promise<[string, Buffer][]> {
+  const zip = await fromBufferPromise(archive, { lazyEntries: true, autoClose: false }).catch(error =>
+    unreadable(path, error),
+  );
+  const members: [string, Buffer][] = [];
+  for await (const entry of zip.eachEntry())
+    if (!/[/\\]/.test(entry.fileName))
+      members.push([entry.fileName, await buffer(await zip.openReadStreamPromise(entry))]);
+  return members;
+}
+
+function unreadable(path: string, error: Error): never {
+  throw new ForewordError(
+    "validation",
+    `${path} can't be read (${error.message}). A prompt is a .safetensors file, or a folder or .zip archive with ${adapterFiles.join(" and ")}.`,
+  );
+}

@@ -1,0 +1,80 @@
+/** What a vocabulary's tokens are to JSON: which may never occur, which end things, which are parts of characters. */
+import type { Tokenizer } from "../backbone/tokenizer.ts";
+
+export interface JsonTokens {
+  /** As the vocabulary spells them, by id. */
+  words: readonly string[];
+  /** In the order in which they bring a value to its end. */
+  closing: readonly number[];
+  /** How many of them end something: EOS, quotes, brackets, what stands between. */
+  closers: number;
+  /** Bytes of tokens that are no whole characters. */
+  partial: ReadonlyMap<number, Uint8Array>;
+  /**
+   * Tokens that may not follow on the bytes of a character that is not whole yet: with them they are no UTF-8, where the
+   * grammar counts bytes alone; and control characters, which no string of JSON may hold.
+   */
+  refusedAfter(begun: Uint8Array): ReadonlySet<number>;
+}
+
+export function jsonTokens(tokenizer: Tokenizer, size: number): JsonTokens {
+  const words = tokenizer.vocabulary(size);
+  const texts = words.map((word, token) =>
+    word === "" ? "" : tokenizer.decode([token], { skipSpecial: false }),
+  );
+  const ids = [...words.keys()];
+  const cut = ids.filter(token => texts[token]!.includes("\uFFFD") && !words[token]!.includes("\uFFFD"));
+  const spelled = tokenizer.vocabularyType === "byte_level" ? byteLevel : byteFallback;
+  const partial = new Map(cut.map(token => [token, spelled(words[token]!)]));
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for; line breaks stand between values
+  const control = ids.filter(token => /[\0-\t\v-\x1f]/.test(texts[token]!));
+  const known = new Map<string, ReadonlySet<number>>();
+  const refusedAfter = (begun: Uint8Array) => {
+    const found = known.get(begun.join());
+    if (found) return found;
+    const broken = [...partial].filter(([, bytes]) => unfinished([...begun, ...bytes]) === null);
+    const refused = new Set([...control, ...broken.map(([token]) => token)]);
+    known.set(begun.join(), refused);
+    return refused;
+  };
+  return { words, ...closingOrder(words, tokenizer.eosIds), partial, refusedAfter };
+}
+
+/** What ends a string or an object comes first, then what is short: every value ends soon. */
+const CLOSERS = ['"', "}", "]", ":", ","];
+
+function closingOrder(
+  words: readonly string[],
+  eosIds: readonly number[],
+): Pick<JsonTokens, "closing" | "closers"> {
+  const byWord = new Map(words.map((word, token) => [word, token]));
+  const first = new Set([...eosIds, ...CLOSERS.flatMap(closer => byWord.get(closer) ?? [])]);
+  const others = words
+    .map((word, token) => ({ token, length: word.length }))
+    .filter(({ token, length }) => length > 0 && !first.has(token))
+    .sort((a, b) => a.length - b.length || a.token - b.token);
+  return { closing: [...first, ...others.map(({ token }) => token)], closers: first.size };
+}
+
+/** GPT-2's alphabet: visible bytes stand for themselves, the others for the characters from 256 on, in their order. */
+const visible = (byte: number) =>
+  (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+const hidden = Array.from({ length: 256 }, (_, byte) => byte).filter(byte => !visible(byte));
+const byteLevel = (word: string): Uint8Array =>
+  Uint8Array.from(word, letter => {
+    const code = letter.codePointAt(0)!;
+    return code < 256 ? code : hidden[code - 256]!;
+  });
+
+const byteFallback = (word: string): Uint8Array => Uint8Array.of(Number.parseInt(word.slice(3, 5), 16));
+
+/** Bytes that no character has yet, of what was written; null where no text could begin like that (RFC 3629). */
+export function unfinished(bytes: readonly number[]): Uint8Array | null {
+  try {
+    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+    const text = decoder.decode(Uint8Array.from(bytes), { stream: true });
+    return Uint8Array.from(bytes.slice(Buffer.byteLength(text)));
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,70 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { exportPrompt, importPrompt } from "../../src/cli/prompt-files.ts";
+import { type Served, serveTiny } from "../http/adapter-server.ts";
+import { adapters } from "../support/adapter.ts";
+import { foreword } from "../support/command.ts";
+
+let served: Served;
+let scratch: string;
+beforeAll(async () => {
+  served = await serveTiny("llama", false);
+  scratch = await mkdtemp(join(tmpdir(), "foreword-prompt-files-"));
+});
+afterAll(async () => {
+  await served?.close();
+  await rm(scratch, { recursive: true, force: true });
+});
+
+const to = () => ({ server: served.server.url });
+const json = async (...args: string[]) => {
+  const { code, out, err } = await foreword(["prompts", ...args, "--server", served.server.url, "--json"]);
+  expect(code, err).toBe(0);
+  return JSON.parse(out);
+};
+
+test("an adapter goes from a folder to an archive, a folder, a file, and back", async () => {
+  const { version } = await importPrompt(to(), "next", join(adapters, "llama/prefix"), {});
+  const wanted = await served.logP(version);
+  const [zip, folder, file] = ["a.zip", "a", "a.safetensors"].map(name => join(scratch, name));
+  for (const path of [zip!, folder!, file!]) {
+    const written = await exportPrompt(to(), "next", `${version}`, path, undefined);
+    expect(written).toHaveLength(path === folder ? 3 : 1);
+    const back = await importPrompt(to(), "next", path, {});
+    expect(back.kind).toBe("prefix");
+    expect(await served.logP(back.version)).toBe(wanted);
+  }
+  expect(await readdir(folder!)).toEqual(["README.md", "adapter_config.json", "adapter_model.safetensors"]);
+});
+
+test("options reach the server: template, task, activation, PEFT's type", async () => {
+  const from = join(adapters, "llama/multitask");
+  const template = "Well: {{ input }}\nThen:";
+  const made = await json(
+    ...["import", "next", from, "--task-index", "2", "--template", template, "--activate"],
+  );
+  expect(made).toMatchObject({ template: `{{ soft(5) }}${template}`, recipe: { task_index: 2 } });
+  expect((await served.server.get("/tasks/next")).body.active).toEqual({ prompt: made.version });
+  const folder = join(scratch, "soft");
+  await json("export", "next", `${made.version}`, folder, "--peft-type", "PROMPT_TUNING");
+  const config = JSON.parse(await readFile(join(folder, "adapter_config.json"), "utf8"));
+  expect(config).toMatchObject({ peft_type: "PROMPT_TUNING", num_virtual_tokens: 5 });
+});
+
+test("what can't be read or taken is said", async () => {
+  const pickled = join(scratch, "pickled");
+  await mkdir(pickled);
+  await writeFile(join(pickled, "adapter_model.bin"), "x");
+  const zip = join(scratch, "no.zip");
+  await writeFile(zip, "hello");
+  for (const [from, message] of [
+    ["/nothing", /\/nothing can't be read/],
+    [scratch, /adapter_config\.json can't be read.*folder or \.zip archive/],
+    [zip, /no\.zip can't be read/],
+    [pickled, /safe_serialization=True/],
+    [join(adapters, "llama/multitask"), /task_index.*0 to 2/],
+  ] as const)
+    await expect(importPrompt(to(), "next", from, {})).rejects.toThrow(message);
+});
