@@ -28,8 +28,11 @@ const settings = {
   data: text("a folder"),
   backbone: text("a catalogue name or a path"),
   mirror: Type.Optional(text("a folder")),
-  registry: oneOf("lmdb"),
-  jobs: oneOf("embedded"),
+  registry: Type.String({
+    pattern: "^(lmdb|rediss?(-sentinel|-cluster)?://.+)$",
+    description: "lmdb, or where Redis is, as redis://host:6379",
+  }),
+  jobs: oneOf("embedded", "bullmq"),
   runtime: oneOf("onnx", "tfjs"),
   precision: oneOf("auto", "fp32", "int8"),
   threads: count(1024),
@@ -46,13 +49,12 @@ export const Config = Type.Object(settings, { additionalProperties: false });
 export type Config = Static<typeof Config>;
 type Setting = keyof Config;
 
-const defaults = (): Config => ({
+const defaults = (): Omit<Config, "jobs"> => ({
   host: "127.0.0.1",
   port: 8080,
   data: "./data",
   backbone: "smollm2-135m",
   registry: "lmdb",
-  jobs: "embedded",
   runtime: "onnx",
   precision: "auto",
   threads: availableParallelism(),
@@ -65,12 +67,8 @@ const defaults = (): Config => ({
   logLevel: "info",
 });
 
-/** Values that the contract names and this version can't serve yet, with what to do instead. */
-const later: Partial<Record<Setting, readonly [RegExp, string]>> = {
-  registry: [/^rediss?:/, "a Redis registry is not in this version; leave it out, or use lmdb"],
-  jobs: [/^bullmq$/, "BullMQ is not in this version; leave it out, or use embedded"],
-};
-
+/** Never shown: they are, or hold, what only the owner knows. */
+const secrets = new Set<Setting>(["adminKey", "registry"]);
 const sizes = new Set<Setting>(["cacheBytes", "bodyLimit"]);
 const names = Object.keys(settings) as Setting[];
 const snake = (name: string) => name.replace(/[A-Z]/g, letter => `_${letter.toLowerCase()}`);
@@ -106,12 +104,10 @@ function refuse(name: string, from: string, why: string): never {
 }
 
 function check(name: Setting, raw: unknown, from: string): unknown {
-  const [pattern, remedy] = later[name] ?? [];
-  if (pattern && typeof raw === "string" && pattern.test(raw)) refuse(name, from, remedy!);
   const schema: TSchema = settings[name];
   const value = convert(name, schema, raw);
   if (Value.Check(schema, value)) return value;
-  const shown = name === "adminKey" ? "this value" : JSON.stringify(raw);
+  const shown = secrets.has(name) ? "this value" : JSON.stringify(raw);
   return refuse(
     name,
     from,
@@ -164,10 +160,24 @@ export interface ConfigSources {
 /** All settings. Throws `validation` naming the setting, where it came from and what is allowed. */
 export function loadConfig({ flags = {}, env = process.env }: ConfigSources = {}): Config {
   const { config: path = env.FOREWORD_CONFIG, ...given } = flags;
-  return {
+  return withJobs({
     ...defaults(),
     ...(typeof path === "string" && path !== "" ? readFile(path) : {}),
     ...readEnvironment(env),
     ...readLayer(given, name => `flag --${snake(name).replaceAll("_", "-")}`),
-  } as Config;
+  } as Omit<Config, "jobs"> & Partial<Config>);
+}
+
+/** The queue follows the registry: many processes share jobs through Redis alone, and would fight over them without. */
+function withJobs(config: Omit<Config, "jobs"> & Partial<Config>): Config {
+  const shared = config.registry !== "lmdb";
+  const { jobs = shared ? "bullmq" : "embedded" } = config;
+  if (shared === (jobs === "bullmq")) return { ...config, jobs };
+  return refuse(
+    "jobs",
+    "beside registry",
+    shared
+      ? "servers that share a Redis registry share its jobs too; leave it out, or give bullmq, and run foreword worker"
+      : "bullmq needs a Redis registry; give one (FOREWORD_REGISTRY), or leave it out",
+  );
 }

@@ -1,13 +1,17 @@
-/** Foreword as one process: the registry opened, the engine started, the server listening at once. */
+/** Foreword as one process: the registry opened, the engine started, the server listening at once; or a worker. */
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { Config } from "./config.ts";
+import type { Engine } from "./engine/engine.ts";
 import { createEngine } from "./engine/host.ts";
+import { ForewordError } from "./errors.ts";
 import { openEmbeddedJobs } from "./jobs/embedded.ts";
+import type { Jobs } from "./jobs/jobs.ts";
 import { createRunner } from "./jobs/runner.ts";
-import { createLogger } from "./observe/log.ts";
+import { createLogger, type Logger } from "./observe/log.ts";
 import { createMetrics } from "./observe/metrics.ts";
-import { openLmdbRegistry } from "./registry/lmdb.ts";
+import { openRegistry } from "./registry/open.ts";
+import type { Registry } from "./registry/registry.ts";
+import type { LoadOptions } from "./runtime/runtime.ts";
 import { createApp } from "./server/app.ts";
 import { loadLibrary } from "./server/library.ts";
 import { Serving } from "./server/serving.ts";
@@ -27,11 +31,41 @@ export interface Running {
   close(): Promise<void>;
 }
 
-/** Throws when the port is taken, or when another process has the data folder open. */
-export async function start(config: Config): Promise<Running> {
+/** What runs jobs in this process or, where Redis is, wherever there is a worker. */
+async function openJobs(
+  config: Config,
+  { registry, engine, log }: Opened,
+  runs: "here" | "elsewhere",
+): Promise<Jobs> {
+  const { backbone, data, mirror, runtime, trainThreads: threads } = config;
+  const runner = createRunner({
+    registry,
+    engine,
+    place: { backbone, data, ...(mirror !== undefined && { mirror }), runtime, threads },
+    watchBusy: listener => engine.watchBusy(listener),
+    log,
+  });
+  if (config.jobs === "embedded") return openEmbeddedJobs({ registry, runner, log });
+  // Loaded by those alone who have a Redis: it is a fifth of the command line's start.
+  const [{ openBullJobs }, { jobClients }] = await Promise.all([
+    import("./jobs/bullmq.ts"),
+    import("./registry/redis-client.ts"),
+  ]);
+  const connect = jobClients(config.registry, log);
+  return openBullJobs({ registry, connect, log, ...(runs === "here" && { runner }) });
+}
+
+interface Opened {
+  registry: Registry;
+  serving: Serving;
+  engine: Engine;
+  log: Logger;
+}
+
+/** The engine loads on; `load` says how it holds the weights. */
+async function open(config: Config, load?: LoadOptions): Promise<Opened> {
   const log = createLogger(config.logLevel);
-  const metrics = createMetrics();
-  const registry = await openLmdbRegistry(join(config.data, "registry"));
+  const registry = await openRegistry(config, log);
   const serving = new Serving(registry);
   const { backbone, data, mirror, runtime, threads, precision, cacheBytes, batchTokens, queue } = config;
   const engine = createEngine({
@@ -44,26 +78,19 @@ export async function start(config: Config): Promise<Running> {
     cacheBytes,
     batchTokens,
     queue,
+    ...(load && { load }),
     prompts: serving,
     log,
   });
-  const jobs = await openEmbeddedJobs({
-    registry,
-    log,
-    runner: createRunner({
-      registry,
-      engine,
-      place: {
-        backbone,
-        data,
-        ...(mirror !== undefined && { mirror }),
-        runtime,
-        threads: config.trainThreads,
-      },
-      watchBusy: listener => engine.watchBusy(listener),
-      log,
-    }),
-  });
+  return { registry, serving, engine, log };
+}
+
+/** Throws when the port is taken, when another process has the data folder open, or when Redis can't be reached. */
+export async function start(config: Config): Promise<Running> {
+  const opened = await open(config);
+  const { registry, serving, engine, log } = opened;
+  const metrics = createMetrics();
+  const jobs = await openJobs(config, opened, "elsewhere");
   let prepared = false;
   const { app, drain } = await createApp({
     config,
@@ -100,4 +127,33 @@ export async function start(config: Config): Promise<Running> {
     await registry.close();
   };
   return { address, ready, close };
+}
+
+/**
+ * Runs jobs from a queue that servers share, one at a time. It answers nobody: its engine only checks prompts, with
+ * weights that it shares with the trainers. Throws when there is no such queue, or when Redis can't be reached.
+ */
+export async function startWorker(config: Config): Promise<Pick<Running, "ready" | "close">> {
+  if (config.jobs === "embedded")
+    throw new ForewordError(
+      "validation",
+      "Without Redis the server runs its jobs itself, and needs no worker. Set FOREWORD_REGISTRY to the Redis that the servers use.",
+      { setting: "registry" },
+    );
+  const opened = await open(config, { packed: false, memory: "returned" });
+  const { registry, serving, engine, log } = opened;
+  let jobs: Jobs | null = null;
+  // No job is taken before it can be run.
+  const ready = engine.ready().then(async () => {
+    jobs = await openJobs(config, opened, "here");
+    log.info({}, "the worker takes jobs");
+  });
+  const close = async () => {
+    await ready.catch(() => {});
+    await jobs?.close();
+    serving.close();
+    await engine.close();
+    await registry.close();
+  };
+  return { ready, close };
 }

@@ -35,3 +35,9 @@ export async function interleave<Name extends string>(
 /** a / b, round by round. */
 export const ratios = (a: readonly number[], b: readonly number[]): number[] =>
   a.map((value, round) => value / b[round]!);
+
+/** The smallest value that at least this share of all do not exceed. */
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)]!;
+}

@@ -7,7 +7,7 @@ import type { Job } from "../../src/contract/job.ts";
 import { randomFrom } from "../../src/engine/sampler.ts";
 import { load, Product } from "../harness/product.ts";
 import { check } from "../harness/report.ts";
-import { ratios, summarise } from "../harness/samples.ts";
+import { quantile, ratios, summarise } from "../harness/samples.ts";
 import { text } from "../serving/workload.ts";
 import type { Part, PartOptions } from "./parts.ts";
 
@@ -91,12 +91,6 @@ export function arrivals(rate: number, seconds: number, random: () => number): n
     if (at >= seconds * 1000) return times;
     times.push(at);
   }
-}
-
-/** The smallest value that at least this share of all do not exceed. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)]!;
 }
 
 /** Resolves once it takes steps. */

@@ -19,6 +19,7 @@ import { serve } from "./serve.ts";
 import { similarity } from "./similarity.ts";
 import { tasks } from "./tasks.ts";
 import { train } from "./train.ts";
+import { worker } from "./worker.ts";
 
 const program = new Command("foreword")
   .description("One frozen language model, many tasks: each is a prompt put before the input.")
@@ -27,6 +28,7 @@ const program = new Command("foreword")
 
 for (const command of [
   serve,
+  worker,
   pull,
   infer,
   tasks,

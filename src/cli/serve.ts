@@ -1,13 +1,13 @@
 import closeWithGrace from "close-with-grace";
 import { Command } from "commander";
 import { start } from "../main.ts";
-import { backboneOptions, settingsOf } from "./settings.ts";
+import { backboneOptions, registryOption, settingsOf } from "./settings.ts";
 
 /** How long running requests may take to finish after SIGTERM. */
 const GRACE_MS = 30_000;
 
 export const serve = (): Command =>
-  backboneOptions(new Command("serve"))
+  registryOption(backboneOptions(new Command("serve")))
     .description("start the server; the default backbone is pulled at the first start")
     .option("--host <host>", "address to listen on (FOREWORD_HOST)")
     .option("--port <port>", "port to listen on (FOREWORD_PORT)")

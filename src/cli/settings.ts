@@ -16,4 +16,7 @@ export const backboneOptions = (command: Command): Command =>
     .option("--threads <count>", "threads of the runtime (FOREWORD_THREADS)")
     .option("--log-level <level>", "fatal, error, warn, info, debug, trace or silent (FOREWORD_LOG_LEVEL)");
 
+export const registryOption = (command: Command): Command =>
+  command.option("--registry <where>", "lmdb, or a Redis as redis://host:6379 (FOREWORD_REGISTRY)");
+
 export const settingsOf = (flags: Record<string, unknown>): Config => loadConfig({ flags });

@@ -6,6 +6,7 @@ import type { Precision } from "../compile/variants.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError, type Problem } from "../errors.ts";
 import type { PrefixParameters } from "../prompt/file.ts";
+import type { LoadOptions } from "../runtime/runtime.ts";
 import type {
   AnswerTo,
   Engine,
@@ -36,6 +37,8 @@ export interface EngineOptions {
   cacheBytes: number;
   batchTokens: number;
   queue: number;
+  /** How the runtime holds the weights; packed, for speed, when left out. */
+  load?: LoadOptions;
   prompts: PromptSource;
   /** Told what the engine is doing while it loads, and of failures that no caller is told in full. */
   log: { info(fields: object, text: string): void; error(fields: object, text: string): void };
@@ -157,7 +160,7 @@ class EngineHost implements Engine {
   }
 
   async #load(): Promise<void> {
-    const { backbone, data, mirror, runtime, threads, precision, cacheBytes, batchTokens, queue } =
+    const { backbone, data, mirror, runtime, threads, precision, cacheBytes, batchTokens, queue, load } =
       this.#options;
     const place = { data, ...(mirror !== undefined && { mirror }) };
     try {
@@ -172,6 +175,7 @@ class EngineHost implements Engine {
         cacheBytes,
         batchTokens,
         queue,
+        ...(load && { load }),
       };
       await this.#start(settings);
     } catch (error) {

@@ -20,6 +20,7 @@ export function runTrainer<Kind extends WorkKind>(
   job: Works[Kind]["job"],
   { signal, progress, checkpoint, log: tell }: JobControl,
 ): Promise<Works[Kind]["outcome"]> {
+  if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
     const child = startProcess();
     const send = (message: ToTrainer) => child.connected && child.send(message);

@@ -1,5 +1,10 @@
-/** Writes one job's record, one write after another; progress at most once a second. */
+/**
+ * Writes one job's record, one write after another; progress at most once a second. A start names its holder in the
+ * record: once another start or another's end is there, nothing is written any more.
+ */
+import { randomUUID } from "node:crypto";
 import type { JobProgress } from "../contract/job.ts";
+import { ForewordError } from "../errors.ts";
 import type { JobPatch, JobRecord, Registry } from "../registry/registry.ts";
 
 const PROGRESS_MS = 1000;
@@ -14,10 +19,14 @@ export class JobWriter {
   #lines: string[] = [];
   #timer: NodeJS.Timeout | null = null;
   #endedAt: string | null = null;
+  readonly #holder = randomUUID();
+  readonly #onLost: () => void;
 
-  constructor(registry: Registry, job: JobRecord) {
+  /** `onLost` is called once the record is another's. */
+  constructor(registry: Registry, job: JobRecord, onLost: () => void) {
     this.#registry = registry;
     this.#job = job;
+    this.#onLost = onLost;
   }
 
   get job(): JobRecord {
@@ -29,6 +38,7 @@ export class JobWriter {
     return this.#write({
       state: "running",
       attempts: attempts + 1,
+      holder: this.#holder,
       started_at: started_at ?? new Date().toISOString(),
     });
   }
@@ -82,16 +92,8 @@ export class JobWriter {
       const [waiting, lines] = [this.#waiting, this.#lines];
       this.#waiting = {};
       this.#lines = [];
-      const { id, revision, log } = this.#job;
-      const at = new Date().toISOString();
-      const added = lines.map(text => ({ revision: revision + 1, at, text }));
-      const whole = {
-        ...waiting,
-        ...patch,
-        ...(added.length > 0 && { log: [...log, ...added].slice(-LINES) }),
-      };
       try {
-        this.#job = await this.#registry.updateJob(id, whole, { expected: revision });
+        this.#job = await this.#update({ ...waiting, ...patch }, lines);
       } catch (error) {
         // The next write tells what this one could not.
         this.#waiting = { ...waiting, ...this.#waiting };
@@ -102,5 +104,27 @@ export class JobWriter {
     });
     this.#last = written.catch(() => {});
     return written;
+  }
+
+  async #update(patch: JobPatch, lines: readonly string[]): Promise<JobRecord> {
+    const { id, revision, log } = this.#job;
+    const at = new Date().toISOString();
+    const added = lines.map(text => ({ revision: revision + 1, at, text }));
+    const whole = { ...patch, ...(added.length > 0 && { log: [...log, ...added].slice(-LINES) }) };
+    try {
+      return await this.#registry.updateJob(id, whole, { expected: revision });
+    } catch (error) {
+      if (!(error instanceof ForewordError && error.code === "revision_conflict")) throw error;
+      const now = await this.#registry.getJob(id);
+      // A write of ours whose answer was lost is no other's.
+      const ours = now.ended_at === null && [this.#job.holder, this.#holder].includes(now.holder);
+      if (ours) {
+        this.#job = now;
+        const told = now.log.filter(line => line.revision > revision);
+        return this.#update(patch, lines.slice(told.length));
+      }
+      this.#onLost();
+      throw error;
+    }
   }
 }

@@ -10,7 +10,18 @@ import { dirname, join } from "node:path";
 import { unavailable } from "./problems.ts";
 
 const name = /^[0-9a-f]{64}$/;
-const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+export const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+
+/** Throws `registry_unavailable` for what is no SHA-256. */
+export function requireName(sha256: string): void {
+  if (!name.test(sha256)) throw unavailable(`"${sha256}" is not the name of a blob.`);
+}
+
+/** The bytes, if they are what their name says. */
+export function verified(sha256: string, bytes: Uint8Array): Uint8Array {
+  if (digest(bytes) !== sha256) throw unavailable(`Blob ${sha256} is damaged; restore it from a backup.`);
+  return bytes;
+}
 
 async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, "r");
@@ -29,7 +40,7 @@ export class BlobFolder {
   }
 
   #path(sha256: string): string {
-    if (!name.test(sha256)) throw unavailable(`"${sha256}" is not the name of a blob.`);
+    requireName(sha256);
     return join(this.#root, sha256.slice(0, 2), sha256);
   }
 
@@ -67,8 +78,7 @@ export class BlobFolder {
     const bytes = await readFile(this.#path(sha256)).catch(error => {
       throw unavailable(`Blob ${sha256} can't be read.`, error);
     });
-    if (digest(bytes) !== sha256) throw unavailable(`Blob ${sha256} is damaged; restore it from a backup.`);
-    return bytes;
+    return verified(sha256, bytes);
   }
 
   /** Synchronous, since it is asked inside a transaction. */

@@ -8,9 +8,9 @@ import { join } from "node:path";
 import { type Key, open, type RootDatabase } from "lmdb";
 import { ForewordError } from "../errors.ts";
 import { holds, type Owner, thisOwner } from "./owner.ts";
-import { unavailable } from "./problems.ts";
+import { closed, unavailable } from "./problems.ts";
+import type { Range, StoreKey } from "./store.ts";
 
-export type StoreKey = (string | number)[];
 const ownerKey: StoreKey = ["owner"];
 const fileName = "registry.lmdb";
 
@@ -109,7 +109,7 @@ export class LmdbStore {
   }
 
   #requireOpen(): void {
-    if (!this.#open) throw unavailable("The registry is closed; the server is stopping.");
+    if (!this.#open) throw closed();
   }
 
   /** Runs `action` in a transaction; what it throws undoes it. Resolves once everything is on disk. */
@@ -156,14 +156,7 @@ export class LmdbStore {
   }
 
   /** Values under a prefix in the order of the key's last part, from behind `after`; at most `limit`. */
-  values<Value>(
-    prefix: StoreKey,
-    {
-      after,
-      reverse = false,
-      limit,
-    }: { after?: string | number | undefined; reverse?: boolean; limit?: number } = {},
-  ): Value[] {
+  values<Value>(prefix: StoreKey, { after, reverse = false, limit }: Range = {}): Value[] {
     const first = after !== undefined && !reverse ? [...prefix, after] : prefix;
     // No text that we use as a key sorts behind U+FFFF, and no number behind any text.
     const last = after !== undefined && reverse ? [...prefix, after] : [...prefix, "\uffff"];

@@ -45,6 +45,11 @@ export const idempotencyConflict = (key: string) =>
 export const unavailable = (detail: string, cause?: unknown) =>
   new ForewordError("registry_unavailable", detail, {}, { cause });
 
+export const blobMissing = (sha256: string) =>
+  unavailable(`Blob ${sha256} is not there; put it before what names it.`);
+
+export const closed = () => unavailable("The registry is closed; the server is stopping.");
+
 /** Compares what the caller saw with what is; undefined is "whatever is there". */
 export function checkRevision(what: string, expected: number | undefined, actual: number): void {
   if (expected === undefined || expected === actual) return;

@@ -22,19 +22,25 @@ export type NewDataset = Omit<Dataset, "created_at">;
 /**
  * A job with what only the server needs. `request` is the validated body; `checkpoint` is where a run that stopped goes
  * on; `blobs` are those that the job still needs (its examples, its checkpoint), safe from the sweep until it ends;
- * `attempts` counts the starts since the last checkpoint; `revision` is counted by the registry and is what a compare-and-set names.
+ * `attempts` counts the starts since the last checkpoint, of which `holder` names the last; `revision` is counted by the registry and is what a compare-and-set names.
  */
 export interface JobRecord extends Job {
   request: unknown;
   blobs: string[];
   checkpoint: string | null;
   attempts: number;
+  holder: string | null;
   revision: number;
 }
 export type NewJob = Omit<JobRecord, "revision" | "created_at">;
 export type JobPatch = Partial<
   Omit<JobRecord, "id" | "task" | "kind" | "request" | "revision" | "created_at">
 >;
+
+export interface OpenJob {
+  id: string;
+  task: string;
+}
 
 export interface Page<Item> {
   items: Item[];
@@ -66,6 +72,9 @@ export interface Change {
   version?: number;
 }
 
+/** What a watcher hears: a change, or that changes were missed and anything may have changed. */
+export type Notice = Change | { kind: "reload" };
+
 export interface ChangeBatch {
   changes: Change[];
   /** Give it to the next call. */
@@ -96,8 +105,15 @@ export interface Registry {
   /** Deletes the task with its prompts and history. Errors as `patchTask`. */
   deleteTask(id: string, options?: Expected): Promise<void>;
 
-  /** Assigns the next version; `activate` makes it the active prompt in the same write. Errors: `task_not_found`, `registry_unavailable` when its blob is missing. */
-  addPrompt(task: string, prompt: NewPrompt, options?: { activate?: { by: string } }): Promise<PromptRecord>;
+  /**
+   * Assigns the next version; `activate` makes it the active prompt in the same write. With `once`, a version of the same
+   * name and parameters is given back as it is. Errors: `task_not_found`, `registry_unavailable` when its blob is missing.
+   */
+  addPrompt(
+    task: string,
+    prompt: NewPrompt,
+    options?: { activate?: { by: string }; once?: boolean },
+  ): Promise<PromptRecord>;
   /** Errors: `task_not_found`, `prompt_not_found`. */
   getPrompt(task: string, version: number): Promise<PromptRecord>;
   /** In the order of versions. Errors: `task_not_found`. */
@@ -127,6 +143,8 @@ export interface Registry {
   getJob(id: string): Promise<JobRecord>;
   /** Newest first. */
   listJobs(page?: PageRequest & { task?: string }): Promise<Page<JobRecord>>;
+  /** Jobs that have not ended, in the order in which they came. */
+  openJobs(): Promise<OpenJob[]>;
   /** Errors: `job_not_found`, `revision_conflict` (compares the job's `revision`). */
   updateJob(id: string, patch: JobPatch, options?: Expected): Promise<JobRecord>;
 
@@ -150,8 +168,11 @@ export interface Registry {
 
   /** What changed after `since` (0: from the beginning), oldest first, at most 1000 entries. */
   changes(since: number): Promise<ChangeBatch>;
-  /** Calls the listener after each durable change, in order; returns how to stop. */
-  watch(listener: (change: Change) => void): () => void;
+  /**
+   * Calls the listener after each durable change, in order, whoever wrote it; of this registry's own writes before they
+   * resolve. Returns how to stop.
+   */
+  watch(listener: (notice: Notice) => void): () => void;
 
   /** Copies everything to a new folder while reads and writes go on; the copy opens as a registry. */
   backup(folder: string): Promise<void>;

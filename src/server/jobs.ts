@@ -11,7 +11,8 @@ const Query = Type.Object({ ...PageQuery.properties, task: Type.Optional(Id) });
 const HEARTBEAT_MS = 15_000;
 
 /** What callers see of a record. */
-export const jobView = ({ request, blobs, checkpoint, attempts, revision, ...job }: JobRecord): Job => job;
+export const jobView = ({ request, blobs, checkpoint, attempts, holder, revision, ...job }: JobRecord): Job =>
+  job;
 
 export const jobs: Resource = (app, { registry, jobs: queue }) => {
   /** Ends every open stream: a server that stops does not wait for those who only watch. */
@@ -75,8 +76,8 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
         if (record.ended_at !== null) end();
       };
       let turn = Promise.resolve();
-      const unwatch = registry.watch(({ kind, id: changed }) => {
-        if (kind !== "job" || changed !== id) return;
+      const unwatch = registry.watch(notice => {
+        if (notice.kind !== "reload" && !(notice.kind === "job" && notice.id === id)) return;
         turn = turn.then(async () => send(await registry.getJob(id))).catch(end);
       });
       const beat = setInterval(() => reply.sse({ comment: "still here" }), HEARTBEAT_MS);

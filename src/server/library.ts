@@ -68,9 +68,7 @@ async function addTrained(registry: Registry, engine: Engine, task: string, plac
   if (file === null || readPromptFile(file).backbone !== engine.backbone().fingerprint) return;
   const metrics = await readJson<object>(`${place}.json`);
   const prompt = { ...(await trainedPrompt(engine, registry, file)), name: NAME, metrics };
-  const { items } = await registry.listPrompts(task);
-  if (items.some(({ name, parameters }) => name === NAME && parameters === prompt.parameters)) return;
-  await registry.addPrompt(task, prompt, { activate: { by: NAME } });
+  await registry.addPrompt(task, prompt, { activate: { by: NAME }, once: true });
 }
 
 function tooLong(error: unknown): null {

@@ -1,6 +1,6 @@
 /** Everything that goes wrong leaves as RFC 9457 problem details. */
 import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError } from "fastify";
-import { ForewordError, type Problem } from "../errors.ts";
+import { ForewordError, type Problem, type ProblemCode } from "../errors.ts";
 import type { App } from "./dependencies.ts";
 
 export const malformed = (why: string): ForewordError =>
@@ -86,13 +86,15 @@ export function problemOf(error: unknown, request: FastifyRequest): Problem {
   return problem.toProblem(request.url);
 }
 
+/** What may be over in a moment. */
+const passing = new Set<ProblemCode>(["queue_full", "rate_limited", "not_ready", "registry_unavailable"]);
+
 export function sendProblem(
   reply: FastifyReply,
   request: FastifyRequest,
   error: ForewordError,
 ): FastifyReply {
-  if (error.code === "queue_full" || error.code === "not_ready" || error.code === "rate_limited")
-    reply.header("Retry-After", "1");
+  if (passing.has(error.code)) reply.header("Retry-After", "1");
   if (error.code === "unauthorized") reply.header("WWW-Authenticate", "Bearer");
   return reply.code(error.status).type("application/problem+json").send(problemOf(error, request));
 }

@@ -9,7 +9,7 @@ import { ForewordError } from "../errors.ts";
 import { promptDigest } from "../prompt/file.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
-import type { Registry } from "../registry/registry.ts";
+import type { Notice, Registry } from "../registry/registry.ts";
 
 export interface ServedPrompt {
   record: PromptRecord;
@@ -28,7 +28,7 @@ export class Serving implements PromptSource {
 
   constructor(registry: Registry) {
     this.#registry = registry;
-    this.#unwatch = registry.watch(change => this.#drop(change.id));
+    this.#unwatch = registry.watch(notice => this.#drop(notice));
   }
 
   task(id: string): Promise<Task> {
@@ -61,9 +61,20 @@ export class Serving implements PromptSource {
     this.#unwatch();
   }
 
-  #drop(task: string): void {
-    this.#tasks.delete(task);
-    for (const key of this.#prompts.keys()) if (key.startsWith(`${task}@`)) this.#prompts.delete(key);
+  /** Just what a change touches: a prompt's labels come from its task, and versions never change. */
+  #drop(notice: Notice): void {
+    const { kind } = notice;
+    if (kind === "reload") {
+      this.#tasks.clear();
+      this.#prompts.clear();
+    } else if (kind === "task") {
+      this.#tasks.delete(notice.id);
+      for (const key of this.#prompts.keys()) if (key.startsWith(`${notice.id}@`)) this.#prompts.delete(key);
+    } else if (kind === "active") this.#tasks.delete(notice.id);
+    else if (kind === "prompt") {
+      this.#tasks.delete(notice.id);
+      this.#prompts.delete(`${notice.id}@${notice.version}`);
+    }
   }
 }
 

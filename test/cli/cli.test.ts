@@ -11,6 +11,7 @@ describe("foreword", () => {
     expect(code).toBe(0);
     const commands = [
       "serve",
+      "worker",
       "pull",
       "infer",
       "tasks",
@@ -34,6 +35,9 @@ describe("foreword", () => {
     ["a command that is not there", ["sing"], /unknown command 'sing'/],
     ["a flag that is not there", ["serve", "--prot", "1"], /unknown option '--prot'.*--port/s],
     ["a port that is none", ["serve", "--port", "http"], /Setting port \(flag --port\)/],
+    ["a Redis that is none", ["serve", "--registry", "redis://a,b"], /FOREWORD_REGISTRY\).*redis-cluster/s],
+    ["no Redis", ["worker", "--registry", "redis://127.0.0.1:9"], /Redis can't be reached/],
+    ["a worker without Redis", ["worker"], /runs its jobs itself.*FOREWORD_REGISTRY/s],
     ["an argument too few", ["infer", "sentiment"], /missing required argument 'input'/],
     ["no server", ["tasks", "--server", "http://127.0.0.1:9"], /No server answers at .*npm start/s],
     ["a number that is none", ["train", "t", "x", "--steps", "many"], /'--steps <count>'.*takes a number/s],

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ForewordError } from "../../src/errors.ts";
-import type { Change, NewPrompt, Registry } from "../../src/registry/registry.ts";
+import type { NewPrompt, Notice, Registry } from "../../src/registry/registry.ts";
 import { hard, newJob, newTask } from "./records.ts";
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
@@ -55,6 +55,14 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(await registry.getPrompt("t", 1)).toMatchObject({ task: "t", version: 1, ...hard() });
       const history = await registry.listHistory("t");
       expect(history.items).toEqual([{ revision: 1, active: { prompt: 1 }, by: "ann", at: task.created_at }]);
+    });
+
+    it("keeps any text as it was", async () => {
+      const description = '"é" \\u00e9 \\ / 😀 \u0000 \u2028 \ud800 {{ input }} %d\n';
+      await registry.createTask({ ...newTask("t"), description }, hard(description), "ann");
+      expect((await registry.getTask("t")).description).toBe(description);
+      expect((await registry.patchTask("t", { labels: ["a", "b"] })).description).toBe(description);
+      expect((await registry.getPrompt("t", 1)).template).toBe(description);
     });
 
     it("leaves nothing of a task whose creation is refused", async () => {
@@ -116,6 +124,20 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       await registry.addPrompt("t", hard(), { activate: { by: "bob" } });
       expect(await registry.getTask("t")).toMatchObject({ active: { prompt: 2 }, active_revision: 2 });
       expect((await registry.listHistory("t")).items.map(entry => entry.by)).toEqual(["bob", "ann"]);
+    });
+
+    it("adds a prompt of one name and parameters once where asked, however many try", async () => {
+      const parameters = await registry.putBlob(bytesOf("parameters"));
+      await registry.createTask(newTask("t"), hard(), "ann");
+      const named = { ...hard(), kind: "prefix" as const, name: "bundled", parameters };
+      const tries = Array.from({ length: 10 }, () =>
+        registry.addPrompt("t", named, { activate: { by: "ann" }, once: true }),
+      );
+      const added = await Promise.all(tries);
+      expect(new Set(added.map(({ version }) => version))).toEqual(new Set([2]));
+      expect(await registry.getTask("t")).toMatchObject({ prompts: 2, active_revision: 2 });
+      expect((await registry.addPrompt("t", { ...named, name: "other" }, { once: true })).version).toBe(3);
+      expect((await registry.addPrompt("t", named)).version).toBe(4);
     });
 
     it("refuses a prompt whose parameters are not there", async () => {
@@ -245,6 +267,11 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(listed.map(job => job.id)).toEqual(["j2", "j3", "j1"]);
       const ofA = (await walk(page => registry.listJobs({ ...page, task: "a" }), 1)).flat();
       expect(ofA.map(job => job.id)).toEqual(["j2", "j1"]);
+      expect(await registry.openJobs()).toEqual([
+        { id: "j1", task: "a" },
+        { id: "j3", task: "b" },
+        { id: "j2", task: "a" },
+      ]);
       const running = await registry.updateJob("j1", { state: "running" }, { expected: 1 });
       expect(running).toMatchObject({ state: "running", revision: 2, request: { steps: 3 } });
       const racing = await Promise.all(
@@ -254,6 +281,9 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       );
       expect(racing.filter(code => code === "revision_conflict")).toHaveLength(9);
       expect((await registry.getJob("j1")).state).toBe("cancelled");
+      const ended_at = new Date().toISOString();
+      await registry.updateJob("j3", { state: "failed", ended_at });
+      expect((await registry.openJobs()).map(job => job.id)).toEqual(["j1", "j2"]);
       expect(await codeOf(registry.getJob("none"))).toBe("job_not_found");
       expect(await codeOf(registry.updateJob("none", {}))).toBe("job_not_found");
     });
@@ -292,7 +322,7 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
     });
 
     it("tells watchers of each change once, in the feed's order, until they stop", async () => {
-      const seen: Change[] = [];
+      const seen: Notice[] = [];
       const stop = registry.watch(change => seen.push(change));
       await registry.createTask(newTask("t"), hard(), "ann");
       await Promise.all(Array.from({ length: 10 }, () => registry.addPrompt("t", hard())));

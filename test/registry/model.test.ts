@@ -3,9 +3,12 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
+import { openRedisRegistry } from "../../src/registry/redis.ts";
 import type { Registry } from "../../src/registry/registry.ts";
+import { describeRedis } from "../support/redis.ts";
+import { RedisServer } from "../support/redis-server.ts";
 import { codeOf } from "./contract.ts";
 import { hard, newTask } from "./records.ts";
 
@@ -18,7 +21,8 @@ interface ModelTask {
 type Model = Map<string, ModelTask>;
 interface Real {
   registry: Registry;
-  folder: string;
+  /** Of what the last one kept. */
+  open: () => Promise<Registry>;
 }
 type Command = fc.AsyncCommand<Model, Real>;
 
@@ -127,7 +131,7 @@ const restart = fc.constant(
     () => null,
     async real => {
       await real.registry.close();
-      real.registry = await openLmdbRegistry(real.folder);
+      real.registry = await real.open();
       return null;
     },
   ),
@@ -160,21 +164,45 @@ const look = fc.constant(
   ),
 );
 
-it("answers as plain maps would, whatever is asked in whatever order", async () => {
-  const commands = fc.commands([create, add, removePrompt, setActive, removeTask, restart, look], {
-    maxCommands: 40,
-  });
-  await fc.assert(
+const commands = fc.commands([create, add, removePrompt, setActive, removeTask, restart, look], {
+  maxCommands: 40,
+});
+
+/** `open` opens what it opened before; `empty` begins anew. */
+const answersAsMaps = (empty: () => Promise<void>, open: () => Promise<Registry>) =>
+  fc.assert(
     fc.asyncProperty(commands, async steps => {
-      const folder = await mkdtemp(join(tmpdir(), "foreword-model-"));
-      const real: Real = { folder, registry: await openLmdbRegistry(folder) };
+      await empty();
+      const real: Real = { open, registry: await open() };
       try {
         await fc.asyncModelRun(() => ({ model: new Map(), real }), steps);
       } finally {
         await real.registry.close();
-        await rm(folder, { recursive: true });
       }
     }),
     { numRuns: 30 },
   );
+
+describe("whatever is asked in whatever order, plain maps would answer the same", () => {
+  it("lmdb", async () => {
+    const root = await mkdtemp(join(tmpdir(), "foreword-model-"));
+    let folder = root;
+    const empty = async () => {
+      folder = await mkdtemp(join(root, "registry-"));
+    };
+    await answersAsMaps(empty, () => openLmdbRegistry(folder));
+    await rm(root, { recursive: true });
+  });
+
+  describeRedis("redis", () => {
+    it("redis", async () => {
+      const redis = await RedisServer.start();
+      const empty = async () => void (await redis.admin.flushall());
+      try {
+        await answersAsMaps(empty, () => openRedisRegistry(redis.url));
+      } finally {
+        await redis.remove();
+      }
+    });
+  });
 });

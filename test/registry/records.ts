@@ -35,5 +35,6 @@ export const newJob = (id: string, task = "t"): NewJob => ({
   blobs: [],
   checkpoint: null,
   attempts: 0,
+  holder: null,
   log: [],
 });

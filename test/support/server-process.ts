@@ -1,11 +1,11 @@
 /** `foreword serve` as a process of its own, which a test may stop in any way; its data folder outlives it. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { expect } from "vitest";
 import { command } from "./command.ts";
+import { freePort } from "./port.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: a reply's shape is what the tests are about
 type Json = any;
@@ -102,12 +102,4 @@ export class ServerProcess {
     expect(response.ok, JSON.stringify(body)).toBe(true);
     return body;
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await new Promise(resolve => probe.once("listening", resolve));
-  const { port } = probe.address() as { port: number };
-  await new Promise(resolve => probe.close(resolve));
-  return port;
 }

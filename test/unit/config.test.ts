@@ -62,6 +62,14 @@ describe("settings", () => {
     });
   });
 
+  it("have jobs follow the registry, and refuse a queue that would not fit it", () => {
+    const env = { FOREWORD_REGISTRY: "redis://localhost" };
+    expect(loadConfig({ env })).toMatchObject({ registry: "redis://localhost", jobs: "bullmq" });
+    expect(loadConfig({ env: { FOREWORD_JOBS: "embedded" } }).jobs).toBe("embedded");
+    expect(refusal({ env: { ...env, FOREWORD_JOBS: "embedded" } })).toMatch(/jobs .*foreword worker/);
+    expect(refusal({ env: { FOREWORD_JOBS: "bullmq" } })).toMatch(/jobs .*needs a Redis registry/);
+  });
+
   it("treat empty environment strings and undefined flags as not given", () => {
     const env = { FOREWORD_PORT: "", FOREWORD_CONFIG: "", FOREWORD_ADMIN_KEY: "", FOREWORD_MIRROR: "" };
     const config = loadConfig({ env, flags: { host: undefined } });
@@ -96,8 +104,8 @@ describe("settings", () => {
     ["FOREWORD_RUNTIME", "torch", /runtime .*onnx, tfjs/],
     ["FOREWORD_PRECISION", "int3", /precision .*auto, fp32/],
     ["FOREWORD_LOG_LEVEL", "loud", /logLevel .*info/],
-    ["FOREWORD_REGISTRY", "redis://localhost", /registry .*not in this version/],
-    ["FOREWORD_JOBS", "bullmq", /jobs .*not in this version/],
+    ["FOREWORD_REGISTRY", "mysql://me:secret@localhost", /registry .*this value .*redis:\/\/host/],
+    ["FOREWORD_JOBS", "kafka", /jobs .*embedded, bullmq/],
   ])("refuse %s=%s, saying which, whence and what is allowed", (name, value, message) => {
     expect(refusal({ env: { [name]: value } })).toMatch(message);
     expect(refusal({ env: { [name]: value } })).toContain(`environment ${name}`);

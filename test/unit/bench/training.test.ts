@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { arrivals, openLoop, quantile } from "../../../bench/training/latency.ts";
+import { quantile } from "../../../bench/harness/samples.ts";
+import { arrivals, openLoop } from "../../../bench/training/latency.ts";
 import { precisions, stepJob } from "../../../bench/training/steps.ts";
 import { asked, runNames, summary, type TimeToRun } from "../../../bench/training/time-to.ts";
 import { randomFrom } from "../../../src/engine/sampler.ts";

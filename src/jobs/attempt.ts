@@ -1,0 +1,99 @@
+/** One start of a job, from its record to its end; the same for every queue. */
+import { ForewordError } from "../errors.ts";
+import type { Registry } from "../registry/registry.ts";
+import { Interrupted, type Runner } from "./jobs.ts";
+import { patiently } from "./patience.ts";
+import { JobWriter } from "./writer.ts";
+
+/** Starts without a checkpoint between, after which a job has failed. */
+const ATTEMPTS = 3;
+
+export interface AttemptOptions {
+  registry: Registry;
+  runner: Runner;
+  /** Told of what no caller is told in full. */
+  log: { error(fields: object, text: string): void };
+}
+
+/** A job that runs in this process. */
+export interface Running {
+  task: string;
+  /** By its queue, which wants its record to say so. */
+  cancelled: boolean;
+  abort: AbortController;
+  done: Promise<void>;
+}
+
+/**
+ * `ended`: its record says how. `released`: the queue closes, and the next one goes on. `interrupted`: its process ended,
+ * and it is to be started again. `lost`: its record is another's now, or was ended by another.
+ */
+export type Ending = "ended" | "released" | "interrupted" | "lost";
+
+/** `closing` is aborted when the queue closes. */
+export async function attemptJob(
+  { registry, runner, log }: AttemptOptions,
+  id: string,
+  running: Pick<Running, "cancelled" | "abort">,
+  closing: AbortSignal,
+): Promise<Ending> {
+  const patient = <Result>(write: () => Promise<Result>, what: string) =>
+    patiently(write, {
+      signal: closing,
+      within: Number.POSITIVE_INFINITY,
+      onFailure: error => log.error({ err: error, job: id }, what),
+    });
+  const writer = new JobWriter(registry, await registry.getJob(id), () => running.abort.abort());
+  // A record that said "running" for ever would be a lie; a queue that closes leaves it to the next one.
+  const end = async (patch: Parameters<JobWriter["end"]>[0]): Promise<Ending> => {
+    await patient(() => writer.end(patch), "a job's end can't be written yet");
+    return "ended";
+  };
+  if (writer.job.ended_at !== null) return "lost";
+  if (writer.job.attempts >= ATTEMPTS) {
+    const detail = `The job's process ended ${ATTEMPTS} times before it could save anything, perhaps for lack of memory. See the server's log; fewer max_tokens need less.`;
+    return end({ state: "failed", error: new ForewordError("internal", detail).toProblem() });
+  }
+  try {
+    await patient(() => writer.start(), "a job's start can't be written yet");
+    const { signal } = running.abort;
+    signal.throwIfAborted();
+    const result = await runner(writer.job, {
+      signal,
+      progress: progress => writer.progress(progress),
+      log: text => writer.log(text),
+      checkpoint: bytes => saveCheckpoint(writer, bytes, log),
+    });
+    return await end({ state: "succeeded", result });
+  } catch (error) {
+    if (running.cancelled) return end({ state: "cancelled" });
+    const stopped = running.abort.signal.aborted;
+    if (stopped && !closing.aborted) return "lost";
+    if (closing.aborted) {
+      await writer.release();
+      return "released";
+    }
+    if (error instanceof Interrupted) {
+      log.error({ job: id, cause: error.message }, "a job's process ended; it is started again");
+      await writer.flush();
+      return "interrupted";
+    }
+    const known = ForewordError.from(error);
+    if (known.code === "internal") log.error({ err: error, job: id }, "a job failed");
+    return end({ state: "failed", error: known.toProblem() });
+  }
+}
+
+async function saveCheckpoint(
+  writer: JobWriter,
+  bytes: Uint8Array,
+  log: AttemptOptions["log"],
+): Promise<void> {
+  try {
+    await writer.checkpoint(bytes);
+  } catch (error) {
+    if (!(error instanceof ForewordError && error.code === "registry_unavailable")) throw error;
+    log.error({ err: error, job: writer.job.id }, "a checkpoint can't be written");
+    writer.log(`a checkpoint was not saved; the one before stays. ${error.message}`);
+  }
+}

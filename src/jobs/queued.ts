@@ -1,0 +1,41 @@
+/** A job's record as it is before anyone has run it. */
+import { randomUUID } from "node:crypto";
+import { ForewordError } from "../errors.ts";
+import type { JobRecord, Registry } from "../registry/registry.ts";
+import type { JobRequest } from "./jobs.ts";
+
+/** Jobs that have not ended, at most. */
+const LIMIT = 1000;
+
+/** `open` is how many there are. Throws `queue_full`. */
+export async function putQueued(
+  registry: Registry,
+  { task, kind, request, blobs }: JobRequest,
+  open: number,
+): Promise<JobRecord> {
+  if (open >= LIMIT)
+    throw new ForewordError(
+      "queue_full",
+      `${LIMIT} jobs are waiting. Try again when some have ended, or cancel some.`,
+    );
+  return registry.putJob({
+    id: `job-${randomUUID()}`,
+    task,
+    kind,
+    request,
+    blobs,
+    state: "queued",
+    progress: null,
+    result: null,
+    error: null,
+    checkpoint: null,
+    attempts: 0,
+    holder: null,
+    log: [],
+    started_at: null,
+    ended_at: null,
+  });
+}
+
+/** How a job ends that did not run, or runs elsewhere. */
+export const cancelled = () => ({ state: "cancelled" as const, ended_at: new Date().toISOString() });

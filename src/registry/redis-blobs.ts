@@ -1,0 +1,96 @@
+/**
+ * Blobs: a hash `fw:blob:<sha256>` of `bytes` and `put`, a token of the last put, in any slot. Beside the metadata lie an
+ * index (SHA-256 → when it was last put), a count of the rows that name each, and those whose put (`pending`) or removal
+ * (`removing`) is under way. What can be named is what the index has, and naming is one script with what it is named by.
+ * So a sweep that took an unnamed blob out of the index removes bytes that nothing can name until they are put again; it
+ * takes none whose put has begun, and a put that begins later changes the token without which nothing is removed.
+ */
+import { randomUUID } from "node:crypto";
+import { digest, requireName, verified } from "./blobs.ts";
+import { blobMissing } from "./problems.ts";
+import { LARGE_MS, type RedisConnection } from "./redis-connection.ts";
+import { keyOf } from "./redis-rows.ts";
+import { findUnnamed, giveUpBlob, indexBlob, removeBlob, touchBlob, writeBlob } from "./redis-scripts.ts";
+import { blobGrace } from "./store.ts";
+
+export const blobIndex = keyOf("blobs");
+export const blobNames = keyOf("names");
+const pending = keyOf("pending");
+const removing = keyOf("removing");
+const hold = keyOf("hold");
+
+const blobKey = (sha256: string): string => `fw:blob:${sha256}`;
+
+/** How long a backup that fell silent keeps sweeps from removing. */
+const HOLD_MS = 600_000;
+
+export class RedisBlobs {
+  readonly #connection: RedisConnection;
+  readonly #now: () => number;
+
+  constructor(connection: RedisConnection, now: () => number) {
+    this.#connection = connection;
+    this.#now = now;
+  }
+
+  /** A blob that is there counts as new again, so that the sweep waits another hour. */
+  async put(bytes: Uint8Array): Promise<string> {
+    const sha256 = digest(bytes);
+    const [key, token] = [blobKey(sha256), randomUUID()];
+    await this.#connection.inTime(this.#connection.client.zadd(pending, this.#now(), sha256));
+    if ((await this.#connection.write(touchBlob, [key], [token])) === 0)
+      await this.#connection.write(writeBlob, [key], [token, Buffer.from(bytes)], LARGE_MS);
+    await this.#connection.write(indexBlob, [blobIndex, pending], [sha256, this.#now()]);
+    return sha256;
+  }
+
+  async get(sha256: string): Promise<Uint8Array> {
+    requireName(sha256);
+    const { client } = this.#connection;
+    const bytes = await this.#connection.inTime(client.hgetBuffer(blobKey(sha256), "bytes"), LARGE_MS);
+    if (bytes === null) throw blobMissing(sha256);
+    return verified(sha256, bytes);
+  }
+
+  /** Throws `registry_unavailable` if one of them is not there. */
+  async require(names: readonly string[]): Promise<void> {
+    const { client } = this.#connection;
+    await Promise.all(
+      names.map(async sha256 => {
+        if ((await this.#connection.inTime(client.hexists(blobKey(sha256), "bytes"))) === 0)
+          throw blobMissing(sha256);
+      }),
+    );
+  }
+
+  /** Removes what nothing names and was last put over an hour ago; any number of replicas may do so at once. */
+  async sweep(): Promise<number> {
+    const before = this.#now() - blobGrace;
+    const kept = [blobIndex, blobNames, pending, removing];
+    const found = await this.#connection.run(findUnnamed, kept, [before]);
+    let removed = 0;
+    for (const sha256 of found as string[]) {
+      const key = blobKey(sha256);
+      // Read before it is given up: whoever puts the blob afterwards changes the token.
+      const token = await this.#connection.inTime(this.#connection.client.hget(key, "put"));
+      const gone = await this.#connection.write(giveUpBlob, [...kept, hold], [sha256, before, this.#now()]);
+      if (gone === 0) continue;
+      removed += Number(await this.#connection.run(removeBlob, [key], [token ?? ""]));
+      await this.#connection.inTime(this.#connection.client.zrem(removing, sha256));
+    }
+    return removed;
+  }
+
+  /** Keeps sweeps of every replica from removing anything while `work` runs. */
+  async held<Result>(work: () => Promise<Result>): Promise<Result> {
+    const { client } = this.#connection;
+    const extend = () => this.#connection.inTime(client.set(hold, "backup", "PX", HOLD_MS));
+    await extend();
+    const beat = setInterval(() => void extend().catch(() => {}), HOLD_MS / 10);
+    try {
+      return await work();
+    } finally {
+      clearInterval(beat);
+    }
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * The scripts that run inside Redis. Each names its keys, all in one slot, and depends on nothing but keys and
+ * arguments; a table is a hash of rows (JSON by field) with a sorted set of the fields, whose order is the rows'.
+ */
+
+/** KEYS: a hash for each field in ARGV. The rows, false where there is none. */
+export const readRows = `
+local rows = {}
+for at, key in ipairs(KEYS) do rows[at] = redis.call('HGET', key, ARGV[at]) end
+return rows`;
+
+/** KEYS: rows, order. ARGV: from, to, limit, "REV" or "". The rows in order. */
+export const readRange = `
+local limit = tonumber(ARGV[3])
+local fields
+if ARGV[4] == 'REV' then
+  fields = redis.call('ZRANGE', KEYS[2], ARGV[1], ARGV[2], 'BYLEX', 'REV', 'LIMIT', 0, limit)
+else
+  fields = redis.call('ZRANGE', KEYS[2], ARGV[1], ARGV[2], 'BYLEX', 'LIMIT', 0, limit)
+end
+local found = {}
+for at, field in ipairs(fields) do found[at] = redis.call('HGET', KEYS[1], field) end
+return found`;
+
+/**
+ * One write with its feed entries, or none of it: the rows must still be what they were when it was decided.
+ * KEYS: seq, feed, commit, blob index, names, then the tables (rows and order in turn). ARGV: the commit as JSON, its id,
+ * the feed's length, how long the commit is remembered (ms). Says "conflict", "missing <sha256>" or "ok <last seq>".
+ * Asked again after a broken connection it says what it said: the commit key is written anew, for WAIT to wait for.
+ */
+export const commit = `
+local said = redis.call('GET', KEYS[3])
+if said then
+  redis.call('PEXPIRE', KEYS[3], ARGV[4])
+  return said
+end
+local commit = cjson.decode(ARGV[1])
+for _, check in ipairs(commit.checks) do
+  if redis.call('HGET', KEYS[check[1]], check[2]) ~= check[3] then return 'conflict' end
+end
+for _, sha256 in ipairs(commit.needs) do
+  if not redis.call('ZSCORE', KEYS[4], sha256) then return 'missing ' .. sha256 end
+end
+for _, row in ipairs(commit.removes) do
+  redis.call('HDEL', KEYS[row[1]], row[2])
+  redis.call('ZREM', KEYS[row[1] + 1], row[2])
+end
+for _, row in ipairs(commit.puts) do
+  redis.call('HSET', KEYS[row[1]], row[2], row[3])
+  redis.call('ZADD', KEYS[row[1] + 1], 0, row[2])
+end
+for _, name in ipairs(commit.names) do
+  if redis.call('HINCRBY', KEYS[5], name[1], name[2]) <= 0 then redis.call('HDEL', KEYS[5], name[1]) end
+end
+local seq = 0
+for _, note in ipairs(commit.notes) do
+  seq = redis.call('INCR', KEYS[1])
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], seq .. '-0', 'change', note, 'commit', ARGV[2])
+end
+local done = 'ok ' .. seq
+redis.call('SET', KEYS[3], done, 'PX', ARGV[4])
+return done`;
+
+/** KEYS: seq, feed. ARGV: since, at most. The newest number, and the entries after \`since\`. */
+export const readFeed = `
+local entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])
+return {redis.call('GET', KEYS[1]) or '0', entries}`;
+
+/** KEYS: blob. ARGV: a new token. Whether the bytes are there; if so, they now belong to this put. */
+export const touchBlob = `
+if redis.call('HEXISTS', KEYS[1], 'bytes') == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'put', ARGV[1])
+return 1`;
+
+/** KEYS: blob. ARGV: token, bytes. */
+export const writeBlob = `
+return redis.call('HSET', KEYS[1], 'put', ARGV[1], 'bytes', ARGV[2])`;
+
+/** KEYS: blob. ARGV: the token that was there when the blob was given up; a later put keeps it. */
+export const removeBlob = `
+if redis.call('HGET', KEYS[1], 'put') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])`;
+
+/** KEYS: blob index, pending. ARGV: sha256, now. The bytes are there, and safe for an hour. */
+export const indexBlob = `
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+return redis.call('ZREM', KEYS[2], ARGV[1])`;
+
+/**
+ * KEYS: blob index, names, pending, removing. ARGV: before. Blobs put before then that nothing names; those whose put or
+ * removal never ended are among them.
+ */
+export const findUnnamed = `
+for _, key in ipairs({KEYS[3], KEYS[4]}) do
+  for _, sha256 in ipairs(redis.call('ZRANGE', key, '-inf', '(' .. ARGV[1], 'BYSCORE')) do
+    redis.call('ZADD', KEYS[1], 'NX', 0, sha256)
+    redis.call('ZREM', key, sha256)
+  end
+end
+local unnamed = {}
+for _, sha256 in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', '(' .. ARGV[1], 'BYSCORE')) do
+  if redis.call('HEXISTS', KEYS[2], sha256) == 0 then unnamed[#unnamed + 1] = sha256 end
+end
+return unnamed`;
+
+/**
+ * KEYS: blob index, names, pending, removing, hold. ARGV: sha256, before, now. Gives a blob up if it is still unnamed and
+ * old, nobody is putting it, and no backup is under way: from here on nothing can name it until it is put again.
+ */
+export const giveUpBlob = `
+for _, key in ipairs({KEYS[1], KEYS[3]}) do
+  local at = redis.call('ZSCORE', key, ARGV[1])
+  if at and tonumber(at) >= tonumber(ARGV[2]) then return 0 end
+end
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 or redis.call('EXISTS', KEYS[5]) == 1 then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[4], ARGV[3], ARGV[1])
+return 1`;

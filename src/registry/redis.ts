@@ -1,0 +1,171 @@
+/**
+ * The registry in Redis, for any number of replicas. All metadata and the change feed share the hash tag `{fw}`, so that
+ * a write and its feed entries are one script in one slot; blobs are `fw:blob:<sha256>` in any slot.
+ *
+ * Keys of `{fw}`: a hash for each kind of row with a sorted set of its fields (`{fw}:task`, `{fw}:task:order`, …), `seq`,
+ * `feed` (a stream), `commit:<id>` (a minute: a write whose reply was lost is asked for again), `blobs`, `names`,
+ * `pending`, `removing` (redis-blobs.ts), `reply:<name>` (a day), `hold` (while a backup runs).
+ *
+ * A write is decided here, from what was read, and committed only if that still holds; where another replica was faster
+ * it is decided anew. What is acknowledged lasts as Redis lasts: with `appendfsync always` nothing is lost, with
+ * `everysec` at most the last two seconds when the power fails; under Sentinel and Cluster a write also waits for one
+ * replica (`wait`), which a fail-over may still pass over for another one that lags.
+ */
+import { randomUUID } from "node:crypto";
+import { blobMissing, closed, unavailable } from "./problems.ts";
+import { backupRedis } from "./redis-backup.ts";
+import { blobIndex, blobNames, RedisBlobs } from "./redis-blobs.ts";
+import type { RedisLog } from "./redis-client.ts";
+import { RedisConnection } from "./redis-connection.ts";
+import { feedKeys, RedisFeed, readChanges } from "./redis-feed.ts";
+import { fieldOf, keyOf, Lacking, orderOf, type RangeQuery, RedisRows, tableOf } from "./redis-rows.ts";
+import { commit, readRange, readRows } from "./redis-scripts.ts";
+import { parseRedisUrl } from "./redis-url.ts";
+import type { Registry } from "./registry.ts";
+import { addListener, feedLength, type ReplyRow, replyLife, type Store, type StoreKey } from "./store.ts";
+import { type RegistryOptions, storedRegistry } from "./stored.ts";
+
+/** How long a commit is known by its id. */
+const COMMIT_MS = 60_000;
+/** Times that other replicas may be faster, one after another. */
+const TRIES = 100;
+
+export interface RedisRegistryOptions extends RegistryOptions {
+  log?: RedisLog;
+}
+
+/** Opens the registry at a URL as redis-url.ts takes it. Errors: `validation`, `registry_unavailable`. */
+export async function openRedisRegistry(url: string, options: RedisRegistryOptions = {}): Promise<Registry> {
+  const { now = Date.now, log = { error: () => {} } } = options;
+  const place = parseRedisUrl(url);
+  const connection = await RedisConnection.open(place, log);
+  const feed = await RedisFeed.open(connection, place, log).catch(error => {
+    connection.close();
+    throw error;
+  });
+  const blobs = new RedisBlobs(connection, now);
+  const running = new Set<Promise<unknown>>();
+  let open = true;
+  /** Writes that lost a race come one after another. */
+  let turn: Promise<unknown> = Promise.resolve();
+
+  /** Refuses when closed; closing waits for it. */
+  function use<Result>(work: () => Promise<Result>): Promise<Result> {
+    if (!open) return Promise.reject(closed());
+    const done = work();
+    const settled = done.then(
+      () => {},
+      () => {},
+    );
+    running.add(settled);
+    void settled.then(() => running.delete(settled));
+    return done;
+  }
+
+  async function load(rows: RedisRows, keys: readonly StoreKey[]): Promise<void> {
+    const texts = await connection.run(readRows, keys.map(tableOf), keys.map(fieldOf));
+    for (const [at, key] of keys.entries()) rows.learn(key, (texts as (string | null)[])[at] ?? null);
+  }
+
+  async function loadRange(rows: RedisRows, range: RangeQuery): Promise<void> {
+    const { table, from, to, limit, reverse } = range;
+    const wanted = [from, to, limit, reverse ? "REV" : ""];
+    rows.learnRange(range, (await connection.run(readRange, [table, orderOf(table)], wanted)) as string[]);
+  }
+
+  /** The action's outcome, once all that it asks for is there. */
+  async function settle<Result>(rows: RedisRows, action: (rows: RedisRows) => Result): Promise<Result> {
+    for (;;) {
+      rows.begin();
+      try {
+        return action(rows);
+      } catch (error) {
+        if (!(error instanceof Lacking)) throw error;
+        if (error.range) await loadRange(rows, error.range);
+        else await load(rows, error.keys);
+      }
+    }
+  }
+
+  /** Null where another write came between. */
+  async function attempt<Result>(
+    action: (rows: RedisRows) => Result,
+  ): Promise<{ result: Result; seq: number } | null> {
+    const rows = new RedisRows();
+    const result = await settle(rows, action);
+    if (!rows.writes) return { result, seq: 0 };
+    await Promise.all([rows.unread.length > 0 && load(rows, rows.unread), blobs.require(rows.needs)]);
+    const id = randomUUID();
+    const fixed = [...feedKeys, keyOf(`commit:${id}`), blobIndex, blobNames];
+    const { tables, document } = rows.commit(fixed.length + 1);
+    const keys = [...fixed, ...tables.flatMap(table => [table, orderOf(table)])];
+    const said = String(await connection.write(commit, keys, [document, id, feedLength, COMMIT_MS]));
+    const [word, detail] = said.split(" ") as [string, string];
+    if (word === "missing") throw blobMissing(detail);
+    return word === "ok" ? { result, seq: Number(detail) } : null;
+  }
+
+  async function again<Result>(
+    action: (rows: RedisRows) => Result,
+  ): Promise<{ result: Result; seq: number }> {
+    for (let times = 0; times < TRIES; times++) {
+      const done = await attempt(action);
+      if (done) return done;
+    }
+    throw unavailable("Others change the same record all the time. Try again.");
+  }
+
+  async function write<Result>(action: (rows: RedisRows) => Result): Promise<Result> {
+    let done = await attempt(action);
+    if (!done) {
+      const mine = turn.then(() => again(action));
+      turn = mine.catch(() => {});
+      done = await mine;
+    }
+    // What is written stays written where the feed can't be read now: its own connection tells of it later.
+    await feed.catchUp(done.seq).catch(() => {});
+    return done.result;
+  }
+
+  const { client } = connection;
+  const store: Store = {
+    read: action => use(() => settle(new RedisRows(), action)),
+    write: action => use(() => write(action)),
+
+    putBlob: bytes => use(() => blobs.put(bytes)),
+    getBlob: sha256 => use(() => blobs.get(sha256)),
+
+    getReply: name =>
+      use(async () => {
+        const found = await connection.inTime(client.get(keyOf(`reply:${name}`)));
+        return found === null ? null : (JSON.parse(found) as ReplyRow);
+      }),
+    addReply: row =>
+      use(async () => {
+        const added = client.set(
+          keyOf(`reply:${row.name}`),
+          JSON.stringify(row),
+          "PX",
+          replyLife,
+          "NX",
+          "GET",
+        );
+        const there = await connection.inTime(added);
+        return there === null ? row : (JSON.parse(there) as ReplyRow);
+      }),
+
+    changes: since => use(() => readChanges(connection, since)),
+    watch: listener => addListener(feed.listeners, listener),
+    backup: folder => use(() => backupRedis(connection, blobs, folder)),
+    // The feed is trimmed as it grows, and replies expire by themselves.
+    sweep: () => use(async () => ({ blobs: await blobs.sweep(), replies: 0 })),
+
+    close: async () => {
+      open = false;
+      await Promise.all(running);
+      feed.close();
+      connection.close();
+    },
+  };
+  return storedRegistry(store, options);
+}

@@ -1,0 +1,111 @@
+/**
+ * What a registry is built on: rows in the order of their keys, blobs, a feed of changes. One file (stored.ts) says what
+ * each call reads and writes; a store says how that lasts.
+ * Keys: [task, id] · [prompt, task, version] · [history, task, revision] · [dataset, id] · [job, id] ·
+ * [job-order, order] → id · [open-job, id], while it has not ended · [mark, name].
+ */
+import type { Dataset } from "../contract/dataset.ts";
+import type { PromptRecord } from "../contract/prompt.ts";
+import type { Task } from "../contract/task.ts";
+import type { ChangeBatch, ChangeKind, JobRecord, Notice, StoredReply } from "./registry.ts";
+
+export type StoreKey = (string | number)[];
+
+/** `next` is the version that the next prompt gets: it only grows, whatever is deleted. */
+export type TaskRow = Task & { next: number };
+/** A job's place in the order in which jobs came. */
+export interface JobPlace {
+  order: number;
+  id: string;
+  task: string;
+}
+/** `name` is the SHA-256 of the caller's key, `hash` that of the request. */
+export interface ReplyRow {
+  name: string;
+  hash: string;
+  at: number;
+  reply: StoredReply;
+}
+
+const hour = 3_600_000;
+/** A reply is recalled for so long. */
+export const replyLife = 24 * hour;
+/** A blob that nothing names is safe for so long after it was put. */
+export const blobGrace = hour;
+/** Entries of the feed that are kept, and that one call reads. */
+export const feedLength = 10_000;
+export const feedBatch = 1000;
+
+export interface Range {
+  /** The last part of the key behind which the range begins. */
+  after?: string | number | undefined;
+  reverse?: boolean;
+  limit?: number;
+}
+
+export interface Reader {
+  get<Value>(key: StoreKey): Value | undefined;
+  /** Several at once, where each would be a way of its own. */
+  getAll<Value>(keys: readonly StoreKey[]): (Value | undefined)[];
+  /** Values under a prefix in the order of the key's last part, as they were before this write; at most `limit`. */
+  values<Value>(prefix: StoreKey, range?: Range): Value[];
+}
+
+export interface Writer extends Reader {
+  put(key: StoreKey, value: unknown): void;
+  remove(key: StoreKey): void;
+  /** An entry of the change feed, which becomes durable together with what is written. */
+  note(kind: ChangeKind, id: string, version?: number): void;
+  /** Throws `registry_unavailable`, now or when the write ends, if the blob is not there. */
+  requireBlob(sha256: string): void;
+}
+
+/** Actions may be called more than once, with the same outcome for the same rows; what they throw undoes the write. */
+export interface Store {
+  read<Result>(action: (reader: Reader) => Result): Promise<Result>;
+  /** Resolves once it is durable and watchers were told. */
+  write<Result>(action: (writer: Writer) => Result): Promise<Result>;
+
+  putBlob(bytes: Uint8Array): Promise<string>;
+  getBlob(sha256: string): Promise<Uint8Array>;
+
+  getReply(name: string): Promise<ReplyRow | null>;
+  /** Keeps it unless there is one that has not expired; gives back the one that is kept. */
+  addReply(row: ReplyRow): Promise<ReplyRow>;
+
+  changes(since: number): Promise<ChangeBatch>;
+  watch(listener: (notice: Notice) => void): () => void;
+  backup(folder: string): Promise<void>;
+  sweep(): Promise<{ blobs: number; replies: number }>;
+  close(): Promise<void>;
+}
+
+/** The blobs that a row needs. */
+export function blobsOf([kind]: StoreKey, row: unknown): string[] {
+  if (row === undefined) return [];
+  if (kind === "prompt") return [(row as PromptRecord).parameters].filter(sha256 => sha256 !== null);
+  if (kind === "dataset") return [(row as Dataset).sha256];
+  if (kind === "job") return (row as JobRecord).ended_at ? [] : (row as JobRecord).blobs;
+  return [];
+}
+
+/** Calls every listener; one that fails keeps none of the others from hearing. */
+export function tellAll(listeners: Iterable<(notice: Notice) => void>, notice: Notice): void {
+  for (const listener of listeners) {
+    try {
+      listener(notice);
+    } catch (error) {
+      process.emitWarning(`A listener of the registry failed: ${(error as Error).message}`);
+    }
+  }
+}
+
+/** Listeners by call, so that one function may watch twice. */
+export function addListener(
+  listeners: Set<(notice: Notice) => void>,
+  listener: (notice: Notice) => void,
+): () => void {
+  const watcher = (notice: Notice) => listener(notice);
+  listeners.add(watcher);
+  return () => listeners.delete(watcher);
+}

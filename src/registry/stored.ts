@@ -1,0 +1,294 @@
+/** The registry over a store of rows: what each call reads, refuses and writes, whatever the store. */
+import { createHash } from "node:crypto";
+import type { Dataset } from "../contract/dataset.ts";
+import type { PromptRecord } from "../contract/prompt.ts";
+import type { Activation, Active, Task } from "../contract/task.ts";
+import { decodeCursor, toPage } from "./page.ts";
+import * as problem from "./problems.ts";
+import type { Expected, JobRecord, NewPrompt, OpenJob, PageRequest, Registry } from "./registry.ts";
+import {
+  type JobPlace,
+  type Reader,
+  type ReplyRow,
+  replyLife,
+  type Store,
+  type TaskRow,
+  type Writer,
+} from "./store.ts";
+
+/** A page asks for one more than the longest page, to know whether another follows. */
+const longest = 1001;
+
+export interface RegistryOptions {
+  /** Milliseconds since the epoch; for tests of what expires. */
+  now?: () => number;
+}
+
+/** A caller's key may be of any length, the store's may not. */
+const replyName = (key: string) => createHash("sha256").update(key).digest("hex");
+
+const toTask = ({ next, ...task }: TaskRow): Task => task;
+
+function taskRow(rows: Reader, id: string): TaskRow {
+  const row = rows.get<TaskRow>(["task", id]);
+  if (!row) throw problem.taskNotFound(id);
+  return row;
+}
+
+function promptRow(rows: Reader, task: string, version: number): PromptRecord {
+  const row = rows.get<PromptRecord>(["prompt", task, version]);
+  if (!row) throw problem.promptNotFound(task, version);
+  return row;
+}
+
+function datasetRow(rows: Reader, id: string): Dataset {
+  const row = rows.get<Dataset>(["dataset", id]);
+  if (!row) throw problem.datasetNotFound(id);
+  return row;
+}
+
+function jobRow(rows: Reader, id: string): JobRecord {
+  const row = rows.get<JobRecord>(["job", id]);
+  if (!row) throw problem.jobNotFound(id);
+  return row;
+}
+
+/** Writes the task's next version, and its count into `row`, which the caller stores. */
+function addVersion(rows: Writer, row: TaskRow, prompt: NewPrompt, at: string): PromptRecord {
+  if (prompt.parameters) rows.requireBlob(prompt.parameters);
+  const record: PromptRecord = { ...prompt, task: row.id, version: row.next, created_at: at };
+  row.next += 1;
+  row.prompts += 1;
+  rows.put(["prompt", row.id, record.version], record);
+  rows.note("prompt", row.id, record.version);
+  return record;
+}
+
+/** Writes the history, and the active record into `row`, which the caller stores. */
+function activate(rows: Writer, row: TaskRow, active: Active | null, by: string, at: string): void {
+  for (const version of problem.versionsOf(active)) promptRow(rows, row.id, version);
+  row.active = active;
+  row.active_revision += 1;
+  row.updated_at = at;
+  const entry: Activation = { revision: row.active_revision, active, by, at };
+  rows.put(["history", row.id, entry.revision], entry);
+  rows.note("active", row.id);
+}
+
+export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions = {}): Registry {
+  const timestamp = () => new Date(now()).toISOString();
+
+  /** A reply that has not expired; another request's is a conflict. */
+  function liveReply(row: ReplyRow | null, key: string, hash: string): ReplyRow | null {
+    if (!row || row.at + replyLife <= now()) return null;
+    if (row.hash !== hash) throw problem.idempotencyConflict(key);
+    return row;
+  }
+
+  return {
+    createTask: (task, first, by, active = first ? { prompt: 1 } : null) =>
+      store.write(rows => {
+        if (rows.get(["task", task.id])) throw problem.taskExists(task.id);
+        const at = timestamp();
+        const row: TaskRow = {
+          ...task,
+          active: null,
+          revision: 1,
+          active_revision: 0,
+          prompts: 0,
+          created_at: at,
+          updated_at: at,
+          next: 1,
+        };
+        rows.note("task", task.id);
+        if (first) addVersion(rows, row, first, at);
+        if (active) activate(rows, row, active, by, at);
+        rows.put(["task", task.id], row);
+        return toTask(row);
+      }),
+
+    getTask: id => store.read(rows => toTask(taskRow(rows, id))),
+
+    listTasks: (page = {}) =>
+      store.read(rows => {
+        const after = decodeCursor("tasks", page.cursor);
+        const found = rows.values<TaskRow>(["task"], { after, limit: longest });
+        return toPage("tasks", found.map(toTask), task => task.id, page);
+      }),
+
+    patchTask: (id, patch, { expected }: Expected = {}) =>
+      store.write(rows => {
+        const row = taskRow(rows, id);
+        problem.checkRevision(`Task "${id}"`, expected, row.revision);
+        const changed = { ...row, ...patch, revision: row.revision + 1, updated_at: timestamp() };
+        rows.put(["task", id], changed);
+        rows.note("task", id);
+        return toTask(changed);
+      }),
+
+    deleteTask: (id, { expected }: Expected = {}) =>
+      store.write(rows => {
+        problem.checkRevision(`Task "${id}"`, expected, taskRow(rows, id).revision);
+        for (const { version } of rows.values<PromptRecord>(["prompt", id]))
+          rows.remove(["prompt", id, version]);
+        for (const { revision } of rows.values<Activation>(["history", id]))
+          rows.remove(["history", id, revision]);
+        rows.remove(["task", id]);
+        rows.note("task", id);
+      }),
+
+    addPrompt: (task, prompt, { activate: activation, once = false } = {}) =>
+      store.write(rows => {
+        const row = { ...taskRow(rows, task) };
+        const { name, parameters } = prompt;
+        const same = (other: PromptRecord) => other.name === name && other.parameters === parameters;
+        const there = once ? rows.values<PromptRecord>(["prompt", task]).find(same) : undefined;
+        if (there) return there;
+        const at = timestamp();
+        const record = addVersion(rows, row, prompt, at);
+        if (activation) activate(rows, row, { prompt: record.version }, activation.by, at);
+        rows.put(["task", task], row);
+        return record;
+      }),
+
+    getPrompt: (task, version) =>
+      store.read(rows => {
+        taskRow(rows, task);
+        return promptRow(rows, task, version);
+      }),
+
+    listPrompts: (task, page = {}) =>
+      store.read(rows => {
+        taskRow(rows, task);
+        const list = `prompts/${task}`;
+        const after = decodeCursor(list, page.cursor);
+        const found = rows.values<PromptRecord>(["prompt", task], { after, limit: longest });
+        return toPage(list, found, prompt => prompt.version, page);
+      }),
+
+    deletePrompt: (task, version) =>
+      store.write(rows => {
+        const row = taskRow(rows, task);
+        promptRow(rows, task, version);
+        if (problem.versionsOf(row.active).includes(version)) throw problem.promptInUse(task, version);
+        rows.remove(["prompt", task, version]);
+        rows.put(["task", task], { ...row, prompts: row.prompts - 1 });
+        rows.note("prompt", task, version);
+      }),
+
+    setActive: (task, active, by, { expected }: Expected = {}) =>
+      store.write(rows => {
+        const row = { ...taskRow(rows, task) };
+        problem.checkRevision(`The active record of task "${task}"`, expected, row.active_revision);
+        activate(rows, row, active, by, timestamp());
+        rows.put(["task", task], row);
+        return toTask(row);
+      }),
+
+    listHistory: (task, page = {}) =>
+      store.read(rows => {
+        taskRow(rows, task);
+        const list = `history/${task}`;
+        const after = decodeCursor(list, page.cursor);
+        const found = rows.values<Activation>(["history", task], { after, reverse: true, limit: longest });
+        return toPage(list, found, entry => entry.revision, page);
+      }),
+
+    putDataset: dataset =>
+      store.write(rows => {
+        rows.requireBlob(dataset.sha256);
+        const record: Dataset = { ...dataset, created_at: timestamp() };
+        rows.put(["dataset", dataset.id], record);
+        rows.note("dataset", dataset.id);
+        return record;
+      }),
+
+    getDataset: id => store.read(rows => datasetRow(rows, id)),
+
+    listDatasets: (page = {}) =>
+      store.read(rows => {
+        const after = decodeCursor("datasets", page.cursor);
+        const found = rows.values<Dataset>(["dataset"], { after, limit: longest });
+        return toPage("datasets", found, dataset => dataset.id, page);
+      }),
+
+    deleteDataset: id =>
+      store.write(rows => {
+        datasetRow(rows, id);
+        rows.remove(["dataset", id]);
+        rows.note("dataset", id);
+      }),
+
+    putJob: job =>
+      store.write(rows => {
+        if (rows.get(["job", job.id])) throw problem.jobExists(job.id);
+        for (const blob of job.blobs) rows.requireBlob(blob);
+        const [newest] = rows.values<JobPlace>(["job-order"], { reverse: true, limit: 1 });
+        let order = (newest?.order ?? 0) + 1;
+        // Another replica's job may have come since the newest was looked for.
+        while (rows.get(["job-order", order])) order++;
+        const place: JobPlace = { order, id: job.id, task: job.task };
+        const record = { ...job, created_at: timestamp(), revision: 1 };
+        rows.put(["job", job.id], record);
+        rows.put(["job-order", order], place);
+        if (record.ended_at === null) rows.put(["open-job", job.id], place);
+        rows.note("job", job.id);
+        return record;
+      }),
+
+    getJob: id => store.read(rows => jobRow(rows, id)),
+
+    listJobs: ({ task, ...page }: PageRequest & { task?: string } = {}) =>
+      store.read(rows => {
+        const list = `jobs/${task ?? ""}`;
+        const after = decodeCursor(list, page.cursor);
+        const every = { after, reverse: true, ...(task === undefined && { limit: longest }) };
+        const places = rows
+          .values<JobPlace>(["job-order"], every)
+          .filter(place => task === undefined || place.task === task);
+        const { items, next_cursor } = toPage(list, places, place => place.order, page);
+        const jobs = rows.getAll<JobRecord>(items.map(({ id }) => ["job", id]));
+        return { items: jobs.filter(job => job !== undefined), next_cursor };
+      }),
+
+    openJobs: () =>
+      store.read(rows =>
+        rows
+          .values<JobPlace>(["open-job"])
+          .sort((a, b) => a.order - b.order)
+          .map(({ id, task }): OpenJob => ({ id, task })),
+      ),
+
+    updateJob: (id, patch, { expected }: Expected = {}) =>
+      store.write(rows => {
+        const row = jobRow(rows, id);
+        problem.checkRevision(`Job "${id}"`, expected, row.revision);
+        for (const blob of patch.blobs ?? []) rows.requireBlob(blob);
+        const changed = { ...row, ...patch, revision: row.revision + 1 };
+        rows.put(["job", id], changed);
+        if (changed.ended_at !== null) rows.remove(["open-job", id]);
+        rows.note("job", id);
+        return changed;
+      }),
+
+    putBlob: store.putBlob,
+    getBlob: store.getBlob,
+
+    recall: async (key, requestHash) =>
+      liveReply(await store.getReply(replyName(key)), key, requestHash)?.reply ?? null,
+
+    remember: async (key, requestHash, reply) => {
+      const row: ReplyRow = { name: replyName(key), hash: requestHash, at: now(), reply };
+      liveReply(await store.addReply(row), key, requestHash);
+    },
+
+    marked: name => store.read(rows => rows.get(["mark", name]) !== undefined),
+    mark: name => store.write(rows => rows.put(["mark", name], timestamp())),
+
+    changes: store.changes,
+    watch: store.watch,
+    backup: store.backup,
+    sweep: store.sweep,
+    close: store.close,
+  };
+}

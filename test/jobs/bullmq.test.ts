@@ -1,0 +1,176 @@
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { openBullJobs } from "../../src/jobs/bullmq.ts";
+import type { JobControl, Jobs, Runner } from "../../src/jobs/jobs.ts";
+import { openRedisRegistry } from "../../src/registry/redis.ts";
+import { jobClients } from "../../src/registry/redis-client.ts";
+import type { JobRecord, Registry } from "../../src/registry/registry.ts";
+import { describeRedis } from "../support/redis.ts";
+import { RedisCluster, RedisServer } from "../support/redis-server.ts";
+import { jobsContract, type OpenQueue } from "./contract.ts";
+
+const log = { error: () => {} };
+
+describeRedis("BullMQ", () => {
+  let redis: RedisServer;
+  beforeAll(async () => {
+    redis = await RedisServer.start(["--appendonly", "yes", "--appendfsync", "always"]);
+  });
+  afterAll(() => redis.remove());
+  beforeEach(() => redis.admin.flushall());
+
+  const open: OpenQueue = (registry, runner, concurrency) =>
+    openBullJobs({ registry, connect: jobClients(redis.url, log), runner, concurrency, log });
+
+  jobsContract("the queue on BullMQ, records in LMDB", open);
+  jobsContract("the queue on BullMQ, records in Redis", open, () => openRedisRegistry(redis.url));
+
+  describe("several processes", () => {
+    let registry: Registry;
+    let opened: { close(): Promise<void> }[];
+    let started: { job: JobRecord; control: JobControl; finish: () => void }[];
+    beforeEach(async () => {
+      registry = await openRedisRegistry(redis.url);
+      opened = [registry];
+      started = [];
+    });
+    afterEach(async () => {
+      for (const each of opened.reverse()) await each.close();
+    });
+
+    const runner: Runner = (job, control) =>
+      new Promise((resolve, reject) => {
+        started.push({ job, control, finish: () => resolve({}) });
+        control.signal.addEventListener("abort", () => reject(new Error("stopped")));
+      });
+    /** A process's own registry and queue; with `runs` a worker's. */
+    const another = async (runs: boolean, lockMs?: number) => {
+      const own = await openRedisRegistry(redis.url);
+      const connect = jobClients(redis.url, log);
+      const worker = runs ? { runner, ...(lockMs && { lockMs }) } : {};
+      const jobs = await openBullJobs({ registry: own, connect, log, ...worker });
+      opened.push(own, jobs);
+      return jobs;
+    };
+    const submit = async (jobs: Jobs, task: string) =>
+      (await jobs.submit({ task, kind: "train", request: {}, blobs: [] })).id;
+    const starts = async (count: number, timeout = 5000) => {
+      await vi.waitFor(() => expect(started.length).toBe(count), { timeout, interval: 5 });
+      return started.at(-1)!;
+    };
+
+    test("a task with many jobs keeps one with few waiting for one of them at most", async () => {
+      const server = await another(false);
+      const many = [];
+      for (let at = 0; at < 4; at++) many.push(await submit(server, "many"));
+      const few = await submit(server, "few");
+      await another(true);
+      for (let count = 1; count <= 5; count++) (await starts(count)).finish();
+      const order = started.map(({ job }) => job.id);
+      expect(order.indexOf(few)).toBeLessThan(2);
+      expect(order.filter(id => id !== few)).toEqual(many);
+    });
+
+    test("a job that runs elsewhere is cancelled through its record; its task's next one follows", async () => {
+      const server = await another(false);
+      await another(true);
+      const [first, second] = [await submit(server, "t"), await submit(server, "t")];
+      const { control } = await starts(1);
+      expect((await server.cancel(first)).state).toBe("cancelled");
+      await vi.waitFor(() => expect(control.signal.aborted).toBe(true), { timeout: 2000, interval: 5 });
+      const next = await starts(2);
+      expect(next.job.id).toBe(second);
+      control.progress(progress);
+      next.finish();
+      await vi.waitFor(async () => expect((await registry.getJob(second)).state).toBe("succeeded"));
+      // What the stopped one still says is not written.
+      expect(await registry.getJob(first)).toMatchObject({ state: "cancelled", progress: null });
+    });
+
+    test("jobs of different tasks run on different workers, those of one task one at a time", async () => {
+      const server = await another(false);
+      await Promise.all([another(true), another(true)]);
+      const ids = [await submit(server, "a"), await submit(server, "a"), await submit(server, "b")];
+      await starts(2);
+      expect(new Set(started.map(({ job }) => job.id))).toEqual(new Set([ids[0], ids[2]]));
+      started.find(({ job }) => job.id === ids[0])!.finish();
+      expect((await starts(3)).job.id).toBe(ids[1]);
+    });
+
+    test("a worker that is killed loses its job to another, which goes on from the checkpoint", async () => {
+      const path = fileURLToPath(new URL("./worker.ts", import.meta.url));
+      const child = spawn(process.execPath, ["--import", "tsx", path, redis.url], {
+        stdio: ["ignore", "ignore", "inherit"],
+      });
+      const server = await another(false);
+      const id = await submit(server, "t");
+      await vi.waitFor(async () => expect((await registry.getJob(id)).checkpoint).not.toBeNull(), {
+        timeout: 20_000,
+      });
+      child.kill("SIGKILL");
+      await another(true, 1000);
+      const { job, finish } = await starts(1, 20_000);
+      expect(job.id).toBe(id);
+      expect(Buffer.from(await registry.getBlob(job.checkpoint!)).toString()).toBe("half way");
+      finish();
+      await vi.waitFor(async () => expect((await registry.getJob(id)).state).toBe("succeeded"));
+    });
+
+    test("a job goes on while Redis is away, and its end is written when it is back; the next one follows", async () => {
+      const server = await another(false);
+      await another(true);
+      const [first, second] = [await submit(server, "t"), await submit(server, "t")];
+      const { control, finish } = await starts(1);
+      await redis.stop();
+      control.log("while nobody can hear it");
+      await expect(submit(server, "u")).rejects.toMatchObject({ code: "registry_unavailable" });
+      finish();
+      await new Promise(resolve => setTimeout(resolve, 1000));
+      await redis.begin();
+      (await starts(2, 30_000)).finish();
+      await vi.waitFor(async () => expect((await registry.getJob(second)).state).toBe("succeeded"), 5000);
+      const record = await registry.getJob(first);
+      expect(record).toMatchObject({ state: "succeeded", attempts: 1 });
+      expect(record.log.map(({ text }) => text)).toEqual(["while nobody can hear it"]);
+    });
+
+    test("a worker whose job another one has taken over stops, and writes nothing any more", async () => {
+      const server = await another(false);
+      await another(true);
+      const id = await submit(server, "t");
+      const { control } = await starts(1);
+      await registry.updateJob(id, { holder: "another" });
+      control.progress(progress);
+      await vi.waitFor(() => expect(control.signal.aborted).toBe(true), { timeout: 5000 });
+      expect(await registry.getJob(id)).toMatchObject({ state: "running", progress: null });
+    });
+  });
+});
+
+describeRedis("BullMQ in a cluster", () => {
+  let cluster: RedisCluster;
+  beforeAll(async () => {
+    cluster = await RedisCluster.start();
+  });
+  afterAll(() => cluster.remove());
+  beforeEach(() => cluster.flush());
+
+  jobsContract(
+    "the queue and its records in a Redis cluster",
+    (registry, runner, concurrency) => {
+      const connect = jobClients(cluster.url("?wait=0"), log);
+      return openBullJobs({ registry, connect, runner, concurrency, log });
+    },
+    () => openRedisRegistry(cluster.url("?wait=0")),
+  );
+});
+
+const progress = {
+  step: 1,
+  steps: 2,
+  loss: null,
+  examples_per_second: null,
+  eta_seconds: null,
+  validation: null,
+};

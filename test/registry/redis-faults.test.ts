@@ -1,0 +1,223 @@
+/** What breaks under a Redis registry, and what it promises all the same. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
+import { openRedisRegistry } from "../../src/registry/redis.ts";
+import type { Registry } from "../../src/registry/registry.ts";
+import { describeRedis } from "../support/redis.ts";
+import { RedisServer } from "../support/redis-server.ts";
+import { codeOf } from "./contract.ts";
+import { hard, newJob, newTask } from "./records.ts";
+
+const hour = 3_600_000;
+const bytesOf = (text: string) => new TextEncoder().encode(text);
+
+describeRedis("a Redis registry", () => {
+  let redis: RedisServer;
+  /** Two replicas; their clocks go ahead by `skipped`. */
+  let a: Registry;
+  let b: Registry;
+  let skipped = 0;
+  beforeAll(async () => {
+    redis = await RedisServer.start(["--appendonly", "yes", "--appendfsync", "always"]);
+  });
+  afterAll(() => redis.remove());
+  beforeEach(async context => {
+    await redis.admin.flushall();
+    skipped = 0;
+    const open = () => openRedisRegistry(redis.url, { now: () => Date.now() + skipped });
+    [a, b] = await Promise.all([open(), open()]);
+    context.onTestFinished(async () => {
+      await Promise.all([a.close(), b.close()]);
+    });
+  });
+  const prefix = (parameters: string) => ({ ...hard(), kind: "prefix" as const, parameters });
+
+  test("where there is none, is refused in seconds and in words", async () => {
+    const refusal = await openRedisRegistry("redis://:secret@127.0.0.1:1").catch(error => error);
+    expect(refusal).toMatchObject({ code: "registry_unavailable" });
+    expect(refusal.message).toMatch(/can't be reached.*FOREWORD_REGISTRY/);
+    expect(refusal.message).not.toContain("secret");
+  });
+
+  test("that is gone says so in time; when it is back, so is all that was acknowledged", async () => {
+    await a.createTask(newTask("t"), hard(), "ann");
+    await redis.stop();
+    const began = Date.now();
+    const calls = [() => a.getTask("t"), () => a.addPrompt("t", hard()), () => a.putBlob(bytesOf("x"))];
+    for (const call of calls) expect(await codeOf(call())).toBe("registry_unavailable");
+    expect(Date.now() - began).toBeLessThan(3 * 4500);
+    await redis.begin();
+    expect(await a.getTask("t")).toMatchObject({ prompts: 1 });
+    expect((await a.addPrompt("t", hard())).version).toBe(2);
+  });
+
+  test("writes each write once, however often the connection is cut under it", async () => {
+    await a.createTask(newTask("t"), null, "ann");
+    let cutting = true;
+    const cuts = (async () => {
+      while (cutting) {
+        await redis.admin.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+        await new Promise(resolve => setTimeout(resolve, 40));
+      }
+    })();
+    const added: number[] = [];
+    for (let at = 0; at < 60; at++) {
+      const outcome = await a.addPrompt("t", hard(`${at} {{ input }}`)).catch(error => error);
+      if (outcome instanceof Error) expect(outcome).toMatchObject({ code: "registry_unavailable" });
+      else added.push(outcome.version);
+    }
+    cutting = false;
+    await cuts;
+    const { items } = await b.listPrompts("t", { limit: 1000 });
+    expect(added.length).toBeGreaterThan(30);
+    expect(items.map(({ version }) => version)).toEqual(expect.arrayContaining(added));
+    // Each is there at most once, under the version that was told.
+    expect(new Set(items.map(({ template }) => template)).size).toBe(items.length);
+    expect((await b.getTask("t")).prompts).toBe(items.length);
+  });
+
+  test("that is full refuses writes in words, answers reads, and takes writes again", async () => {
+    await a.createTask(newTask("t"), hard(), "ann");
+    await redis.admin.config("SET", "maxmemory-policy", "noeviction");
+    await redis.admin.config("SET", "maxmemory", "1");
+    try {
+      for (const call of [() => a.addPrompt("t", hard()), () => a.putBlob(bytesOf("x"))])
+        await expect(call()).rejects.toMatchObject({
+          code: "registry_unavailable",
+          message: expect.stringMatching(/Redis is full/),
+        });
+      expect(await a.getTask("t")).toMatchObject({ prompts: 1 });
+    } finally {
+      await redis.admin.config("SET", "maxmemory", "0");
+    }
+    expect((await a.addPrompt("t", hard())).version).toBe(2);
+  });
+
+  test("two replicas that race: one wins, and all versions and feed entries are there", async () => {
+    await a.createTask(newTask("t"), hard(), "ann");
+    const tries = await Promise.all(
+      [a, b, a, b].map((registry, at) =>
+        codeOf(registry.setActive("t", at % 2 === 0 ? { prompt: 1 } : null, `${at}`, { expected: 1 })),
+      ),
+    );
+    expect(tries.filter(code => code === "revision_conflict")).toHaveLength(3);
+    const added = await Promise.all(
+      Array.from({ length: 60 }, (_, at) => (at % 2 ? a : b).addPrompt("t", hard())),
+    );
+    expect(added.map(({ version }) => version).sort((x, y) => x - y)).toEqual(
+      Array.from({ length: 60 }, (_, at) => at + 2),
+    );
+    const { changes } = await b.changes(0);
+    expect(changes.map(({ seq }) => seq)).toEqual(Array.from({ length: 64 }, (_, at) => at + 1));
+  });
+
+  test("jobs that two replicas put at once are each listed, and open, once", async () => {
+    const ids = Array.from({ length: 30 }, (_, at) => `job-${at}`);
+    await Promise.all(ids.map((id, at) => (at % 2 ? a : b).putJob(newJob(id, at % 3 ? "t" : "u"))));
+    const listed = await a.listJobs({ limit: 100 });
+    expect(listed.items.map(({ id }) => id).sort()).toEqual([...ids].sort());
+    expect((await b.openJobs()).map(({ id }) => id).reverse()).toEqual(listed.items.map(({ id }) => id));
+    expect((await b.listJobs({ limit: 100, task: "u" })).items).toHaveLength(10);
+  });
+
+  test("sweeps what nothing names an hour after it was put, whichever replica does it", async () => {
+    const put = (text: string) => a.putBlob(bytesOf(text));
+    const [ofPrompt, ofDataset, ofJob, unnamed] = await Promise.all(
+      ["prompt", "dataset", "job", "unnamed"].map(put),
+    );
+    await a.createTask(newTask("t"), prefix(ofPrompt!), "ann");
+    await a.putDataset({ id: "d", rows: 1, labels: null, sha256: ofDataset!, bytes: 7 });
+    await a.putJob({ ...newJob("j"), blobs: [ofJob!] });
+    skipped = 0.9 * hour;
+    expect(await b.sweep()).toEqual({ blobs: 0, replies: 0 });
+    skipped = 1.1 * hour;
+    const swept = await Promise.all([a.sweep(), b.sweep(), a.sweep()]);
+    expect(swept.reduce((sum, { blobs }) => sum + blobs, 0)).toBe(1);
+    expect(await codeOf(a.getBlob(unnamed!))).toBe("registry_unavailable");
+    expect(await codeOf(a.addPrompt("t", prefix(unnamed!)))).toBe("registry_unavailable");
+    for (const blob of [ofPrompt!, ofDataset!, ofJob!]) await b.getBlob(blob);
+    await a.addPrompt("t", prefix(ofPrompt!));
+    await a.setActive("t", null, "ann");
+    await a.deletePrompt("t", 1);
+    expect((await b.sweep()).blobs).toBe(0);
+    await a.deleteTask("t");
+    await a.deleteDataset("d");
+    await a.updateJob("j", { state: "succeeded", ended_at: new Date().toISOString() });
+    expect((await b.sweep()).blobs).toBe(3);
+    expect(await redis.admin.keys("fw:blob:*")).toEqual([]);
+    expect(await redis.admin.hlen("{fw}:names")).toBe(0);
+  });
+
+  test("a sweep that races with whoever names a blob loses none that is named", async () => {
+    await a.createTask(newTask("t"), null, "ann");
+    let [named, refused] = [0, 0];
+    for (let round = 0; round < 60; round++) {
+      const bytes = bytesOf(`blob ${round}`);
+      const blob = await a.putBlob(bytes);
+      skipped += 2 * hour;
+      const [, , outcome] = await Promise.all([
+        b.sweep(),
+        a.sweep(),
+        // Every other time it is put again by someone else meanwhile, who may then rely on it.
+        round % 2 === 0
+          ? codeOf(a.addPrompt("t", prefix(blob)))
+          : codeOf(b.putBlob(bytes).then(again => b.addPrompt("t", prefix(again)))),
+      ]);
+      if (outcome === "registry_unavailable") refused++;
+      else {
+        named++;
+        expect(outcome).toHaveProperty("resolved");
+        await a.getBlob(blob);
+      }
+      if (round % 2 === 1) expect(outcome).toHaveProperty("resolved");
+    }
+    expect(named).toBeGreaterThanOrEqual(30);
+    expect(named + refused).toBe(60);
+    skipped += 2 * hour;
+    await b.sweep();
+    for (const { parameters } of (await b.listPrompts("t", { limit: 1000 })).items)
+      await b.getBlob(parameters!);
+  });
+
+  test("backs up into a folder that opens as a registry, while writes go on", async () => {
+    const blob = await a.putBlob(bytesOf("parameters"));
+    await a.createTask(newTask("t"), prefix(blob), "ann");
+    await a.createTask(newTask("t.2"), hard("other {{ input }}"), "ann");
+    await a.putDataset({ id: "d", rows: 1, labels: null, sha256: blob, bytes: 10 });
+    await a.putJob(newJob("j"));
+    await a.mark("done with it");
+    for (let at = 0; at < 12; at++) await a.addPrompt("t", hard(), { activate: { by: "ann" } });
+    let writing = true;
+    const writer = (async () => {
+      while (writing) await b.addPrompt("t.2", hard(), { activate: { by: "bob" } });
+    })();
+    const folder = await mkdtemp(join(tmpdir(), "foreword-backup-"));
+    await a.backup(join(folder, "copy"));
+    writing = false;
+    await writer;
+    const copy = await openLmdbRegistry(join(folder, "copy"));
+    for (const read of [
+      (registry: Registry) => registry.getTask("t"),
+      (registry: Registry) => registry.listPrompts("t"),
+      (registry: Registry) => registry.listHistory("t"),
+      (registry: Registry) => registry.listDatasets(),
+      (registry: Registry) => registry.listJobs(),
+      (registry: Registry) => registry.openJobs(),
+      (registry: Registry) => registry.marked("done with it"),
+      (registry: Registry) => registry.getBlob(blob).then(bytes => Buffer.from(bytes).toString()),
+    ])
+      expect(await read(copy)).toEqual(await read(a));
+    const other = await copy.getTask("t.2");
+    expect(other.active).toEqual({ prompt: other.prompts });
+    expect((await copy.listHistory("t.2", { limit: 1 })).items[0]!.revision).toBe(other.active_revision);
+    const { last } = await copy.changes(0);
+    expect((await copy.changes(0)).trimmed).toBe(true);
+    await copy.addPrompt("t", hard());
+    expect((await copy.changes(last)).changes.map(({ seq }) => seq)).toEqual([last + 1]);
+    await copy.close();
+    await rm(folder, { recursive: true });
+  });
+});
