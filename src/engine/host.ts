@@ -127,14 +127,14 @@ class EngineHost implements Engine {
 
   infer<Request extends EngineRequest>(
     request: Request,
-    { deadline, signal, onToken }: InferOptions,
+    { deadline, signal, background = false, onToken }: InferOptions,
   ): Promise<AnswerTo<Request>> {
     if (signal?.aborted) return Promise.reject(new ForewordError("deadline", "The caller went away."));
     const id = this.#nextId;
     const cancel = () => this.#post({ type: "cancel", id });
     signal?.addEventListener("abort", cancel, { once: true });
     const answer = this.#call<AnswerTo<Request>>(
-      { call: "infer", request, deadline, stream: onToken !== undefined },
+      { call: "infer", request, deadline, background, stream: onToken !== undefined },
       onToken,
     );
     this.#count(1);

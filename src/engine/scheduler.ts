@@ -32,6 +32,8 @@ export interface SubmitOptions {
   deadline: number;
   /** Checked at each step. */
   cancelled: () => boolean;
+  /** Admitted and prefilled only while no other request waits or runs; one of them at a time decodes. */
+  background?: boolean;
 }
 
 interface Running {
@@ -70,6 +72,8 @@ export class Scheduler implements Seats {
   readonly #shape: KvShape & { heads: number };
   readonly #limits: SchedulerLimits;
   readonly #queue: Running[] = [];
+  /** What waits in the background. */
+  readonly #later: Running[] = [];
   readonly #running = new Set<Running>();
   readonly #seated: Seat[] = [];
   #stepping: Promise<void> | null = null;
@@ -92,12 +96,13 @@ export class Scheduler implements Seats {
   }
 
   submit<Answer>(program: Program<Answer>, options: SubmitOptions): Promise<Answer> {
-    if (this.#queue.length >= this.#limits.queue) {
-      const detail = `${this.#queue.length} requests wait already, which is the limit (FOREWORD_QUEUE). Try again in a moment.`;
+    const queue = options.background ? this.#later : this.#queue;
+    if (queue.length >= this.#limits.queue) {
+      const detail = `${queue.length} requests wait already, which is the limit (FOREWORD_QUEUE). Try again in a moment.`;
       return Promise.reject(new ForewordError("queue_full", detail, { limit: this.#limits.queue }));
     }
     return new Promise<unknown>((resolve, reject) => {
-      this.#queue.push({
+      queue.push({
         program,
         options,
         resolve,
@@ -140,7 +145,7 @@ export class Scheduler implements Seats {
     clearTimeout(this.#freeing);
     // Requests that arrive together should share the first step.
     await new Promise(setImmediate);
-    while (this.#queue.length > 0 || this.#running.size > 0) {
+    while (this.#queue.length + this.#later.length + this.#running.size > 0) {
       this.#dropAbandoned();
       this.#admit();
       const started = performance.now();
@@ -159,43 +164,69 @@ export class Scheduler implements Seats {
     const now = Date.now();
     const gone = ({ options }: Running) => options.cancelled() || options.deadline <= now;
     for (const request of this.#running) if (gone(request)) this.#fail(request, abandoned(request.options));
-    for (const request of this.#queue.filter(gone)) {
-      this.#queue.splice(this.#queue.indexOf(request), 1);
-      this.#fail(request, abandoned(request.options));
-    }
+    for (const queue of [this.#queue, this.#later])
+      for (const request of queue.filter(gone)) {
+        queue.splice(queue.indexOf(request), 1);
+        this.#fail(request, abandoned(request.options));
+      }
   }
 
-  /** First come, first served, as far as seats and one run's tokens go. */
+  /** First come, first served, as far as seats and one run's tokens go; the background where nothing else is there. */
   #admit(): void {
-    const seated = [...this.#running].map(({ options }) => options.seat).filter(seat => seat > 0);
-    let tokens = this.#waitingTokens();
-    while (this.#queue.length > 0 && tokens < this.#prefillTokens()) {
-      const next = this.#queue[0]!;
-      if (next.options.seat > 0 && !this.#seats([...seated, next.options.seat])) return;
-      this.#queue.shift();
-      this.#running.add(next);
-      if (next.options.seat > 0) seated.push(next.options.seat);
-      this.counts.rows++;
-      this.#resume(next, () => next.program.next());
-      tokens = this.#waitingTokens();
+    while (this.#queue.length > 0 && this.#waitingTokens(false) < this.#prefillTokens(false)) {
+      if (!this.#seats(this.#queue[0]!) && !this.#makeRoom()) return;
+      if (this.#seats(this.#queue[0]!)) this.#enter(this.#queue.shift()!);
+    }
+    if (this.#busy) return;
+    while (this.#later.length > 0 && this.#waitingTokens(true) < this.#prefillTokens(true)) {
+      const { seat } = this.#later[0]!.options;
+      if (seat > 0 && [...this.#running].some(({ options }) => options.seat > 0)) return;
+      this.#enter(this.#later.shift()!);
     }
   }
 
-  /** Whether rows of these lengths may decode side by side: each takes as much room as the longest. */
-  #seats(lengths: readonly number[]): boolean {
+  #enter(request: Running): void {
+    this.#running.add(request);
+    this.counts.rows++;
+    this.#resume(request, () => request.program.next());
+  }
+
+  /** Whether anything but the background runs. */
+  get #busy(): boolean {
+    for (const { options } of this.#running) if (!options.background) return true;
+    return false;
+  }
+
+  /** Ends what decodes in the background; whether there was any. */
+  #makeRoom(): boolean {
+    const background = [...this.#running].find(({ options }) => options.background && options.seat > 0);
+    if (background) this.#fail(background, new ForewordError("deadline", "It made room for other requests."));
+    return background !== undefined;
+  }
+
+  /** Whether it may decode beside those that run: each row takes as much room as the longest. */
+  #seats({ options }: Running): boolean {
+    if (options.seat === 0) return true;
+    const seats = [...this.#running].map(running => running.options.seat).filter(seat => seat > 0);
+    const lengths = [...seats, options.seat];
     const { layers, kvHeads, headDim } = this.#shape;
     const bytes = lengths.length * Math.max(...lengths) * layers * kvHeads * headDim * 2 * 4;
     return lengths.length === 1 || (lengths.length <= this.#limits.seats && bytes <= this.#limits.seatBytes);
   }
 
-  #waitingTokens(): number {
+  /** Tokens of prefills that wait, of requests in the background or of all others. */
+  #waitingTokens(background: boolean): number {
     let tokens = 0;
-    for (const { waiting } of this.#running) for (const work of waiting) tokens += workLength(work);
+    for (const { waiting, options } of this.#running)
+      if ((options.background ?? false) === background)
+        for (const work of waiting) tokens += workLength(work);
     return tokens;
   }
 
-  #prefillTokens(): number {
-    return this.#pool.rows > 0 ? this.#limits.batchTokensWhileDecoding : this.#limits.batchTokens;
+  /** Few in the background too: who comes meanwhile waits for the step to end. */
+  #prefillTokens(background: boolean): number {
+    const few = background || this.#pool.rows > 0;
+    return few ? this.#limits.batchTokensWhileDecoding : this.#limits.batchTokens;
   }
 
   async #decode(): Promise<void> {
@@ -225,11 +256,13 @@ export class Scheduler implements Seats {
 
   async #prefill(): Promise<void> {
     const chosen: { request: Running; work: PrefillWork }[] = [];
+    const background = !this.#busy;
     const budget = new RunBudget(this.#shape, {
-      tokens: this.#prefillTokens(),
+      tokens: this.#prefillTokens(background),
       bytes: this.#limits.runBytes,
     });
     for (const request of this.#running) {
+      if ((request.options.background ?? false) !== background) continue;
       for (const work of request.waiting) if (budget.take(work)) chosen.push({ request, work });
       if (budget.spent) break;
     }
