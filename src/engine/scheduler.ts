@@ -32,7 +32,7 @@ export interface SubmitOptions {
   deadline: number;
   /** Checked at each step. */
   cancelled: () => boolean;
-  /** Admitted and prefilled only while no other request waits or runs; one of them at a time decodes. */
+  /** Begun and prefilled only while no other request waits or runs, or has just ended; one of them at a time decodes. */
   background?: boolean;
 }
 
@@ -66,6 +66,9 @@ export interface SchedulerLimits {
 /** How long memory for rows that decode is kept when nothing runs: the next burst is served without asking for it anew. */
 const IDLE_MS = 10_000;
 
+/** How long nothing must have run or waited before the background begins: whoever asks one after another never meets it. */
+const QUIET_MS = 50;
+
 export class Scheduler implements Seats {
   readonly #batch: Batch;
   readonly #pool: DecodePool;
@@ -78,6 +81,9 @@ export class Scheduler implements Seats {
   readonly #seated: Seat[] = [];
   #stepping: Promise<void> | null = null;
   #freeing: NodeJS.Timeout | undefined;
+  /** When the last request that is not in the background ended, and what ends the wait for quiet. */
+  #left = Number.NEGATIVE_INFINITY;
+  #wake = () => {};
   readonly counts = { steps: 0, rows: 0, prefillTokens: 0, decodeTokens: 0, stepSeconds: 0 };
 
   constructor(batch: Batch, shape: KvShape & { heads: number }, limits: SchedulerLimits) {
@@ -112,6 +118,7 @@ export class Scheduler implements Seats {
         results: new Map(),
         decode: null,
       });
+      if (!options.background) this.#wake();
       this.#stepping ??= this.#loop();
     }) as Promise<Answer>;
   }
@@ -146,6 +153,7 @@ export class Scheduler implements Seats {
     // Requests that arrive together should share the first step.
     await new Promise(setImmediate);
     while (this.#queue.length + this.#later.length + this.#running.size > 0) {
+      if (this.#queue.length === 0 && !this.#busy) await this.#quiet();
       this.#dropAbandoned();
       this.#admit();
       const started = performance.now();
@@ -158,6 +166,18 @@ export class Scheduler implements Seats {
     }
     this.#stepping = null;
     this.#freeing = setTimeout(() => this.#pool.free(), IDLE_MS).unref();
+  }
+
+  /** Until it has been quiet for a while, or somebody comes. */
+  async #quiet(): Promise<void> {
+    const rest = this.#left + QUIET_MS - performance.now();
+    if (rest <= 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>(resolve => {
+      this.#wake = resolve;
+      timer = setTimeout(resolve, rest);
+    });
+    clearTimeout(timer);
   }
 
   #dropAbandoned(): void {
@@ -296,7 +316,7 @@ export class Scheduler implements Seats {
     try {
       const { done, value } = advance();
       if (done) {
-        this.#running.delete(request);
+        this.#leave(request);
         request.resolve(value);
       } else if ("kind" in (value as Work)) {
         request.decode = value as Extract<Work, { kind: "decode" }>;
@@ -309,9 +329,14 @@ export class Scheduler implements Seats {
     }
   }
 
+  #leave(request: Running): void {
+    this.#running.delete(request);
+    if (!request.options.background) this.#left = performance.now();
+  }
+
   /** Ends a request; the program's own `finally` gives its seat back. */
   #fail(request: Running, error: unknown): void {
-    this.#running.delete(request);
+    this.#leave(request);
     request.program.return(undefined);
     request.reject(error);
   }
