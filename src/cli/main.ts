@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import { ForewordError } from "../errors.ts";
 import { version } from "../main.ts";
+import { exportRegistry, importRegistry } from "./archive.ts";
 import { backbone } from "./backbone.ts";
 import { backup } from "./backup.ts";
 import { datasets } from "./datasets.ts";
@@ -42,6 +43,8 @@ for (const command of [
   datasets,
   backbone,
   backup,
+  exportRegistry,
+  importRegistry,
   graph,
   doctor,
 ])

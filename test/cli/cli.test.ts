@@ -20,6 +20,8 @@ describe("foreword", () => {
       "jobs",
       "datasets",
       "backup",
+      "export",
+      "import",
       "graph",
     ];
     commands.push("doctor");
