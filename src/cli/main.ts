@@ -15,6 +15,7 @@ import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
 import { prompts } from "./prompts.ts";
 import { pull } from "./pull.ts";
+import { retrain } from "./retrain.ts";
 import { search } from "./search.ts";
 import { serve } from "./serve.ts";
 import { similarity } from "./similarity.ts";
@@ -35,6 +36,7 @@ for (const command of [
   tasks,
   prompts,
   train,
+  retrain,
   evaluate,
   search,
   donors,

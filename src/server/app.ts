@@ -19,6 +19,7 @@ import { jobs } from "./jobs.ts";
 import { positions } from "./positions.ts";
 import { frameworkErrors, installProblems } from "./problems.ts";
 import { prompts } from "./prompts.ts";
+import { retrain } from "./retrain.ts";
 import { search } from "./search.ts";
 import { Shadows } from "./shadows.ts";
 import { similarity } from "./similarity.ts";
@@ -34,6 +35,7 @@ const resources: Resource[] = [
   active,
   infer,
   train,
+  retrain,
   evaluate,
   search,
   similarity,
