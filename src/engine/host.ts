@@ -137,14 +137,16 @@ class EngineHost implements Engine {
       { call: "infer", request, deadline, background, stream: onToken !== undefined },
       onToken,
     );
-    this.#count(1);
+    // Training does not wait for what waits itself.
+    const counted = background ? 0 : 1;
+    this.#count(counted);
     return answer.finally(() => {
-      this.#count(-1);
+      this.#count(-counted);
       signal?.removeEventListener("abort", cancel);
     });
   }
 
-  #count(by: 1 | -1): void {
+  #count(by: number): void {
     const before = this.#inferring > 0;
     this.#inferring += by;
     const busy = this.#inferring > 0;

@@ -86,7 +86,9 @@ function checkActive(active: Active, { type, labels }: Task): void {
     refuse("weights", "a weighted vote needs one weight a member.");
   if (active.weights?.every(weight => weight === 0)) refuse("weights", "at least one must be above 0.");
   if (active.split?.every(part => part.weight === 0)) refuse("split", "at least one weight must be above 0.");
-  const twice = active.split?.find(({ prompt }, at, all) => all.findIndex(p => p.prompt === prompt) < at);
+  const twice = active.split?.find(
+    ({ prompt }, at, all) => all.findIndex(other => other.prompt === prompt) < at,
+  );
   if (twice) refuse("split", `version ${twice.prompt} is named twice. Give it one weight.`);
   if (active.shadow && active.shadow.prompt === active.prompt)
     refuse(

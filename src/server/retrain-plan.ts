@@ -21,13 +21,12 @@ export interface Retraining {
 }
 
 /** Why a task is left as it is. */
-export class Skipped {
+export class Skipped extends Error {
   readonly reason: RetrainReason;
-  readonly detail: string;
 
   constructor(reason: RetrainReason, detail: string) {
+    super(detail);
     this.reason = reason;
-    this.detail = detail;
   }
 }
 
@@ -60,7 +59,7 @@ export async function retrainings(with_: Planning, task: Task): Promise<Retraini
     const prompts = old.filter(record => jobOf(record) === job);
     found.push(await again(with_, task, job, prompts));
   }
-  const whole = found.length === 1 && old.length === records.length;
+  const whole = found.length === 1 && old.length === records.length && !task.active.split;
   return found.map(each => ({ ...each, request: { ...each.request, activate: activate && whole } }));
 }
 
@@ -96,10 +95,10 @@ async function again(
   await checkTeacher(registry, engine, task, before);
   const base = await baseAgain(registry, engine, before);
   const changed = new Set<string>();
-  const { settings, ensemble } = ofMember(before, prompts);
+  const { settings, ensemble } = ofMembers(before, task.active!, prompts);
   const kept = async (given: TrainSettingsRequest): Promise<TrainSettingsRequest> => {
     const { init, length, ...rest } = given;
-    if (await stays(registry, engine, given)) return given;
+    if (await stays(registry, engine, task.id, given)) return given;
     changed.add("init");
     return rest;
   };
@@ -119,24 +118,27 @@ async function again(
   return { versions, request, changed: [...changed] };
 }
 
-/** Of an ensemble whose members do not answer together, the one that does. */
-function ofMember(
-  before: TrainJobRequest,
+/** Of an ensemble's members those that still answer. */
+function ofMembers(
+  { settings, ensemble }: TrainJobRequest,
+  { vote = "mean" }: Active,
   prompts: readonly PromptRecord[],
 ): Pick<TrainJobRequest, "settings" | "ensemble"> {
-  const { settings, ensemble } = before;
-  const { member } = prompts[0]!.recipe as { member?: number };
-  if (!ensemble || member === undefined || prompts.length > 1) return { settings, ensemble };
-  return { settings: ensemble.members[member]!, ensemble: null };
+  if (!ensemble) return { settings, ensemble };
+  const members = prompts.map(({ recipe }) => ensemble.members[(recipe as { member: number }).member]!);
+  return members.length === 1
+    ? { settings: members[0]!, ensemble: null }
+    : { settings, ensemble: { members, vote } };
 }
 
 /** Whether a start can be had here. */
 async function stays(
   registry: Registry,
   engine: Engine,
+  task: string,
   { init, method = "prefix" }: TrainSettingsRequest,
 ): Promise<boolean> {
-  if (init === "donor") return donorsFor(registry, engine, "", method).then(() => true, unfit);
+  if (init === "donor") return donorsFor(registry, engine, task, method).then(() => true, unfit);
   if (typeof init !== "object" || !("prompt" in init)) return true;
   const record = await registry.getPrompt(init.prompt.task, init.prompt.version).catch(unknown);
   return record !== null && fits(record, engine.backbone().fingerprint);

@@ -54,7 +54,8 @@ async function add(
       made.push({ task: task.id, versions, job, activates: request.activate === true, changed });
     }
   } catch (error) {
-    if (error instanceof Skipped) skipped.push({ task: task.id, reason: error.reason, detail: error.detail });
+    if (error instanceof Skipped)
+      skipped.push({ task: task.id, reason: error.reason, detail: error.message });
     else if (error instanceof ForewordError && error.status < 500)
       skipped.push({ task: task.id, reason: "refused", detail: error.message });
     else throw error;

@@ -41,6 +41,8 @@ export class Shadows {
     const shadow = request.prompt === undefined ? task.active?.shadow : undefined;
     if (!shadow || Math.random() >= shadow.share || reply.finish_reason === "cancelled") return;
     const counts = this.#of(task);
+    // Asked before something else was activated: it is of no count that is kept.
+    if (counts.revision !== task.active_revision) return;
     const count = (outcome: Outcome) => {
       counts[outcome]++;
       this.#with.metrics.shadowAnswers.inc({ task: task.id, version: shadow.prompt, outcome });

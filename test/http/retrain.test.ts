@@ -86,9 +86,9 @@ async function others(registry: Registry): Promise<void> {
     { prompt: 2, weight: 1 },
   ];
   await like("split", {}, 1, { split });
-  const ensemble = { members: [settings, { ...settings, seed: 1 }], vote: "mean" as const };
-  await like("voting", { ensemble }, 2, { ensemble: [2, 3], vote: "mean" });
-  await like("member", { ensemble }, 2, { prompt: 3 });
+  const ensemble = { members: [0, 1, 2].map(seed => ({ ...settings, seed })), vote: "mean" as const };
+  await like("voting", { ensemble }, 3, { ensemble: [2, 4], vote: "majority" });
+  await like("member", { ensemble }, 3, { prompt: 3 });
 }
 
 const retrain = async (body: object = {}): Promise<RetrainReply> => {
@@ -112,7 +112,7 @@ test("a dry run tells which tasks can be trained again, how, and why the others 
     { task: "seeded", versions: [2], ...one, changed: ["init"] },
     { task: "split", versions: [2], ...one, activates: false },
     { task: "trained", versions: [2], ...one },
-    { task: "voting", versions: [2, 3], ...one },
+    { task: "voting", versions: [2, 4], ...one },
   ]);
   expect(reasons(plan)).toMatchObject({
     words: "works",
@@ -142,7 +142,12 @@ test("the jobs run on the new backbone, and what they made answers", async () =>
   for (const { job } of reply.jobs) expect(await server.ended(job!)).toMatchObject({ state: "succeeded" });
 
   expect((await server.infer("trained", { input: "sun" })).prompt).toEqual({ version: 3, kind: "prefix" });
-  expect((await server.infer("voting", { input: "sun" })).prompt).toEqual({ ensemble: [4, 5], vote: "mean" });
+  expect((await server.infer("voting", { input: "sun" })).prompt).toEqual({
+    ensemble: [5, 6],
+    vote: "majority",
+  });
+  const seeds = (await server.get("/tasks/voting/prompts")).body.items.slice(-2);
+  expect(seeds.map(({ recipe }: { recipe: { seed: number } }) => recipe.seed)).toEqual([0, 2]);
   const { backbone, parent, recipe, length } = (await server.get("/tasks/trained/prompts/3")).body;
   expect(backbone.fingerprint).toBe(reply.backbone.fingerprint);
   expect(parent).toEqual({ task: "trained", version: 2 });
@@ -161,6 +166,6 @@ test("by command, without letting it answer", async () => {
   expect(jobs).toMatchObject([{ task: "member", versions: [3], activates: false }]);
   expect(reasons(await retrain({ tasks: ["member"] }))).toEqual({ member: "under_way" });
   const { result } = await server.ended(jobs[0]!.job!);
-  expect(result).toMatchObject({ versions: [4], activated: false });
+  expect(result).toMatchObject({ versions: [5], activated: false });
   expectProblem(await server.post("/tasks/member/infer", { input: "sun" }), 409, "backbone_mismatch");
 });
