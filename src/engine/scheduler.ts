@@ -194,8 +194,8 @@ export class Scheduler implements Seats {
   /** First come, first served, as far as seats and one run's tokens go; the background where nothing else is there. */
   #admit(): void {
     while (this.#queue.length > 0 && this.#waitingTokens(false) < this.#prefillTokens(false)) {
-      if (!this.#seats(this.#queue[0]!) && !this.#makeRoom()) return;
       if (this.#seats(this.#queue[0]!)) this.#enter(this.#queue.shift()!);
+      else if (!this.#makeRoom()) return;
     }
     if (this.#busy) return;
     while (this.#later.length > 0 && this.#waitingTokens(true) < this.#prefillTokens(true)) {

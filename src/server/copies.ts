@@ -8,7 +8,7 @@ import { labelsOf } from "../training/check.ts";
 
 /**
  * The verbalizers that a copy needs to read labels as the original does: where both tasks have the same labels, the
- * texts that differ. Throws `validation` where a trained prompt would come to labels, or to a type of task, that it was
+ * texts that differ, else those of the prompt's own whose labels are there. Throws `validation` where a trained prompt would come to labels, or to a type of task, that it was
  * not trained for; words mean what they say anywhere.
  */
 export function copiedVerbalizers(from: Task, to: Task, record: PromptRecord): Verbalizers | undefined {
@@ -20,11 +20,15 @@ export function copiedVerbalizers(from: Task, to: Task, record: PromptRecord): V
       `from: prompt ${record.version} of ${from.id} was trained for ${purpose(from)}, and ${to.id} is for ${purpose(to)}. Train a new one that starts from it, with "init": {"prompt": {"task": "${from.id}", "version": ${record.version}}}.`,
       { field: "from" },
     );
-  if (!alike || !from.labels || !to.labels) return record.verbalizers;
+  if (!from.labels || !to.labels) return undefined;
   const template = compileTemplate(record.template);
   const ours = spelledOut(to.labels, template) as Verbalizers;
-  const theirs = Object.entries(spelledOut(from.labels, template, record.verbalizers) as Verbalizers);
-  const other = theirs.filter(([label, texts]) => JSON.stringify(texts) !== JSON.stringify(ours[label]));
+  const theirs = alike
+    ? (spelledOut(from.labels, template, record.verbalizers) as Verbalizers)
+    : (record.verbalizers ?? {});
+  const other = Object.entries(theirs).filter(
+    ([label, texts]) => Object.hasOwn(ours, label) && JSON.stringify(texts) !== JSON.stringify(ours[label]),
+  );
   return other.length === 0 ? undefined : Object.fromEntries(other);
 }
 

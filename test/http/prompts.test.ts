@@ -98,6 +98,12 @@ describeBackbone("prompts over HTTP", path => {
     );
     await server.task({ id: "story", type: "generation" });
     expectProblem(await server.post("/tasks/story/prompts", { from }), 422, "validation", { field: "from" });
+    const own = { template: "{{ input }} is", verbalizers: { a: [" aye"], c: [" sea"] } };
+    await server.task({ id: "grade", labels: ["a", "c"] });
+    expect((await server.post("/tasks/grade/prompts", own)).status).toBe(201);
+    const part = await server.post("/tasks/letter/prompts", { from: { task: "grade", version: 2 } });
+    expect(part).toMatchObject({ status: 201, body: { verbalizers: { a: [" aye"] } } });
+    expect(part.body.verbalizers).not.toHaveProperty("c");
     const hard = await server.post("/tasks/letter/prompts", { from: { task: "mood", version: 1 } });
     expect(hard).toMatchObject({ status: 201, body: { kind: "hard", parent: { task: "mood", version: 1 } } });
   });
