@@ -2,9 +2,11 @@
  * What training gains where a context is more than a sentence: each task's hard prompt against the prefix that starts
  * from it, on the same test inputs, over HTTP; JSON against its schema; a prefix moved onto another prompt against one
  * that was trained there.
+ * Each context is kept in bench/results/contexts, so that one can be measured again alone.
  *
  *     npm run bench -- contexts [--data ../shared/data] [--only long,json] [--set '{"steps":20}' --limit 40]
  */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import Ajv from "ajv/dist/2020.js";
@@ -39,7 +41,18 @@ interface Row {
   training_seconds: number;
   json_valid: number | null;
   examples: Sizes;
+  date: string;
 }
+
+const pathOf = (context: string) => join(root, "bench/results/contexts", `${context}.json`);
+
+function keep(row: Row): void {
+  mkdirSync(join(root, "bench/results/contexts"), { recursive: true });
+  writeFileSync(pathOf(row.context), `${JSON.stringify(row, null, 2)}\n`);
+}
+
+const kept = (context: string): Row | null =>
+  existsSync(pathOf(context)) ? (JSON.parse(readFileSync(pathOf(context), "utf8")) as Row) : null;
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
@@ -62,19 +75,19 @@ export async function run(args: string[]): Promise<void> {
     };
   };
   const product = await Product.start("contexts");
-  const rows: Row[] = [];
   try {
     for (const name of wanted) {
       const sizes = limited(name === "long" ? LONG : SIZES);
       const context = contexts[name]!(values.data, sizes);
       const row = await measure(product, context, sizes, JSON.parse(values.set) as TrainSettingsRequest);
       console.log(JSON.stringify(row, null, 1));
-      rows.push(row);
+      if (!trial) keep(row);
     }
   } finally {
     await product.stop();
   }
-  if (trial || values.only) return console.log("not all, or a trial: nothing is published");
+  if (trial) return console.log("a trial: nothing is published");
+  const rows = Object.keys(contexts).flatMap(name => kept(name) ?? []);
   const checks = rows.flatMap(checksOf);
   await publish({
     name: "contexts",
@@ -166,6 +179,7 @@ async function measure(
     training_seconds: Math.round(trained.trainingSeconds),
     json_valid: context.jsonSchema ? validShare(Object.values(given).flat(), context.jsonSchema) : null,
     examples: sizes,
+    date: new Date().toISOString(),
   };
 }
 

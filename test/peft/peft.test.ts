@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { PythonPeer } from "../../bench/peers/python.ts";
+import { ensurePython, PythonPeer } from "../../bench/peers/python.ts";
 import reference from "../fixtures/peft/reference.json" with { type: "json" };
 import { kinds, type Served, serveBackbone } from "../http/adapter-server.ts";
 import { formOf, readAdapter } from "../support/adapter.ts";
@@ -19,9 +19,11 @@ async function ask<Answer>(call: string, values: object = {}): Promise<Answer> {
 }
 
 beforeAll(async () => {
+  // PEFT, transformers and torch, fetched once.
+  ensurePython("requirements-training.txt");
   peer = new PythonPeer("../../test/peft/peer.py", [], 2);
   scratch = await mkdtemp(join(tmpdir(), "foreword-peft-"));
-});
+}, 30 * 60_000);
 afterAll(async () => {
   peer.stop();
   await rm(scratch, { recursive: true, force: true });
