@@ -3,6 +3,7 @@
 import { Command } from "commander";
 import { ForewordError } from "../errors.ts";
 import { version } from "../main.ts";
+import { exportRegistry, importRegistry } from "./archive.ts";
 import { backbone } from "./backbone.ts";
 import { backup } from "./backup.ts";
 import { datasets } from "./datasets.ts";
@@ -14,6 +15,7 @@ import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
 import { prompts } from "./prompts.ts";
 import { pull } from "./pull.ts";
+import { retrain } from "./retrain.ts";
 import { search } from "./search.ts";
 import { serve } from "./serve.ts";
 import { similarity } from "./similarity.ts";
@@ -34,6 +36,7 @@ for (const command of [
   tasks,
   prompts,
   train,
+  retrain,
   evaluate,
   search,
   donors,
@@ -42,6 +45,8 @@ for (const command of [
   datasets,
   backbone,
   backup,
+  exportRegistry,
+  importRegistry,
   graph,
   doctor,
 ])

@@ -10,7 +10,7 @@ type Prompt = PromptRecord & { pieces: Piece[]; compatible: boolean };
 
 export function prompts(): Command {
   const command = new Command("prompts").description(
-    "list, show, add, import, export and activate a task's prompt versions",
+    "list, show, add, copy, import, export and activate a task's prompt versions",
   );
 
   serverOptions(command.command("list <task>", { isDefault: true }))
@@ -84,6 +84,24 @@ export function prompts(): Command {
         flags.json,
         prompt,
         () => `version ${prompt.version} is there${activate ? ", and active" : ""}\n`,
+      );
+    });
+
+  serverOptions(command.command("copy <from> <task>"))
+    .description(
+      "copy a version of another task, <task>/<version>, which must have the same labels if trained",
+    )
+    .option("--activate", "let it answer from now on")
+    .option("--on <prompt>", "stack it on another prompt, <task>/<version>", refOf)
+    .option("--name <name>", "the copy's name; by default the original's")
+    .action(async (from: string, task: string, { activate, on, name, ...flags }) => {
+      const path = `/tasks/${task}/prompts${activate ? "?activate=true" : ""}`;
+      const body = { from: refOf(from), ...(on && { on }), ...(name && { name }) };
+      const prompt = await call<Prompt>(flags as ServerFlags, "POST", path, body);
+      print(
+        flags.json,
+        prompt,
+        () => `version ${prompt.version} is a copy of ${from}${activate ? ", and active" : ""}\n`,
       );
     });
 

@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import type { Labels, Task } from "../contract/task.ts";
+import { addActivations } from "./activations.ts";
 import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
 
 const names = (labels: Labels | null) =>
@@ -7,7 +8,9 @@ const names = (labels: Labels | null) =>
 const short = (text: string) => (text.length > 60 ? `${text.slice(0, 57)}...` : text);
 
 export function tasks(): Command {
-  const command = new Command("tasks").description("list, show, create and delete a running server's tasks");
+  const command = new Command("tasks").description(
+    "list, show, create and delete a running server's tasks; their history, roll-back and shadow",
+  );
 
   serverOptions(command.command("list", { isDefault: true }))
     .description("list the tasks")
@@ -61,5 +64,7 @@ export function tasks(): Command {
       await call(flags, "DELETE", `/tasks/${id}`);
       print(flags.json, { deleted: id }, () => `${id} is deleted\n`);
     });
+
+  addActivations(command);
   return command;
 }

@@ -58,6 +58,12 @@ const Answering = {
   ),
 };
 
+/** A candidate that answers a share of the inputs too, and is never seen in a reply. */
+const Shadow = Type.Object(
+  { prompt: Version, share: Type.Number({ minimum: 0, maximum: 1 }) },
+  { additionalProperties: false },
+);
+
 /**
  * The active record. Fitted numbers live here, since prompts are immutable:
  * `temperature` divides label scores (natural log), `bias` is added to them, `unsure_below` turns a low top score into no label,
@@ -70,16 +76,26 @@ export const Active = Type.Object(
     bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
     unsure_below: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
     agreement_below: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
-    shadow: Type.Optional(
-      Type.Object(
-        { prompt: Version, share: Type.Number({ minimum: 0, maximum: 1 }) },
-        { additionalProperties: false },
-      ),
-    ),
+    shadow: Type.Optional(Shadow),
   },
   { additionalProperties: false },
 );
 export type Active = Static<typeof Active>;
+
+/** How a candidate did that answers a share of the inputs too: on the server that is asked, since `since`. */
+export const ShadowReport = Type.Object({
+  shadow: Type.Union([Shadow, Type.Null()]),
+  since: Timestamp,
+  compared: Type.Integer(),
+  agreed: Type.Integer({ description: "The same label, or the very same text." }),
+  agreement: Type.Union([Type.Number(), Type.Null()], {
+    description: "Of those compared; null before the first.",
+  }),
+  failed: Type.Integer({ description: "Inputs that the candidate could not answer." }),
+  dropped: Type.Integer({ description: "Inputs that it was not asked, because the server had other work." }),
+  last_failure: Type.Union([Type.String(), Type.Null()]),
+});
+export type ShadowReport = Static<typeof ShadowReport>;
 
 /** An activation, as the history lists it. */
 export const Activation = Type.Object({

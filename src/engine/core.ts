@@ -61,6 +61,8 @@ export interface CoreOptions {
 export interface CoreInferOptions {
   deadline: number;
   cancelled: () => boolean;
+  /** Of the answer alone: keys and values that others may wait for come in their turn. */
+  background?: boolean;
   onToken: (token: { index: number; text: string; logprob?: number }) => void;
 }
 

@@ -103,6 +103,8 @@ export interface InferOptions {
   deadline: number;
   /** Aborted when the client goes away: the row is freed at the next step. */
   signal?: AbortSignal;
+  /** Worked on while nothing else runs or waits; a `deadline` problem too where it has to make room for what does. */
+  background?: boolean;
   onToken?: (token: { index: number; text: string; logprob?: number }) => void;
 }
 

@@ -127,24 +127,26 @@ class EngineHost implements Engine {
 
   infer<Request extends EngineRequest>(
     request: Request,
-    { deadline, signal, onToken }: InferOptions,
+    { deadline, signal, background = false, onToken }: InferOptions,
   ): Promise<AnswerTo<Request>> {
     if (signal?.aborted) return Promise.reject(new ForewordError("deadline", "The caller went away."));
     const id = this.#nextId;
     const cancel = () => this.#post({ type: "cancel", id });
     signal?.addEventListener("abort", cancel, { once: true });
     const answer = this.#call<AnswerTo<Request>>(
-      { call: "infer", request, deadline, stream: onToken !== undefined },
+      { call: "infer", request, deadline, background, stream: onToken !== undefined },
       onToken,
     );
-    this.#count(1);
+    // Training does not wait for what waits itself.
+    const counted = background ? 0 : 1;
+    this.#count(counted);
     return answer.finally(() => {
-      this.#count(-1);
+      this.#count(-counted);
       signal?.removeEventListener("abort", cancel);
     });
   }
 
-  #count(by: 1 | -1): void {
+  #count(by: number): void {
     const before = this.#inferring > 0;
     this.#inferring += by;
     const busy = this.#inferring > 0;

@@ -18,7 +18,7 @@ export interface WorkerSettings extends CoreSettings {
 /** Calls that have one answer; `id` pairs them. */
 export type Call =
   /** `stream`: whether tokens are wanted as they come; a message each would wake the server's thread for nothing. */
-  | { call: "infer"; request: EngineRequest; deadline: number; stream: boolean }
+  | { call: "infer"; request: EngineRequest; deadline: number; background: boolean; stream: boolean }
   | { call: "inspect"; content: PromptContent }
   | { call: "prefix"; content: PromptContent }
   | { call: "labels"; labels: readonly LabelVerbalizers[] }

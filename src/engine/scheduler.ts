@@ -32,6 +32,8 @@ export interface SubmitOptions {
   deadline: number;
   /** Checked at each step. */
   cancelled: () => boolean;
+  /** Begun and prefilled only while no other request waits or runs, or has just ended; one of them at a time decodes. */
+  background?: boolean;
 }
 
 interface Running {
@@ -64,16 +66,24 @@ export interface SchedulerLimits {
 /** How long memory for rows that decode is kept when nothing runs: the next burst is served without asking for it anew. */
 const IDLE_MS = 10_000;
 
+/** How long nothing must have run or waited before the background begins: whoever asks one after another never meets it. */
+const QUIET_MS = 50;
+
 export class Scheduler implements Seats {
   readonly #batch: Batch;
   readonly #pool: DecodePool;
   readonly #shape: KvShape & { heads: number };
   readonly #limits: SchedulerLimits;
   readonly #queue: Running[] = [];
+  /** What waits in the background. */
+  readonly #later: Running[] = [];
   readonly #running = new Set<Running>();
   readonly #seated: Seat[] = [];
   #stepping: Promise<void> | null = null;
   #freeing: NodeJS.Timeout | undefined;
+  /** When the last request that is not in the background ended, and what ends the wait for quiet. */
+  #left = Number.NEGATIVE_INFINITY;
+  #wake = () => {};
   readonly counts = { steps: 0, rows: 0, prefillTokens: 0, decodeTokens: 0, stepSeconds: 0 };
 
   constructor(batch: Batch, shape: KvShape & { heads: number }, limits: SchedulerLimits) {
@@ -92,12 +102,13 @@ export class Scheduler implements Seats {
   }
 
   submit<Answer>(program: Program<Answer>, options: SubmitOptions): Promise<Answer> {
-    if (this.#queue.length >= this.#limits.queue) {
-      const detail = `${this.#queue.length} requests wait already, which is the limit (FOREWORD_QUEUE). Try again in a moment.`;
+    const queue = options.background ? this.#later : this.#queue;
+    if (queue.length >= this.#limits.queue) {
+      const detail = `${queue.length} requests wait already, which is the limit (FOREWORD_QUEUE). Try again in a moment.`;
       return Promise.reject(new ForewordError("queue_full", detail, { limit: this.#limits.queue }));
     }
     return new Promise<unknown>((resolve, reject) => {
-      this.#queue.push({
+      queue.push({
         program,
         options,
         resolve,
@@ -107,6 +118,7 @@ export class Scheduler implements Seats {
         results: new Map(),
         decode: null,
       });
+      if (!options.background) this.#wake();
       this.#stepping ??= this.#loop();
     }) as Promise<Answer>;
   }
@@ -140,7 +152,8 @@ export class Scheduler implements Seats {
     clearTimeout(this.#freeing);
     // Requests that arrive together should share the first step.
     await new Promise(setImmediate);
-    while (this.#queue.length > 0 || this.#running.size > 0) {
+    while (this.#queue.length + this.#later.length + this.#running.size > 0) {
+      if (this.#queue.length === 0 && !this.#busy) await this.#quiet();
       this.#dropAbandoned();
       this.#admit();
       const started = performance.now();
@@ -155,47 +168,85 @@ export class Scheduler implements Seats {
     this.#freeing = setTimeout(() => this.#pool.free(), IDLE_MS).unref();
   }
 
+  /** Until it has been quiet for a while, or somebody comes. */
+  async #quiet(): Promise<void> {
+    const rest = this.#left + QUIET_MS - performance.now();
+    if (rest <= 0) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<void>(resolve => {
+      this.#wake = resolve;
+      timer = setTimeout(resolve, rest);
+    });
+    clearTimeout(timer);
+  }
+
   #dropAbandoned(): void {
     const now = Date.now();
     const gone = ({ options }: Running) => options.cancelled() || options.deadline <= now;
     for (const request of this.#running) if (gone(request)) this.#fail(request, abandoned(request.options));
-    for (const request of this.#queue.filter(gone)) {
-      this.#queue.splice(this.#queue.indexOf(request), 1);
-      this.#fail(request, abandoned(request.options));
-    }
+    for (const queue of [this.#queue, this.#later])
+      for (const request of queue.filter(gone)) {
+        queue.splice(queue.indexOf(request), 1);
+        this.#fail(request, abandoned(request.options));
+      }
   }
 
-  /** First come, first served, as far as seats and one run's tokens go. */
+  /** First come, first served, as far as seats and one run's tokens go; the background where nothing else is there. */
   #admit(): void {
-    const seated = [...this.#running].map(({ options }) => options.seat).filter(seat => seat > 0);
-    let tokens = this.#waitingTokens();
-    while (this.#queue.length > 0 && tokens < this.#prefillTokens()) {
-      const next = this.#queue[0]!;
-      if (next.options.seat > 0 && !this.#seats([...seated, next.options.seat])) return;
-      this.#queue.shift();
-      this.#running.add(next);
-      if (next.options.seat > 0) seated.push(next.options.seat);
-      this.counts.rows++;
-      this.#resume(next, () => next.program.next());
-      tokens = this.#waitingTokens();
+    while (this.#queue.length > 0 && this.#waitingTokens(false) < this.#prefillTokens(false)) {
+      if (this.#seats(this.#queue[0]!)) this.#enter(this.#queue.shift()!);
+      else if (!this.#makeRoom()) return;
+    }
+    if (this.#busy) return;
+    while (this.#later.length > 0 && this.#waitingTokens(true) < this.#prefillTokens(true)) {
+      const { seat } = this.#later[0]!.options;
+      if (seat > 0 && [...this.#running].some(({ options }) => options.seat > 0)) return;
+      this.#enter(this.#later.shift()!);
     }
   }
 
-  /** Whether rows of these lengths may decode side by side: each takes as much room as the longest. */
-  #seats(lengths: readonly number[]): boolean {
+  #enter(request: Running): void {
+    this.#running.add(request);
+    this.counts.rows++;
+    this.#resume(request, () => request.program.next());
+  }
+
+  /** Whether anything but the background runs. */
+  get #busy(): boolean {
+    for (const { options } of this.#running) if (!options.background) return true;
+    return false;
+  }
+
+  /** Ends what decodes in the background; whether there was any. */
+  #makeRoom(): boolean {
+    const background = [...this.#running].find(({ options }) => options.background && options.seat > 0);
+    if (background) this.#fail(background, new ForewordError("deadline", "It made room for other requests."));
+    return background !== undefined;
+  }
+
+  /** Whether it may decode beside those that run: each row takes as much room as the longest. */
+  #seats({ options }: Running): boolean {
+    if (options.seat === 0) return true;
+    const seats = [...this.#running].map(running => running.options.seat).filter(seat => seat > 0);
+    const lengths = [...seats, options.seat];
     const { layers, kvHeads, headDim } = this.#shape;
     const bytes = lengths.length * Math.max(...lengths) * layers * kvHeads * headDim * 2 * 4;
     return lengths.length === 1 || (lengths.length <= this.#limits.seats && bytes <= this.#limits.seatBytes);
   }
 
-  #waitingTokens(): number {
+  /** Tokens of prefills that wait, of requests in the background or of all others. */
+  #waitingTokens(background: boolean): number {
     let tokens = 0;
-    for (const { waiting } of this.#running) for (const work of waiting) tokens += workLength(work);
+    for (const { waiting, options } of this.#running)
+      if ((options.background ?? false) === background)
+        for (const work of waiting) tokens += workLength(work);
     return tokens;
   }
 
-  #prefillTokens(): number {
-    return this.#pool.rows > 0 ? this.#limits.batchTokensWhileDecoding : this.#limits.batchTokens;
+  /** Few in the background too: who comes meanwhile waits for the step to end. */
+  #prefillTokens(background: boolean): number {
+    const few = background || this.#pool.rows > 0;
+    return few ? this.#limits.batchTokensWhileDecoding : this.#limits.batchTokens;
   }
 
   async #decode(): Promise<void> {
@@ -225,11 +276,13 @@ export class Scheduler implements Seats {
 
   async #prefill(): Promise<void> {
     const chosen: { request: Running; work: PrefillWork }[] = [];
+    const background = !this.#busy;
     const budget = new RunBudget(this.#shape, {
-      tokens: this.#prefillTokens(),
+      tokens: this.#prefillTokens(background),
       bytes: this.#limits.runBytes,
     });
     for (const request of this.#running) {
+      if ((request.options.background ?? false) !== background) continue;
       for (const work of request.waiting) if (budget.take(work)) chosen.push({ request, work });
       if (budget.spent) break;
     }
@@ -263,7 +316,7 @@ export class Scheduler implements Seats {
     try {
       const { done, value } = advance();
       if (done) {
-        this.#running.delete(request);
+        this.#leave(request);
         request.resolve(value);
       } else if ("kind" in (value as Work)) {
         request.decode = value as Extract<Work, { kind: "decode" }>;
@@ -276,9 +329,14 @@ export class Scheduler implements Seats {
     }
   }
 
+  #leave(request: Running): void {
+    this.#running.delete(request);
+    if (!request.options.background) this.#left = performance.now();
+  }
+
   /** Ends a request; the program's own `finally` gives its seat back. */
   #fail(request: Running, error: unknown): void {
-    this.#running.delete(request);
+    this.#leave(request);
     request.program.return(undefined);
     request.reject(error);
   }

@@ -111,6 +111,7 @@ function answer(started: Started, message: Extract<ToWorker, { type: "call" }>):
     case "infer":
       return core.infer(message.request, {
         deadline: message.deadline,
+        background: message.background,
         cancelled: () => cancelled.has(message.id),
         onToken: message.stream ? token => post({ type: "token", id: message.id, token }) : () => {},
       });

@@ -14,6 +14,10 @@ export async function contentOf(registry: Registry, task: string, version: numbe
   };
 }
 
+/** Words recompile on any backbone; what was trained belongs to its own. */
+export const fits = ({ bytes, backbone }: PromptRecord, fingerprint: string): boolean =>
+  bytes === 0 || backbone.fingerprint === fingerprint;
+
 /** A prompt's template as it was before training took the words before its first field. */
 export function untrainedTemplate({ template, recipe }: Pick<PromptRecord, "template" | "recipe">): string {
   const before = (recipe as { template?: unknown } | null)?.template;

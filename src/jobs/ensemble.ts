@@ -41,7 +41,7 @@ export async function trainEnsemble(
     ...(await dataOf(registry, task, request)),
     ensemble: await promptsOf(registry, task.id, active),
     metric: request.settings.metric ?? ("accuracy" as const),
-    active: await activeOf(registry, task, request.template),
+    active: await activeOf(registry, engine, task, request.template),
   };
   const { validation, better, ...report } = await runTrainer(
     options,

@@ -33,7 +33,7 @@ export const searchRunner =
       ...(await dataOf(registry, task, request)),
       settings: request.settings,
       template: request.template,
-      active: await activeOf(registry, task, request.template),
+      active: await activeOf(registry, engine, task, request.template),
     };
     const { metric, table, validation, better } = await runTrainer(
       options,

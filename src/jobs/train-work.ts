@@ -9,7 +9,7 @@ import { sameFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
 import type { ActivePrompts, Donor, TaskPrompt, TrainJob } from "../training/job.ts";
-import { contentOf, versionsOf } from "./contents.ts";
+import { contentOf, fits, versionsOf } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
 import { runTrainer, type TrainerOptions } from "./trainer.ts";
 
@@ -75,7 +75,7 @@ export async function trained(
     donors: init === "donor" ? await donorsOf(registry, donors) : [],
     teacher: teacher && (await teacherOf(registry, task.id, teacher, request.verbalizers)),
     // A distilled prefix is judged by its teacher's answers, which the teacher itself gives best.
-    active: ensemble || teacher ? null : await activeOf(registry, task, template),
+    active: ensemble || teacher ? null : await activeOf(registry, engine, task, template),
     member,
     checkpoint: checkpoint === null ? null : await registry.getBlob(checkpoint),
     checkpointSeconds: settings.checkpoint_seconds ?? 30,
@@ -128,15 +128,20 @@ export async function dataOf(
   };
 }
 
-/** What a new prompt is compared with, if it takes the same fields. */
+/** What a new prompt is compared with, if it takes the same fields and can be served at all. */
 export async function activeOf(
   registry: Registry,
+  engine: Engine,
   { id, active }: Pick<Task, "id" | "active">,
   template: string,
 ): Promise<ActivePrompts | null> {
-  const found = active && (await promptsOf(registry, id, active));
+  const versions = active ? versionsOf(active) : [];
+  const records = await Promise.all(versions.map(version => registry.getPrompt(id, version)));
+  const { fingerprint } = engine.backbone();
+  if (!active || !records.every(record => fits(record, fingerprint))) return null;
+  const found = await promptsOf(registry, id, active);
   const { fields } = compileTemplate(template);
-  const comparable = found?.prompts.every(prompt =>
+  const comparable = found.prompts.every(prompt =>
     sameFields(compileTemplate(prompt.template).fields, fields),
   );
   return comparable ? found : null;

@@ -31,6 +31,18 @@ export function createMetrics() {
       help: "Inputs answered.",
       registers,
     }),
+    splitAnswers: new Counter({
+      name: "foreword_split_answers_total",
+      help: "Inputs of tasks whose traffic is split, by the version that answered.",
+      labelNames: ["task", "version"] as const,
+      registers,
+    }),
+    shadowAnswers: new Counter({
+      name: "foreword_shadow_answers_total",
+      help: "Inputs that a shadow was asked too, by what came of it (agreed, differed, failed, dropped).",
+      labelNames: ["task", "version", "outcome"] as const,
+      registers,
+    }),
     inferTokens: new Counter({
       name: "foreword_infer_tokens_total",
       help: "Tokens worked on, by phase (prefill, decode).",

@@ -9,7 +9,7 @@ import { type Key, open, type RootDatabase } from "lmdb";
 import { ForewordError } from "../errors.ts";
 import { holds, type Owner, thisOwner } from "./owner.ts";
 import { closed, unavailable } from "./problems.ts";
-import type { Range, StoreKey } from "./store.ts";
+import type { Range, Row, StoreKey } from "./store.ts";
 
 const ownerKey: StoreKey = ["owner"];
 const fileName = "registry.lmdb";
@@ -86,8 +86,10 @@ export class LmdbStore {
       });
       if (!holder) return new LmdbStore(db, me);
       await db.close();
-      throw unavailable(
+      throw new ForewordError(
+        "registry_unavailable",
         `The data folder ${folder} is in use by process ${holder.pid}; stop that one, or give this one its own FOREWORD_DATA.`,
+        { holder: holder.pid },
       );
     } catch (error) {
       if (error instanceof ForewordError) throw error;
@@ -168,6 +170,27 @@ export class LmdbStore {
       if (found.length === limit) break;
     }
     return found;
+  }
+
+  /** Inside `write` alone: removes all whose keys begin with one of these. */
+  removeAll(prefixes: readonly StoreKey[]): void {
+    for (const prefix of prefixes)
+      for (const key of [...this.#db.getKeys({ start: prefix, end: [...prefix, "\uffff"] })])
+        this.#db.removeSync(key);
+  }
+
+  /** The rows whose keys begin with each of these, all of one moment. */
+  *snapshot(prefixes: readonly StoreKey[]): Generator<Row> {
+    this.#requireOpen();
+    const transaction = this.#db.useReadTransaction();
+    try {
+      for (const prefix of prefixes) {
+        const range = { start: prefix, end: [...prefix, "\uffff"], transaction };
+        for (const { key, value } of this.#db.getRange(range)) yield { key: key as StoreKey, row: value };
+      }
+    } finally {
+      transaction.done();
+    }
   }
 
   /** A consistent copy of the file in `folder`; the copy has no owner there. */

@@ -15,7 +15,9 @@ import {
   feedBatch,
   feedLength,
   type ReplyRow,
+  type Row,
   replyLife,
+  rowKinds,
   type Store,
   type StoreKey,
   tellAll,
@@ -66,6 +68,10 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
     },
   };
 
+  async function* snapshotRows(): AsyncGenerator<Row> {
+    yield* db.snapshot(rowKinds.map(kind => [kind]));
+  }
+
   function namedBlobs(): Set<string> {
     const kinds = ["prompt", "dataset", "job"];
     return new Set(kinds.flatMap(kind => db.values([kind]).flatMap(row => blobsOf([kind], row))));
@@ -90,6 +96,17 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
         db.put(["reply", row.name], row);
         return row;
       }),
+
+    snapshot: work => inTurn(async () => db.read(() => work(snapshotRows()))),
+    clear: async () => {
+      await db.write(() => {
+        db.removeAll([...rowKinds, "change"].map(kind => [kind]));
+        // A number without its entry: whoever followed the feed reloads.
+        db.put(["seq"], newest() + 1);
+      });
+      told = newest();
+      tellAll(listeners, { kind: "reload" });
+    },
 
     changes: async since =>
       db.read(() => {

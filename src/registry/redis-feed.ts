@@ -90,6 +90,12 @@ export class RedisFeed {
     for (let reads = 0; this.#open && this.#last < seq && reads < 2; reads++) await this.#readOn();
   }
 
+  /** Makes sure that nothing was told which is no longer so. */
+  async reload(): Promise<void> {
+    // A read under way may have begun too early; the next one has not.
+    for (let reads = 0; this.#open && reads < 2; reads++) await this.#readOn();
+  }
+
   close(): void {
     this.#open = false;
     this.#client.disconnect();

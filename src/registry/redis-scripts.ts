@@ -66,6 +66,12 @@ export const readFeed = `
 local entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])
 return {redis.call('GET', KEYS[1]) or '0', entries}`;
 
+/** KEYS: seq, feed, then what is to be empty. A number without its entry: whoever followed the feed reloads. */
+export const clearRows = `
+redis.call('INCR', KEYS[1])
+redis.call('DEL', unpack(KEYS, 2))
+return 1`;
+
 /** KEYS: blob. ARGV: a new token. Whether the bytes are there; if so, they now belong to this put. */
 export const touchBlob = `
 if redis.call('HEXISTS', KEYS[1], 'bytes') == 0 then return 0 end

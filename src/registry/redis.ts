@@ -16,13 +16,22 @@ import { blobMissing, closed, unavailable } from "./problems.ts";
 import { backupRedis } from "./redis-backup.ts";
 import { blobIndex, blobNames, RedisBlobs } from "./redis-blobs.ts";
 import type { RedisLog } from "./redis-client.ts";
-import { RedisConnection } from "./redis-connection.ts";
+import { LARGE_MS, RedisConnection } from "./redis-connection.ts";
 import { feedKeys, RedisFeed, readChanges } from "./redis-feed.ts";
 import { fieldOf, keyOf, Lacking, orderOf, type RangeQuery, RedisRows, tableOf } from "./redis-rows.ts";
-import { commit, readRange, readRows } from "./redis-scripts.ts";
+import { clearRows, commit, readRange, readRows } from "./redis-scripts.ts";
+import { snapshotRows } from "./redis-snapshot.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 import type { Registry } from "./registry.ts";
-import { addListener, feedLength, type ReplyRow, replyLife, type Store, type StoreKey } from "./store.ts";
+import {
+  addListener,
+  feedLength,
+  type ReplyRow,
+  replyLife,
+  rowKinds,
+  type Store,
+  type StoreKey,
+} from "./store.ts";
 import { type RegistryOptions, storedRegistry } from "./stored.ts";
 
 /** How long a commit is known by its id. */
@@ -152,6 +161,15 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
         );
         const there = await connection.inTime(added);
         return there === null ? row : (JSON.parse(there) as ReplyRow);
+      }),
+
+    snapshot: work => use(() => blobs.held(() => work(snapshotRows(connection)))),
+    clear: () =>
+      use(async () => {
+        const tables = rowKinds.flatMap(kind => [keyOf(kind), orderOf(keyOf(kind))]);
+        await connection.write(clearRows, [...feedKeys, blobNames, ...tables], [], LARGE_MS);
+        // Where the feed can't be read now, its own connection tells of it later.
+        await feed.reload().catch(() => {});
       }),
 
     changes: since => use(() => readChanges(connection, since)),

@@ -14,6 +14,7 @@ import type { Dataset } from "../contract/dataset.ts";
 import type { Job } from "../contract/job.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { Activation, Active, Task, TaskPatch } from "../contract/task.ts";
+import type { Row } from "./store.ts";
 
 export type NewTask = Pick<Task, "id" | "type" | "labels" | "description">;
 export type NewPrompt = Omit<PromptRecord, "task" | "version" | "created_at">;
@@ -173,6 +174,15 @@ export interface Registry {
    * resolve. Returns how to stop.
    */
   watch(listener: (notice: Notice) => void): () => void;
+
+  /** The rows of one moment as they are kept, kind by kind, for an archive; until the work ends no blob is removed. */
+  snapshot<Result>(work: (rows: AsyncIterable<Row>) => Promise<Result>): Promise<Result>;
+  /** Whether nothing is there but what was marked. */
+  isEmpty(): Promise<boolean>;
+  /** Writes rows that a snapshot gave, in its order. Errors: `registry_unavailable` when a blob that one names is missing. */
+  putRows(rows: readonly Row[]): Promise<void>;
+  /** Removes every row at once; whoever watches hears `reload`. */
+  clear(): Promise<void>;
 
   /** Copies everything to a new folder while reads and writes go on; the copy opens as a registry. */
   backup(folder: string): Promise<void>;

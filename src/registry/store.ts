@@ -11,6 +11,24 @@ import type { ChangeBatch, ChangeKind, JobRecord, Notice, StoredReply } from "./
 
 export type StoreKey = (string | number)[];
 
+/** Kinds of rows: what others need, or is nothing without them, before them. */
+export const rowKinds = [
+  "mark",
+  "dataset",
+  "job",
+  "job-order",
+  "open-job",
+  "prompt",
+  "history",
+  "task",
+] as const;
+export type RowKind = (typeof rowKinds)[number];
+
+export interface Row {
+  key: StoreKey;
+  row: unknown;
+}
+
 /** `next` is the version that the next prompt gets: it only grows, whatever is deleted. */
 export type TaskRow = Task & { next: number };
 /** A job's place in the order in which jobs came. */
@@ -72,6 +90,11 @@ export interface Store {
   getReply(name: string): Promise<ReplyRow | null>;
   /** Keeps it unless there is one that has not expired; gives back the one that is kept. */
   addReply(row: ReplyRow): Promise<ReplyRow>;
+
+  /** The rows of one moment, kind by kind; until the work ends no blob is removed. */
+  snapshot<Result>(work: (rows: AsyncIterable<Row>) => Promise<Result>): Promise<Result>;
+  /** Removes every row at once; whoever follows the changes reloads. */
+  clear(): Promise<void>;
 
   changes(since: number): Promise<ChangeBatch>;
   watch(listener: (notice: Notice) => void): () => void;

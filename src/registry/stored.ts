@@ -7,10 +7,12 @@ import { decodeCursor, toPage } from "./page.ts";
 import * as problem from "./problems.ts";
 import type { Expected, JobRecord, NewPrompt, OpenJob, PageRequest, Registry } from "./registry.ts";
 import {
+  blobsOf,
   type JobPlace,
   type Reader,
   type ReplyRow,
   replyLife,
+  rowKinds,
   type Store,
   type TaskRow,
   type Writer,
@@ -284,6 +286,22 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
 
     marked: name => store.read(rows => rows.get(["mark", name]) !== undefined),
     mark: name => store.write(rows => rows.put(["mark", name], timestamp())),
+
+    snapshot: store.snapshot,
+    clear: store.clear,
+    isEmpty: () =>
+      store.read(rows =>
+        rowKinds.every(kind => kind === "mark" || rows.values([kind], { limit: 1 }).length === 0),
+      ),
+    putRows: given =>
+      store.write(rows => {
+        for (const { key, row } of given) {
+          for (const blob of blobsOf(key, row)) rows.requireBlob(blob);
+          rows.put(key, row);
+          const [kind, id] = key;
+          if (kind === "task" || kind === "dataset" || kind === "job") rows.note(kind, String(id));
+        }
+      }),
 
     changes: store.changes,
     watch: store.watch,

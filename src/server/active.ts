@@ -1,6 +1,6 @@
 import { Type } from "typebox";
 import { Id, Page, PageQuery } from "../contract/common.ts";
-import { Activation, Active, type Task } from "../contract/task.ts";
+import { Activation, Active, ShadowReport, type Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, etag, expectedRevision } from "./headers.ts";
@@ -8,7 +8,7 @@ import { actor, etag, expectedRevision } from "./headers.ts";
 const Params = Type.Object({ id: Id });
 const View = Type.Object({ active: Type.Union([Active, Type.Null()]), revision: Type.Integer() });
 
-export const active: Resource = (app, { registry }) => {
+export const active: Resource = (app, { registry, shadows }) => {
   app.get(
     "/tasks/:id/active",
     { schema: { tags: ["active"], summary: "What answers", params: Params, response: { 200: View } } },
@@ -43,6 +43,19 @@ export const active: Resource = (app, { registry }) => {
   );
 
   app.get(
+    "/tasks/:id/shadow",
+    {
+      schema: {
+        tags: ["active"],
+        summary: "How often the shadow agrees with what answers, as this server has counted",
+        params: Params,
+        response: { 200: ShadowReport },
+      },
+    },
+    async request => shadows.report(await registry.getTask(request.params.id)),
+  );
+
+  app.get(
     "/tasks/:id/history",
     {
       schema: {
@@ -71,8 +84,17 @@ function checkActive(active: Active, { type, labels }: Task): void {
     refuse("weights", 'only the vote "weighted" has weights. Leave them out, or choose it.');
   if (active.vote === "weighted" && active.weights?.length !== active.ensemble?.length)
     refuse("weights", "a weighted vote needs one weight a member.");
-  if (active.weights?.every(weight => weight === 0) || active.split?.every(part => part.weight === 0))
-    refuse("weights", "at least one must be above 0.");
+  if (active.weights?.every(weight => weight === 0)) refuse("weights", "at least one must be above 0.");
+  if (active.split?.every(part => part.weight === 0)) refuse("split", "at least one weight must be above 0.");
+  const twice = active.split?.find(
+    ({ prompt }, at, all) => all.findIndex(other => other.prompt === prompt) < at,
+  );
+  if (twice) refuse("split", `version ${twice.prompt} is named twice. Give it one weight.`);
+  if (active.shadow && active.shadow.prompt === active.prompt)
+    refuse(
+      "shadow.prompt",
+      `version ${active.prompt} answers already. Name another one, or leave shadow out.`,
+    );
   const names: readonly string[] = Array.isArray(labels) ? labels : Object.keys(labels ?? {});
   const unknown = Object.keys(active.bias ?? {}).find(label => !names.includes(label));
   if (type === "classification" && unknown !== undefined)

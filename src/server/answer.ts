@@ -68,7 +68,6 @@ export async function answer(
 ): Promise<InferReply> {
   const chosen = route(task, request);
   const prompts = await Promise.all(chosen.versions.map(version => served(with_, task, version)));
-  if (chosen.shadow !== null) void shadow(with_, task, request, input, chosen.shadow, options);
   return task.type === "classification"
     ? classify(with_.engine, task, request, input, chosen, prompts, options)
     : generate(with_.engine, task, request, input, prompts[0]!, options);
@@ -78,25 +77,6 @@ async function served({ engine, serving }: Answering, task: Task, version: numbe
   const prompt = await serving.prompt(task, version);
   checkCompatible(prompt.record, engine);
   return prompt;
-}
-
-/** Answered for its cost and its counters alone; whatever goes wrong with it is not the caller's. */
-async function shadow(
-  with_: Answering,
-  task: Task,
-  request: InferRequest,
-  input: Input,
-  version: number,
-  options: InferOptions,
-): Promise<void> {
-  const { onToken, ...quiet } = options;
-  await answer(
-    with_,
-    { ...task, active: { prompt: version } },
-    { ...request, prompt: version },
-    input,
-    quiet,
-  ).catch(() => {});
 }
 
 const shared = (prompt: ServedPrompt, request: InferRequest, input: Input) => ({

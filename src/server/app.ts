@@ -19,7 +19,9 @@ import { jobs } from "./jobs.ts";
 import { positions } from "./positions.ts";
 import { frameworkErrors, installProblems } from "./problems.ts";
 import { prompts } from "./prompts.ts";
+import { retrain } from "./retrain.ts";
 import { search } from "./search.ts";
+import { Shadows } from "./shadows.ts";
 import { similarity } from "./similarity.ts";
 import { status } from "./status.ts";
 import { tasks } from "./tasks.ts";
@@ -33,6 +35,7 @@ const resources: Resource[] = [
   active,
   infer,
   train,
+  retrain,
   evaluate,
   search,
   similarity,
@@ -44,13 +47,14 @@ const resources: Resource[] = [
 ];
 const open = [/^\/healthz$/, /^\/readyz$/, /^\/docs(\/|$)/, /^\/openapi\.json$/];
 
-export interface AppOptions extends Omit<Dependencies, "draining"> {
+export interface AppOptions extends Omit<Dependencies, "draining" | "shadows"> {
   log: Logger;
 }
 
 export async function createApp({ log, ...given }: AppOptions): Promise<{ app: App; drain: () => void }> {
   let draining = false;
-  const dependencies: Dependencies = { ...given, draining: () => draining };
+  const shadows = new Shadows(given);
+  const dependencies: Dependencies = { ...given, shadows, draining: () => draining };
   const app: App = fastify({
     loggerInstance: log as FastifyBaseLogger,
     bodyLimit: given.config.bodyLimit,
@@ -100,6 +104,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
     app,
     drain: () => {
       draining = true;
+      shadows.close();
     },
   };
 }

@@ -7,6 +7,7 @@ import type { Jobs } from "../jobs/jobs.ts";
 import type { Metrics } from "../observe/metrics.ts";
 import type { Registry } from "../registry/registry.ts";
 import type { Serving } from "./serving.ts";
+import type { Shadows } from "./shadows.ts";
 
 /** What every resource is given. */
 export interface Dependencies {
@@ -15,6 +16,7 @@ export interface Dependencies {
   registry: Registry;
   jobs: Jobs;
   serving: Serving;
+  shadows: Shadows;
   metrics: Metrics;
   version: string;
   /** True once the bundled tasks are registered, which the first start does after loading the backbone. */

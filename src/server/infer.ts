@@ -13,7 +13,7 @@ import { problemOf } from "./problems.ts";
 const Params = Type.Object({ id: Id });
 
 export const infer: Resource = (app, dependencies) => {
-  const { config, serving, metrics, draining } = dependencies;
+  const { config, serving, shadows, metrics, draining } = dependencies;
   const isInput = app.validatorCompiler!({
     schema: Input,
     method: "POST",
@@ -48,7 +48,7 @@ export const infer: Resource = (app, dependencies) => {
         deadline: Date.now() + (body.timeout_ms ?? config.timeoutMs),
         signal: whenGone(reply),
       };
-      const one = (input: unknown, onToken?: InferOptions["onToken"]) => {
+      const one = async (input: unknown, onToken?: InferOptions["onToken"]) => {
         metrics.inferRows.inc();
         if (isInput(input) === false)
           throw new ForewordError(
@@ -56,12 +56,17 @@ export const infer: Resource = (app, dependencies) => {
             "input: send a text, or an object with a text for each field.",
             { field: "input" },
           );
-        return answer(dependencies, task, body, input as Input, { ...options, ...(onToken && { onToken }) });
+        const wanted = { ...options, ...(onToken && { onToken }) };
+        const replied = await answer(dependencies, task, body, input as Input, wanted);
+        if (task.active?.split && body.prompt === undefined && "version" in replied.prompt)
+          metrics.splitAnswers.inc({ task: task.id, version: replied.prompt.version });
+        shadows.follow(task, body, input as Input, replied);
+        return replied;
       };
       if (body.stream) return stream(task, body, reply, onToken => one(inputs[0], onToken));
       if (body.inputs === undefined) return one(inputs[0]);
       return {
-        results: await Promise.all(inputs.map(async input => orProblem(async () => one(input), request))),
+        results: await Promise.all(inputs.map(input => orProblem(() => one(input), request))),
       } as never;
     },
   );

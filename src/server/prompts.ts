@@ -1,12 +1,13 @@
 import multipart from "@fastify/multipart";
 import { Type } from "typebox";
 import { Id, Page, PageQuery, PromptRef, Version } from "../contract/common.ts";
-import { Verbalizers } from "../contract/task.ts";
+import { type Task, Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import { contentOf } from "../jobs/contents.ts";
 import { basesOf, restacked, type Stackable } from "../prompt/stack.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
+import { copiedVerbalizers } from "./copies.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
@@ -14,7 +15,7 @@ import { adaptedPrompt, adapterOf, archive } from "./peft.ts";
 import { readUpload, uploadContent } from "./peft-form.ts";
 import { type Base, baseOn } from "./stack.ts";
 import { checkVerbalizers } from "./verbalizers.ts";
-import { PromptView, promptView } from "./views.ts";
+import { checkCompatible, PromptView, promptView } from "./views.ts";
 
 /** The media type of the project's own prompt file (contract, section 3). */
 export const promptMediaType = "application/vnd.foreword.prompt+safetensors";
@@ -50,7 +51,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
     done(null, body),
   );
 
-  const make = async (body: unknown): Promise<NewPrompt> => {
+  const make = async (body: unknown, to: Task): Promise<NewPrompt> => {
     if (Buffer.isBuffer(body)) return trainedPrompt(engine, registry, body);
     const wanted = checkBody(body);
     const base = wanted.on ? await baseOn(registry, engine, wanted.on) : null;
@@ -62,11 +63,20 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       return { ...prompt, name, ...(verbalizers && { verbalizers }) };
     }
     const { from } = wanted;
-    const { task, version, created_at, ...copied } = await registry.getPrompt(from.task, from.version);
+    const record = await registry.getPrompt(from.task, from.version);
+    const { task, version, created_at, verbalizers: _, ...copied } = record;
+    const verbalizers = copiedVerbalizers(await registry.getTask(task), to, record);
+    checkCompatible(record, engine);
     const content = await contentOf(registry, task, version);
     await engine.inspect(content);
     const prompt = base ? await stacked(content, copied.recipe, base) : copied;
-    return { ...copied, ...prompt, name: wanted.name ?? copied.name, parent: { task, version } };
+    return {
+      ...copied,
+      ...prompt,
+      ...(verbalizers && { verbalizers }),
+      name: wanted.name ?? copied.name,
+      parent: { task, version },
+    };
   };
 
   const stacked = async (prompt: Stackable, recipe: unknown, { on, file }: Base): Promise<NewPrompt> => {
@@ -93,7 +103,9 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       const upload = request.isMultipart() ? await readUpload(request, config.bodyLimit) : null;
       const answer = async () => {
         const task = await registry.getTask(request.params.id);
-        const prompt = upload ? await adaptedPrompt({ engine, registry }, upload) : await make(request.body);
+        const prompt = upload
+          ? await adaptedPrompt({ engine, registry }, upload)
+          : await make(request.body, task);
         await checkVerbalizers(engine, task, prompt);
         const record = await registry.addPrompt(
           task.id,

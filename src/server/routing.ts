@@ -11,10 +11,9 @@ export interface Route {
   weights: readonly number[];
   /** Fitted numbers of the active record; a request that names its prompt gets the plain scores. */
   fitted: Pick<Active, "temperature" | "bias" | "unsure_below" | "agreement_below">;
-  shadow: number | null;
 }
 
-const plain = { vote: null, weights: [], fitted: {}, shadow: null } as const;
+const plain = { vote: null, weights: [], fitted: {} } as const;
 
 /** Throws `no_active_prompt`. */
 export function route(task: Task, request: InferRequest): Route {
@@ -33,10 +32,9 @@ export function route(task: Task, request: InferRequest): Route {
     ...(unsure_below !== undefined && { unsure_below }),
     ...(agreement_below !== undefined && { agreement_below }),
   };
-  const shadow = active.shadow && Math.random() < active.shadow.share ? active.shadow.prompt : null;
-  if (active.ensemble) return { ...ensemble({ ...active, ensemble: active.ensemble }), fitted, shadow };
-  const version = active.prompt ?? pick(active.split!, request.route_key);
-  return { ...plain, versions: [version], fitted, shadow };
+  if (active.ensemble) return { ...ensemble({ ...active, ensemble: active.ensemble }), fitted };
+  const version = active.prompt ?? pick(task.id, active.split!, request.route_key);
+  return { ...plain, versions: [version], fitted };
 }
 
 function ensemble({
@@ -54,15 +52,23 @@ function ensemble({
   return { versions, vote, weights: vote === "weighted" ? weights! : versions.map(() => 1) };
 }
 
-/** A share of the traffic for each part; the same `route_key` always comes to the same part. */
-function pick(split: NonNullable<Active["split"]>, key: string | undefined): number {
-  const total = split.reduce((sum, part) => sum + part.weight, 0);
-  const fraction =
-    key === undefined ? Math.random() : createHash("sha256").update(key).digest().readUInt32BE(0) / 2 ** 32;
-  let at = fraction * total;
-  for (const part of split) {
-    at -= part.weight;
-    if (at < 0) return part.prompt;
-  }
-  return split.at(-1)!.prompt;
+/**
+ * The version that answers: at random by weight, or, with a key, the one that the key comes to on every replica. Weighted
+ * rendezvous (Schindelhauer & Schomaker 2005): each version draws -ln(h) / weight from a hash h in (0, 1) of task,
+ * version and key, and the least wins. A version that gains weight takes keys from the others alone, one that loses
+ * weight gives its own away; all other keys stay where they are.
+ */
+export function pick(task: string, split: NonNullable<Active["split"]>, key: string | undefined): number {
+  const taking = split.filter(({ weight }) => weight > 0);
+  const draws = taking.map(({ prompt, weight }) => ({
+    prompt,
+    draw: -Math.log(key === undefined ? 1 - Math.random() : hash([task, prompt, key])) / weight,
+  }));
+  return draws.reduce((least, each) => (each.draw < least.draw ? each : least)).prompt;
+}
+
+/** A number in (0, 1), the same on every machine. */
+function hash(parts: readonly unknown[]): number {
+  const bytes = createHash("sha256").update(JSON.stringify(parts)).digest();
+  return (bytes.readUIntBE(0, 6) + 0.5) / 2 ** 48;
 }

@@ -12,6 +12,10 @@ interface JobData {
   base?: string | null;
 }
 
+/** The blobs that a job needs until it ends. */
+export const blobsOf = ({ examples, validation, base }: JobData): string[] =>
+  [examples, validation, base].filter(blob => typeof blob === "string");
+
 /** Answers 202 with a job of a task, once for an `Idempotency-Key`; `make` checks what was asked for. */
 export const submitJob = (
   { registry, jobs }: Pick<Dependencies, "registry" | "jobs">,
@@ -23,7 +27,6 @@ export const submitJob = (
   idempotent(registry, request as FastifyRequest, reply, async () => {
     const task = await registry.getTask(request.params.id);
     const wanted = await make(task);
-    const blobs = [wanted.examples, wanted.validation, wanted.base].filter(blob => typeof blob === "string");
-    const job = await jobs.submit({ task: task.id, kind, request: wanted, blobs });
+    const job = await jobs.submit({ task: task.id, kind, request: wanted, blobs: blobsOf(wanted) });
     return { status: 202, headers: { Location: `/jobs/${job.id}` }, body: jobView(job) };
   });

@@ -45,10 +45,10 @@ export async function jobRequest(
     ...(learnt?.init && { init: learnt.init }),
     ...knobs,
   };
-  if (activate === "if_better" && task.active && !(await activeOf(registry, task, template)))
+  if (activate === "if_better" && task.active && !(await activeOf(registry, engine, task, template)))
     throw new ForewordError(
       "validation",
-      "activate: what is active takes other fields, so that both can't be compared. Use true or false.",
+      "activate: what is active takes other fields or is of another backbone, so that both can't be compared. Use true or false.",
       { field: "activate" },
     );
   const members = ensemble === undefined ? null : membersOf(ensemble, settings, task);

@@ -1,5 +1,6 @@
 /** Trained prompts of many tasks, which are compared, or given to a new one to start from. */
 import type { PromptRef } from "../contract/common.ts";
+import type { Dataset } from "../contract/dataset.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { Task } from "../contract/task.ts";
 import type { TrainMethod } from "../contract/train.ts";
@@ -60,6 +61,9 @@ export async function donorsFor(
     .slice(0, MOST_DONORS)
     .map(({ task, version }) => ({ task, version }));
 }
+
+export const everyDataset = (registry: Registry): Promise<Dataset[]> =>
+  every(page => registry.listDatasets(page));
 
 async function every<Item>(list: (page: PageRequest) => Promise<Page<Item>>): Promise<Item[]> {
   const items: Item[] = [];

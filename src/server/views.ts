@@ -3,6 +3,7 @@ import { type Static, Type } from "typebox";
 import { Piece, PromptRecord } from "../contract/prompt.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
+import { fits } from "../jobs/contents.ts";
 import { type PromptLayer, readPromptFile } from "../prompt/file.ts";
 import { pieces } from "../prompt/pieces.ts";
 import { compileTemplate } from "../prompt/template.ts";
@@ -51,14 +52,9 @@ function basePieces(layer: PromptLayer): Piece[] {
     .map(({ trained: _, ...piece }: Piece & { trained?: true }) => ({ ...piece, frozen: true }) as Piece);
 }
 
-/** Words recompile on any backbone; what was trained belongs to its own. Unknown while the backbone loads: true. */
-export function compatible(record: PromptRecord, engine: Engine): boolean {
-  return (
-    record.bytes === 0 ||
-    engine.state().status !== "ready" ||
-    engine.backbone().fingerprint === record.backbone.fingerprint
-  );
-}
+/** Whether the backbone that is loaded can serve it. Unknown while it loads: true. */
+export const compatible = (record: PromptRecord, engine: Engine): boolean =>
+  engine.state().status !== "ready" || fits(record, engine.backbone().fingerprint);
 
 /** Throws `backbone_mismatch` where `compatible` says no. */
 export function checkCompatible(record: PromptRecord, engine: Engine): void {

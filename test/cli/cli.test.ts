@@ -20,6 +20,8 @@ describe("foreword", () => {
       "jobs",
       "datasets",
       "backup",
+      "export",
+      "import",
       "graph",
     ];
     commands.push("doctor");
@@ -92,6 +94,34 @@ describeBackbone("foreword with a server and a backbone", path => {
     expect(code).toBe(1);
     expect(err.trim().split("\n")).toHaveLength(1);
     expect(err).toContain("nothing");
+  });
+
+  test("copies, history, roll-back and shadow", async () => {
+    expect(await json("prompts", "copy", "sentiment/1", "question-type", "--name", "borrowed")).toMatchObject(
+      {
+        task: "question-type",
+        name: "borrowed",
+        parent: { task: "sentiment", version: 1 },
+      },
+    );
+    const before = (await server.get("/tasks/sentiment/active")).body;
+    await server.put("/tasks/sentiment/active", { prompt: 1, shadow: { prompt: 2, share: 0.5 } });
+    await server.put("/tasks/sentiment/active", { prompt: 2 });
+    await server.put("/tasks/sentiment/active", { prompt: 2 });
+    const rolled = await foreword(["tasks", "rollback", "sentiment", ...to]);
+    expect(rolled.out).toContain(
+      '{"prompt":1,"shadow":{"prompt":2,"share":0.5}} answers for sentiment again',
+    );
+    expect(await json("tasks", "shadow", "sentiment")).toMatchObject({ compared: 0, shadow: { prompt: 2 } });
+    const history = (await json("tasks", "history", "sentiment", "--limit", "4")).items;
+    expect(history.map((entry: { active: { prompt: number } }) => entry.active.prompt)).toEqual([1, 2, 2, 1]);
+    const back = await json("tasks", "rollback", "sentiment", "--to", `${before.revision}`);
+    expect(back).toEqual({ active: before.active, revision: before.revision + 5 });
+    await server.task({ id: "alone", labels: ["a", "b"] });
+    const { code, err } = await foreword(["tasks", "rollback", "alone", ...to]);
+    expect(code).toBe(1);
+    expect(err).toMatch(/Nothing else was active for alone/);
+    await server.call("DELETE", "/tasks/alone");
   });
 
   test("backup while the server runs", async () => {

@@ -1,7 +1,10 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { InferReply } from "../../src/contract/infer.ts";
+import { pick } from "../../src/server/routing.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { expectProblem, files, startServer, type TestServer } from "./server.ts";
+
+const part = (prompt: number, weight: number) => [{ prompt, weight }];
 
 describeBackbone("what answers, over HTTP", path => {
   let server: TestServer;
@@ -94,13 +97,81 @@ describeBackbone("what answers, over HTTP", path => {
     expect(first).toBeLessThan(110);
   });
 
-  test("a shadow answers too, and never shows", async () => {
+  test("every input of a list with a key comes to one version, which is counted", async () => {
+    const split = [
+      { prompt: 1, weight: 1 },
+      { prompt: 2, weight: 1 },
+    ];
+    await activate({ split });
+    const count = (version: number) =>
+      server.metric(`foreword_split_answers_total{task="mood",version="${version}"}`);
+    const before = [(await count(1)) || 0, (await count(2)) || 0] as const;
+    const inputs = Array.from({ length: 8 }, () => "ok");
+    const { results } = await server.infer("mood", { inputs, route_key: "ben" });
+    const versions = new Set(
+      results.map((reply: InferReply) => (reply.prompt as { version: number }).version),
+    );
+    expect(versions).toEqual(new Set([pick("mood", split, "ben")]));
+    const after = [(await count(1)) || 0, (await count(2)) || 0] as const;
+    const [version] = versions as Set<1 | 2>;
+    expect(after[version! - 1]! - before[version! - 1]!).toBe(8);
+    expect(after[0] + after[1] - before[0] - before[1]).toBe(8);
+  });
+
+  test("a shadow answers too, never shows, and its agreement is told", async () => {
+    const inputs = ["Wonderful.", "Dreadful, dull and long.", "It was fine.", "ok", "Never again!"];
+    const labels = async (prompt: number): Promise<string[]> =>
+      (await server.infer("mood", { inputs, prompt })).results.map((reply: InferReply) => reply.label);
+    const [one, other] = [await labels(1), await labels(4)];
+    const agreed = one.filter((label, index) => label === other[index]).length;
+
+    await activate({ prompt: 1, bias: { negative: 0 }, shadow: { prompt: 4, share: 1 } });
+    const shadow = async () => (await server.get("/tasks/mood/shadow")).body;
+    expect(await shadow()).toMatchObject({ compared: 0, agreement: null, shadow: { prompt: 4, share: 1 } });
+    const { results } = await server.infer("mood", { inputs });
+    expect(results.map((reply: InferReply) => reply.label)).toEqual(one);
+    for (const reply of results) {
+      expect(reply.prompt).toEqual({ version: 1, kind: "hard" });
+    }
+    // A request that names its prompt asks for nothing else.
+    await server.infer("mood", { inputs, prompt: 2 });
+    await expect.poll(async () => (await shadow()).compared).toBe(inputs.length);
+    expect(await shadow()).toMatchObject({
+      agreed,
+      agreement: agreed / inputs.length,
+      failed: 0,
+      dropped: 0,
+    });
+    expect(
+      await server.metric('foreword_shadow_answers_total{task="mood",version="4",outcome="agreed"'),
+    ).toBe(agreed);
+
+    await activate({ prompt: 1, shadow: { prompt: 4, share: 0 } });
+    await server.infer("mood", { inputs });
+    expect(await shadow()).toMatchObject({ compared: 0, shadow: { share: 0 } });
+  });
+
+  test("a shadow that can't answer, or is not asked in time, costs the caller nothing", async () => {
+    await server.post("/tasks/mood/prompts", { template: "{{ other }}\nIt was" });
+    const { items } = (await server.get("/tasks/mood/prompts?limit=1000")).body;
+    await activate({ prompt: 1, shadow: { prompt: items.at(-1).version, share: 1 } });
+    expect((await server.infer("mood", { input: { input: "ok" } })).prompt.version).toBe(1);
+    const shadow = async () => (await server.get("/tasks/mood/shadow")).body;
+    await expect.poll(async () => (await shadow()).failed).toBe(1);
+    expect((await shadow()).last_failure).toMatch(/other/);
+
+    // More than may wait come at once: the rest is dropped, and every caller is answered.
     await activate({ prompt: 1, shadow: { prompt: 2, share: 1 } });
-    const before = await server.metric("foreword_prefix_cache_hits_total");
-    const reply = await server.infer("mood", { input, scores: "all" });
-    expect(reply.prompt).toEqual({ version: 1, kind: "hard" });
-    expect(reply.scores.positive).toBeCloseTo(single[1]!.positive!, 5);
-    await expect.poll(() => server.metric("foreword_prefix_cache_hits_total")).toBe(before + 2);
+    const inputs = Array.from({ length: 100 }, (_, index) => `${index}`);
+    const replies = await Promise.all([1, 2, 3].map(() => server.infer("mood", { inputs })));
+    for (const { results } of replies)
+      expect(results.every((reply: InferReply) => reply.label !== undefined)).toBe(true);
+    const done = async () => {
+      const { compared, dropped } = await shadow();
+      return compared + dropped;
+    };
+    await expect.poll(done, { timeout: 60_000 }).toBe(300);
+    expect((await shadow()).dropped).toBeGreaterThan(0);
   });
 
   test("the history lists activations, and a roll-back is one more", async () => {
@@ -130,6 +201,20 @@ describeBackbone("what answers, over HTTP", path => {
     ["a vote of one prompt", { prompt: 1, vote: "mean" }, 422, "validation"],
     ["a temperature of 0", { prompt: 1, temperature: 0 }, 422, "validation"],
     ["a bias for no label", { prompt: 1, bias: { neutral: 1 } }, 422, "validation"],
+    ["a split of weights that are all 0", { split: part(1, 0).concat(part(2, 0)) }, 422, "validation"],
+    ["a split with a weight below 0", { split: part(1, -1).concat(part(2, 1)) }, 422, "validation"],
+    ["a split of one", { split: part(1, 1) }, 422, "validation"],
+    ["a version twice in a split", { split: part(1, 1).concat(part(1, 2)) }, 422, "validation"],
+    [
+      "a version of a split that is not there",
+      { split: part(1, 1).concat(part(99, 0)) },
+      404,
+      "prompt_not_found",
+    ],
+    ["a split of ensembles", { split: [{ ensemble: [1, 2], weight: 1 }, ...part(3, 1)] }, 422, "validation"],
+    ["an ensemble of splits", { ensemble: [1, { split: part(1, 1) }] }, 422, "validation"],
+    ["a shadow of itself", { prompt: 1, shadow: { prompt: 1, share: 1 } }, 422, "validation"],
+    ["a share above 1", { prompt: 1, shadow: { prompt: 2, share: 1.1 } }, 422, "validation"],
     ["a shadow that is not there", { prompt: 1, shadow: { prompt: 99, share: 1 } }, 404, "prompt_not_found"],
   ])("refused: %s", async (_, active, status, code) => {
     expectProblem(await server.put("/tasks/mood/active", active), status, code);

@@ -75,6 +75,39 @@ describeBackbone("prompts over HTTP", path => {
     );
   });
 
+  test("a copy answers as the original does, whatever texts the other task has; a trained one needs its labels", async () => {
+    await server.task({ id: "spelt", labels: { positive: " great", negative: [" bad", " poor"] } });
+    const source = (await server.upload("spelt", files.prefix(backbone))).body;
+    const from = { task: "spelt", version: source.version };
+    await server.task({ id: "twin", labels: ["negative", "positive"] });
+    const trained = await server.post("/tasks/twin/prompts", { from });
+    expect(trained.body.verbalizers).toEqual({ positive: [" great"], negative: [" bad", " poor"] });
+    const words = await server.post("/tasks/twin/prompts", { from: { task: "mood", version: 1 } });
+    expect(words.body).not.toHaveProperty("verbalizers");
+    const ask = { input: "It rained.", scores: "all" };
+    const there = await server.infer("spelt", { ...ask, prompt: source.version });
+    const here = await server.infer("twin", { ...ask, prompt: trained.body.version });
+    for (const label of ["positive", "negative"])
+      expect(here.scores[label]).toBeCloseTo(there.scores[label], 5);
+
+    await server.task({ id: "letter", labels: ["a", "b"] });
+    const refused = await server.post("/tasks/letter/prompts", { from });
+    expectProblem(refused, 422, "validation", { field: "from" });
+    expect(refused.body.detail).toMatch(
+      /labels positive, negative, and letter is for the labels a, b\..*"init"/,
+    );
+    await server.task({ id: "story", type: "generation" });
+    expectProblem(await server.post("/tasks/story/prompts", { from }), 422, "validation", { field: "from" });
+    const own = { template: "{{ input }} is", verbalizers: { a: [" aye"], c: [" sea"] } };
+    await server.task({ id: "grade", labels: ["a", "c"] });
+    expect((await server.post("/tasks/grade/prompts", own)).status).toBe(201);
+    const part = await server.post("/tasks/letter/prompts", { from: { task: "grade", version: 2 } });
+    expect(part).toMatchObject({ status: 201, body: { verbalizers: { a: [" aye"] } } });
+    expect(part.body.verbalizers).not.toHaveProperty("c");
+    const hard = await server.post("/tasks/letter/prompts", { from: { task: "mood", version: 1 } });
+    expect(hard).toMatchObject({ status: 201, body: { kind: "hard", parent: { task: "mood", version: 1 } } });
+  });
+
   test("deleting: not while active, or a member of what is active", async () => {
     await server.task({ id: "many", labels: ["a", "b"] });
     await server.post("/tasks/many/prompts", { template: "Q: {{ input }}\nA:" });

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ForewordError } from "../../src/errors.ts";
 import type { NewPrompt, Notice, Registry } from "../../src/registry/registry.ts";
+import type { Row } from "../../src/registry/store.ts";
 import { hard, newJob, newTask } from "./records.ts";
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
@@ -349,6 +350,50 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(seen).toHaveLength(changes.length);
     });
 
+    it("gives its rows of one moment, is emptied at once, and takes them back as they were", async () => {
+      const parameters = await registry.putBlob(bytesOf("parameters"));
+      await registry.createTask(newTask("t"), hard(), "ann");
+      await registry.addPrompt("t", { ...hard(), kind: "prefix", parameters });
+      await registry.putJob(newJob("j"));
+      const rows: Row[] = [];
+      await registry.snapshot(async taken => {
+        for await (const row of taken) {
+          if (rows.push(row) === 1) await registry.setActive("t", { prompt: 2 }, "ben");
+        }
+      });
+      expect(rows.map(({ key }) => key)).toEqual([
+        ["job", "j"],
+        ["job-order", 1],
+        ["open-job", "j"],
+        ["prompt", "t", 1],
+        ["prompt", "t", 2],
+        ["history", "t", 1],
+        ["task", "t"],
+      ]);
+      const seen: Notice[] = [];
+      registry.watch(notice => seen.push(notice));
+      const { last } = await registry.changes(0);
+      await registry.clear();
+      expect(seen).toContainEqual({ kind: "reload" });
+      expect((await registry.changes(last)).trimmed).toBe(true);
+      expect(await registry.isEmpty()).toBe(true);
+      expect(await codeOf(registry.getTask("t"))).toBe("task_not_found");
+      expect((await registry.listJobs()).items).toEqual([]);
+      await registry.putRows(rows);
+      expect(await registry.isEmpty()).toBe(false);
+      expect(await registry.getTask("t")).toMatchObject({ active: { prompt: 1 }, prompts: 2 });
+      expect((await registry.addPrompt("t", hard())).version).toBe(3);
+      expect(await registry.openJobs()).toEqual([{ id: "j", task: "t" }]);
+      await registry.clear();
+      const lost = rows.map(({ key, row }) =>
+        key[0] === "prompt" && key[2] === 2
+          ? { key, row: { ...(row as object), parameters: "0".repeat(64) } }
+          : { key, row },
+      );
+      expect(await codeOf(registry.putRows(lost))).toBe("registry_unavailable");
+      expect(await registry.isEmpty()).toBe(true);
+    });
+
     it("finishes writes under way when closed, and then is unavailable", async () => {
       await registry.createTask(newTask("t"), null, "ann");
       const writing = Promise.all(Array.from({ length: 20 }, () => registry.addPrompt("t", hard())));
@@ -362,6 +407,10 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
         () => registry.changes(0),
         () => registry.sweep(),
         () => registry.backup("unused"),
+        () => registry.snapshot(async () => {}),
+        () => registry.isEmpty(),
+        () => registry.putRows([]),
+        () => registry.clear(),
       ])
         expect(await codeOf(call())).toBe("registry_unavailable");
       await registry.close();

@@ -198,3 +198,51 @@ test("a run that fails fails its rows alone, and frees their seats", async () =>
   expect(one.running).toBe(0);
   expect(await one.submit(story(one, 4, 5), { seat: 9, ...far })).toHaveLength(5);
 });
+
+test("the background is worked on when nothing else is there, a few tokens a run, and decodes one by one", async () => {
+  const one = scheduler();
+  const ended: string[] = [];
+  const background = { ...far, background: true };
+  const note = (name: string) => () => ended.push(name);
+  const later = [
+    one.submit(prefill(12), { seat: 0, ...background }).then(note("later")),
+    one.submit(prefill(12), { seat: 0, ...background }).then(note("later")),
+    one.submit(story(one, 6, 3), { seat: 20, ...background }).then(note("later story")),
+    one.submit(story(one, 6, 3), { seat: 20, ...background }).then(note("later story")),
+  ];
+  const now = Array.from({ length: 10 }, () =>
+    one.submit(prefill(10), { seat: 0, ...far }).then(note("now")),
+  );
+  await Promise.all(now);
+  // One after another leaves no quiet in which the background could begin.
+  for (let times = 0; times < 5; times++)
+    await one.submit(prefill(10), { seat: 0, ...far }).then(note("and now"));
+  await Promise.all(later);
+  const asked = [...Array(10).fill("now"), ...Array(5).fill("and now")];
+  expect(ended).toEqual([...asked, "later", "later", "later story", "later story"]);
+  expect(runs.slice(0, 2)).toEqual([
+    { tokens: 60, rows: 6 },
+    { tokens: 40, rows: 4 },
+  ]);
+  // 16 tokens a run, and then never two rows at once: each story is a prefill and two steps.
+  expect(runs.slice(7).every(({ tokens }) => tokens <= 16)).toBe(true);
+  expect(runs.slice(-6).map(({ rows }) => rows)).toEqual(Array(6).fill(1));
+});
+
+test("who comes while the background decodes is prefilled in the next run, and has its seat", async () => {
+  const one = scheduler({ seats: 1 });
+  let told = () => {};
+  const decoding = new Promise<void>(resolve => {
+    told = resolve;
+  });
+  const later = one.submit(story(one, 6, 1000, told), { seat: 1100, ...far, background: true });
+  const refused = expect(later).rejects.toMatchObject({ code: "deadline", message: /made room/ });
+  await decoding;
+  runs = [];
+  const answer = await one.submit(story(one, 8, 4), { seat: 20, ...far });
+  expect(answer).toHaveLength(4);
+  await refused;
+  // At most the step that ran when it came, then its own prefill.
+  expect(runs.slice(0, 2).map(({ tokens }) => tokens)).toContain(8);
+  expect(one.running + one.queued).toBe(0);
+});

@@ -1,0 +1,85 @@
+/** A whole registry as one file, and back: LMDB of a stopped server, or Redis. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { Command } from "commander";
+import type { Config } from "../config.ts";
+import { ForewordError } from "../errors.ts";
+import type { Manifest } from "../registry/archive.ts";
+import { Archive } from "../registry/archive-read.ts";
+import { writeArchive } from "../registry/archive-write.ts";
+import { openLmdbRegistry } from "../registry/lmdb.ts";
+import { openRegistry } from "../registry/open.ts";
+import type { Registry } from "../registry/registry.ts";
+import { print } from "./request.ts";
+import { registryOption, settingsOf } from "./settings.ts";
+
+const log = { error: (_: object, text: string) => void process.stderr.write(`${text}\n`) };
+
+const options = (command: Command): Command =>
+  registryOption(command)
+    .option("--config <file>", "a JSON file of settings (FOREWORD_CONFIG)")
+    .option("--data <folder>", "whose registry/ is meant where there is no Redis (FOREWORD_DATA)")
+    .option("--json", "print what the archive holds as JSON");
+
+export const exportRegistry = (): Command =>
+  options(new Command("export"))
+    .description("write a whole registry into one file: a stopped server's, a backup, or Redis")
+    .argument("<file>", "the archive, which must not be there yet")
+    .option("--folder <folder>", "a backup, in place of the data folder's registry/")
+    .action(async (file: string, { folder, json, ...flags }) => {
+      const config = settingsOf(flags);
+      const manifest = await using(sourceOf(config, folder), registry => writeArchive(registry, file));
+      print(json, manifest, () => `${file}: ${told(manifest)}${leftOut(manifest)}\n`);
+    });
+
+export const importRegistry = (): Command =>
+  options(new Command("import"))
+    .description("read an archive of foreword export into an empty registry: a stopped server's, or Redis")
+    .argument("<file>", "the archive; it is checked whole before anything is changed")
+    .option("--replace", "remove all that the registry holds first; no server or worker may run")
+    .action(async (file: string, { replace, json, ...flags }) => {
+      const archive = await Archive.open(file);
+      try {
+        const opening = openRegistry(settingsOf(flags), log);
+        await using(opening, registry => archive.restore(registry, { replace }));
+        print(json, archive.manifest, () => `${told(archive.manifest)} are there now\n`);
+      } finally {
+        archive.close();
+      }
+    });
+
+/** Throws `not_found` where there is no registry, which opening would make. */
+async function sourceOf(config: Config, folder: string | undefined): Promise<Registry> {
+  if (folder === undefined && config.registry !== "lmdb") return openRegistry(config, log);
+  const place = folder ?? join(config.data, "registry");
+  if (!existsSync(join(place, "registry.lmdb")))
+    throw new ForewordError(
+      "not_found",
+      `There is no registry in ${place}. Name the server's data folder with --data, a backup with --folder, or a Redis with --registry.`,
+    );
+  return openLmdbRegistry(place);
+}
+
+async function using<Result>(
+  opening: Promise<Registry>,
+  work: (registry: Registry) => Promise<Result>,
+): Promise<Result> {
+  const registry = await opening.catch(error => {
+    if (!(error instanceof ForewordError) || error.fields.holder === undefined) throw error;
+    throw new ForewordError(
+      error.code,
+      `A server has this registry open (process ${error.fields.holder}). Stop it first; or, to export while it runs, make a copy with foreword backup and name that with --folder.`,
+    );
+  });
+  try {
+    return await work(registry);
+  } finally {
+    await registry.close();
+  }
+}
+
+const told = ({ tasks, prompts, datasets, jobs, blobs }: Manifest): string =>
+  `${tasks} tasks, ${prompts} prompts, ${datasets} data sets, ${jobs} ended jobs and ${blobs} files of them`;
+
+const leftOut = ({ left_out: { open_jobs } }: Manifest): string =>
+  open_jobs === 0 ? "" : `; left out: ${open_jobs} jobs that have not ended`;
