@@ -43,7 +43,7 @@ export class AttentionObserver {
   }
 
   async close(): Promise<void> {
-    await (await this.#session)?.close();
+    await (await this.#session?.catch(() => null))?.close();
   }
 
   #row(prompt: PreparedPrompt, input: string | FieldValues, index: number, limit: number) {
@@ -98,6 +98,10 @@ export class AttentionObserver {
     const { runtime, compiled, source } = this.#opened;
     const graph = attentionGraph(compiled.graph, source.config.layers);
     this.#session ??= runtime.load(graph, compiled.weights, { packed: false, memory: "returned" });
+    // A failure is not kept: there may be room for it later.
+    this.#session.catch(() => {
+      this.#session = null;
+    });
     return this.#session;
   }
 

@@ -1,13 +1,17 @@
 /** JSON by schema, token by token: grammars over one backbone's vocabulary, by XGrammar (Dong et al. 2024). */
+import { setImmediate as turn } from "node:timers/promises";
 import type { Tokenizer } from "../backbone/tokenizer.ts";
 import { ForewordError } from "../errors.ts";
 import type { Constraint } from "./constraint.ts";
-import { promised, type Schema } from "./json-schema.ts";
+import type { Schema } from "./json-pointer.ts";
+import { promised } from "./json-schema.ts";
 import { type JsonTokens, jsonTokens, unfinished } from "./json-tokens.ts";
 import { loadXGrammar, type XGrammar } from "./xgrammar.ts";
 
-/** What is promised ends after a few dozen tokens, or as many as its longest string asks for. */
+/** What is promised ends after a few dozen tokens, or as many as its shortest value has characters. */
 const MOST_CLOSING = 16_384;
+/** Of them without letting others have their turn. */
+const AT_ONCE = 16;
 
 export class Grammars {
   readonly #tokenizer: Tokenizer;
@@ -122,6 +126,7 @@ export class JsonConstraint implements Constraint {
     const tokens: number[] = [];
     const uses = new Map<number, number>();
     while (tokens.length < MOST_CLOSING && !this.#matcher.isTerminated()) {
+      if (tokens.length % AT_ONCE === AT_ONCE - 1) await turn();
       await this.#refreshed;
       const refused = this.#tokens.refusedAfter(this.#begun);
       const token = leastUsed(uses, this.#tokens, each => this.#inGrammar(each) && !refused.has(each));
@@ -141,20 +146,26 @@ export class JsonConstraint implements Constraint {
   }
 }
 
+/** Uses of all else after which a blank has its turn. */
+const BLANK = 64;
+
 /**
  * What ends something comes first. Of all else what was used least: in a pattern that may go on for ever, its way out
  * has its turn.
  */
 function leastUsed(
   uses: Map<number, number>,
-  { closing, closers }: JsonTokens,
+  { closing, closers, blanks }: JsonTokens,
   allows: (token: number) => boolean,
 ): number | undefined {
   let best: number | undefined;
+  let least = Number.POSITIVE_INFINITY;
   for (const [rank, token] of closing.entries()) {
-    if (!allows(token)) continue;
-    if (best === undefined || (uses.get(token) ?? 0) < (uses.get(best) ?? 0)) best = token;
-    if (rank < closers || !uses.has(best)) break;
+    const used = (uses.get(token) ?? 0) + (rank < blanks ? 0 : BLANK);
+    if (used >= least || !allows(token)) continue;
+    best = token;
+    least = used;
+    if (rank < closers || used === 0) break;
   }
   if (best !== undefined) uses.set(best, (uses.get(best) ?? 0) + 1);
   return best;

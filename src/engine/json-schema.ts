@@ -4,9 +4,10 @@
  */
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { ForewordError } from "../errors.ts";
+import { canPromise, patternLength } from "./json-pattern.ts";
+import { type Described, escaped, pointerOf, type Schema } from "./json-pointer.ts";
+import { shortestLength } from "./json-shortest.ts";
 
-type Described = { readonly [keyword: string]: unknown };
-export type Schema = boolean | Described;
 type Kind = "object" | "array" | "string" | "integer" | "number" | "boolean" | "null";
 
 const kinds: readonly Kind[] = ["object", "array", "string", "integer", "number", "boolean", "null"];
@@ -39,11 +40,16 @@ const remedies: Readonly<Record<string, string>> = {
   format: 'Only "uuid" is promised; use "pattern" for others',
 };
 
-/** Letters, digits, what is escaped, plain classes, groups, alternatives in groups, repetition. */
-const PATTERN =
-  /^\^?(?:[\w @#%&,:;=!<>~'`/-]|\\[dw]|\\[.+*?()[\]{}|^$/]|\[(?:[\w @#%&,:;=!<>~'`/.+*()-]|\\[dw.+*()/])+\]|\((?:\?:|(?!\?))|\)|\||[*+?]|\{\d+(?:,\d*)?\})*\$?$/;
-
 const WIDEST = Number.MAX_SAFE_INTEGER;
+
+/** Of a string, or a list: grammars grow with them, and what they keep in mind with the square of items that must be. */
+const LONGEST = 2000;
+const MOST_ITEMS = 200;
+/** Characters of the shortest value: what a limit of tokens cuts is written to its end at once. */
+const SHORTEST = 2000;
+/** Of the schema itself. */
+const DEEPEST = 64;
+const LARGEST = 10_000;
 
 const validator = new Ajv2020({ strict: false, validateFormats: false, logger: false });
 
@@ -55,6 +61,9 @@ export function promised(schema: Schema, field = "json_schema"): Schema {
 class Promised {
   readonly #root: Schema;
   readonly #field: string;
+  /** What a reference may name: schemas as they are kept, by their JSON pointer (RFC 6901); and the references. */
+  readonly #places = new Map<string, Schema>();
+  readonly #references: { reference: string; pointer: string; at: string }[] = [];
 
   constructor(root: Schema, field: string) {
     this.#root = root;
@@ -62,6 +71,7 @@ class Promised {
   }
 
   all(): Schema {
+    this.#measure();
     // Whatever draft it names, it is read as this one.
     const plain = typeof this.#root === "object" ? { ...this.#root, $schema: undefined } : this.#root;
     const valid = validator.validateSchema(plain as object);
@@ -73,13 +83,43 @@ class Promised {
       );
     }
     const schema = this.#schema(this.#root, "");
-    if (!this.#ends(this.#root, [])) throw this.#refusal("", "can't be met: what it requires never ends");
+    for (const { reference, pointer, at } of this.#references)
+      if (!this.#places.has(pointer))
+        throw this.#refusal(
+          at,
+          `refers to ${JSON.stringify(reference)}, where no schema stands. Refer to "#/$defs/…"`,
+        );
+    const shortest = shortestLength(this.#places, this.#references);
+    if (shortest === Number.POSITIVE_INFINITY)
+      throw this.#refusal("", "can't be met: what it requires never ends");
+    if (shortest > SHORTEST)
+      throw this.#refusal(
+        "",
+        `requires ${shortest} characters; at most ${SHORTEST} can be promised. Require less`,
+      );
     return schema;
+  }
+
+  /** Before anything walks through it by recursion. */
+  #measure(): void {
+    const open = [{ value: this.#root as unknown, depth: 0 }];
+    for (let seen = 0; open.length > 0; seen++) {
+      const { value, depth } = open.pop()!;
+      if (depth > DEEPEST) throw this.#refusal("", `is more than ${DEEPEST} levels deep. Use "$defs"`);
+      if (seen > LARGEST) throw this.#refusal("", `has more than ${LARGEST} parts. Write a smaller one`);
+      if (typeof value === "object" && value !== null)
+        for (const each of Object.values(value)) open.push({ value: each, depth: depth + 1 });
+    }
   }
 
   #schema(schema: Schema, at: string): Schema {
     if (schema === false) throw this.#refusal(at, "can't be met: false allows nothing");
-    if (schema === true) return {};
+    const kept = schema === true ? {} : this.#kept(schema, at);
+    this.#places.set(at, kept);
+    return kept;
+  }
+
+  #kept(schema: Described, at: string): Described {
     const said = Object.keys(schema).filter(keyword => !notes.has(keyword));
     const definitions = this.#each(schema, ["$defs", "definitions"], at);
     const one = whole.find(keyword => said.includes(keyword));
@@ -96,7 +136,7 @@ class Promised {
         Object.fromEntries(
           Object.entries(group as object).map(([name, each]) => [
             name,
-            this.#schema(each, `${at}/${keyword}/${name}`),
+            this.#schema(each, `${at}/${keyword}/${escaped(name)}`),
           ]),
         ),
       ]),
@@ -112,8 +152,9 @@ class Promised {
         `has "${other}" beside "${keyword}", which can't be promised together. Leave one out`,
       );
     if (keyword === "$ref") {
-      this.#resolve(schema.$ref as string, at);
-      return { $ref: schema.$ref };
+      const reference = schema.$ref as string;
+      this.#references.push({ reference, pointer: pointerOf(reference), at });
+      return { $ref: reference };
     }
     if (keyword === "anyOf")
       return {
@@ -122,7 +163,7 @@ class Promised {
     const given = keyword === "enum" ? (schema.enum as unknown[]) : [schema.const];
     const { type } = schema;
     const allowed =
-      type === undefined ? given : given.filter(each => validator.validate({ type } as object, each));
+      type === undefined ? given : given.filter(each => [type].flat().some(one => isOf(one as Kind, each)));
     if (allowed.length === 0)
       throw this.#refusal(at, `can't be met: no value of "${keyword}" is of its type`);
     return { enum: allowed };
@@ -192,6 +233,11 @@ class Promised {
       minItems = 0,
     } = schema as { prefixItems?: Schema[]; items?: Schema; minItems?: number };
     this.#range(schema, "minItems", "maxItems", at);
+    if (minItems > MOST_ITEMS)
+      throw this.#refusal(
+        at,
+        `has a "minItems" of ${minItems}; at most ${MOST_ITEMS} can be promised. Lower it or leave it out`,
+      );
     if (items === false && minItems > prefixItems.length)
       throw this.#refusal(at, `can't be met: it has ${prefixItems.length} items, and needs ${minItems}`);
     // Where nothing is said of further items, the grammars allow none.
@@ -210,11 +256,13 @@ class Promised {
     if (pattern === undefined) return {};
     if (["minLength", "maxLength", "format"].some(keyword => keyword in schema))
       throw this.#refusal(at, 'has "pattern" beside a length or a format. Let the pattern say it');
-    if (!isRegExp(pattern) || !PATTERN.test(pattern) || hasOpenChoice(pattern))
+    if (!canPromise(pattern))
       throw this.#refusal(
         at,
         `has the pattern ${JSON.stringify(pattern)}; letters, digits, \\d, \\w, classes of them, groups, (a|b) and repetition can be promised. Use these`,
       );
+    if (patternLength(pattern) > LONGEST)
+      throw this.#refusal(at, `has a pattern of more than ${LONGEST} characters. Repeat less, or use * or +`);
     return {};
   }
 
@@ -244,50 +292,12 @@ class Promised {
   #range(schema: Described, least: string, most: string, at: string): void {
     const [low, high] = [schema[least] ?? 0, schema[most] ?? Number.POSITIVE_INFINITY] as [number, number];
     if (low > high) throw this.#refusal(at, `can't be met: ${least} is ${low}, ${most} is ${high}`);
-  }
-
-  #resolve(reference: string, at: string): Schema {
-    const path = /^#((?:\/[^/]*)*)$/.exec(reference)?.[1];
-    let found: unknown = path === undefined ? undefined : this.#root;
-    for (const part of path?.split("/").slice(1) ?? []) {
-      const name = decodeURIComponent(part).replaceAll("~1", "/").replaceAll("~0", "~");
-      found = (found as Record<string, unknown> | undefined)?.[name];
-    }
-    if (found === undefined)
+    const [said, limit] = high < Number.POSITIVE_INFINITY ? [most, high] : [least, low];
+    if (limit > LONGEST)
       throw this.#refusal(
         at,
-        `refers to ${JSON.stringify(reference)}, which is nowhere in it. Refer to "#/$defs/…"`,
+        `has a "${said}" of ${limit}; at most ${LONGEST} can be promised. Lower it or leave it out`,
       );
-    return found as Schema;
-  }
-
-  /** Whether some value of it has an end; a shortest one never comes through the same reference twice. */
-  #ends(schema: Schema, through: readonly string[]): boolean {
-    if (typeof schema === "boolean") return schema;
-    const {
-      $ref,
-      anyOf,
-      properties = {},
-      required = [],
-    } = schema as {
-      $ref?: string;
-      anyOf?: Schema[];
-      properties?: Record<string, Schema>;
-      required?: string[];
-    };
-    if ($ref !== undefined)
-      return !through.includes($ref) && this.#ends(this.#resolve($ref, ""), [...through, $ref]);
-    if (anyOf) return anyOf.some(each => this.#ends(each, through));
-    const {
-      items = true,
-      prefixItems = [],
-      minItems = 0,
-    } = schema as { items?: Schema; prefixItems?: Schema[]; minItems?: number };
-    const needed = Array.from(
-      { length: Math.min(minItems, prefixItems.length + 1) },
-      (_, at) => prefixItems[at] ?? items,
-    );
-    return [...required.map(name => properties[name]!), ...needed].every(each => this.#ends(each, through));
   }
 
   #refusal(at: string, what: string): ForewordError {
@@ -296,21 +306,17 @@ class Promised {
   }
 }
 
-function isRegExp(pattern: string): boolean {
-  try {
-    return new RegExp(pattern, "u") !== null;
-  } catch {
-    return false;
+const isOf = (type: Kind, value: unknown): boolean => {
+  switch (type) {
+    case "object":
+      return typeof value === "object" && value !== null && !Array.isArray(value);
+    case "array":
+      return Array.isArray(value);
+    case "integer":
+      return Number.isInteger(value);
+    case "null":
+      return value === null;
+    default:
+      return typeof value === type;
   }
-}
-
-/** Whether alternatives stand outside of all groups, where anchors would belong to one of them. */
-function hasOpenChoice(pattern: string): boolean {
-  let depth = 0;
-  for (const [part] of pattern.matchAll(/\\.|\[(?:\\.|[^\]])*\]|./g)) {
-    if (part === "(") depth++;
-    else if (part === ")") depth--;
-    else if (part === "|" && depth === 0) return true;
-  }
-  return false;
-}
+};

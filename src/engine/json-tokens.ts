@@ -8,6 +8,8 @@ export interface JsonTokens {
   closing: readonly number[];
   /** How many of them end something: EOS, quotes, brackets, what stands between. */
   closers: number;
+  /** From where on there is nothing but blanks, which lead on between values and hardly ever to an end. */
+  blanks: number;
   /** Bytes of tokens that are no whole characters. */
   partial: ReadonlyMap<number, Uint8Array>;
   /**
@@ -37,7 +39,7 @@ export function jsonTokens(tokenizer: Tokenizer, size: number): JsonTokens {
     known.set(begun.join(), refused);
     return refused;
   };
-  return { words, ...closingOrder(words, tokenizer.eosIds), partial, refusedAfter };
+  return { words, ...closingOrder(words, texts, tokenizer.eosIds), partial, refusedAfter };
 }
 
 /** What ends a string or an object comes first, then what is short: every value ends soon. */
@@ -45,15 +47,19 @@ const CLOSERS = ['"', "}", "]", ":", ","];
 
 function closingOrder(
   words: readonly string[],
+  texts: readonly string[],
   eosIds: readonly number[],
-): Pick<JsonTokens, "closing" | "closers"> {
+): Pick<JsonTokens, "closing" | "closers" | "blanks"> {
   const byWord = new Map(words.map((word, token) => [word, token]));
   const first = new Set([...eosIds, ...CLOSERS.flatMap(closer => byWord.get(closer) ?? [])]);
   const others = words
     .map((word, token) => ({ token, length: word.length }))
     .filter(({ token, length }) => length > 0 && !first.has(token))
-    .sort((a, b) => a.length - b.length || a.token - b.token);
-  return { closing: [...first, ...others.map(({ token }) => token)], closers: first.size };
+    .sort((a, b) => a.length - b.length || a.token - b.token)
+    .map(({ token }) => token);
+  const isBlank = (token: number) => texts[token]!.trim() === "";
+  const closing = [...first, ...others.filter(token => !isBlank(token))];
+  return { closing: [...closing, ...others.filter(isBlank)], closers: first.size, blanks: closing.length };
 }
 
 /** GPT-2's alphabet: visible bytes stand for themselves, the others for the characters from 256 on, in their order. */

@@ -81,8 +81,10 @@ export function preparePrompt(
   const prepared = bases.map(base => {
     const layer = prepareLayer(base, start, wholeBefore, codec, config, compiled);
     start += layerLength(layer);
-    for (const part of [base.template, base.soft?.data, base.prefix?.key, base.prefix?.value])
-      key.update(part ?? "-");
+    // With lengths, so that no two stacks are the same bytes.
+    const parts = [base.soft?.data, base.prefix?.key, base.prefix?.value];
+    key.update(JSON.stringify([base.template, ...parts.map(part => part?.byteLength ?? null)]));
+    for (const part of parts) if (part) key.update(part);
     return { ...layer, key: key.copy().digest("hex") };
   });
   // A prompt's words are its version's; the file names them too.

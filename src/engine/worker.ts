@@ -95,10 +95,19 @@ function precisionTable({ bytes, check }: OpenedCore["variants"]): BackboneRepor
 }
 
 let last: Promise<unknown> = Promise.resolve();
+let waiting = 0;
+/** Exports, and what is asked of a prompt's positions, that may wait. */
+const MOST_WAITING = 16;
 
-/** Exports may each open a session, so they wait for one another. */
-function oneByOne<Answer>(make: () => Promise<Answer>): Promise<Answer> {
-  const next = last.then(make, make);
+/** What may open a session of its own waits for others of its kind. Throws `queue_full`. */
+async function oneByOne<Answer>(make: () => Promise<Answer>): Promise<Answer> {
+  if (waiting >= MOST_WAITING)
+    throw new ForewordError(
+      "queue_full",
+      `${waiting} exports and questions about positions wait already, which is the limit. Try again in a moment.`,
+    );
+  waiting++;
+  const next = last.then(make, make).finally(() => waiting--);
   last = next;
   return next;
 }
@@ -122,9 +131,9 @@ function answer(started: Started, message: Extract<ToWorker, { type: "call" }>):
     case "labels":
       return core.checkLabels(message.labels);
     case "nearest":
-      return nearestTokens(started, message.content, message.count);
+      return oneByOne(() => nearestTokens(started, message.content, message.count));
     case "attention":
-      return observer.observe(message.content, message.inputs);
+      return oneByOne(() => observer.observe(message.content, message.inputs));
     case "report":
       return report();
     case "statistics":

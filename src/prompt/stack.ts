@@ -9,8 +9,8 @@ export interface Stackable {
 
 /** A prompt and all that it stands on, the lowest first: the bases of one that is stacked on it. */
 export function layersOf(prompt: Stackable): PromptLayer[] {
-  const { bases, ...own } = ownOf(prompt);
-  return [...(bases ?? []), own];
+  const file = fileOf(prompt);
+  return [...(file.bases ?? []), layerOf(file)];
 }
 
 /** What a prompt stands on; empty where it is nothing. */
@@ -23,17 +23,18 @@ export function restacked(
   bases: readonly PromptLayer[],
   { backbone, recipe = null }: { backbone: string; recipe?: unknown },
 ): Uint8Array {
-  const { bases: _, ...own } = ownOf(prompt);
+  const { verbalizers, ...file } = fileOf(prompt);
+  const own = { ...layerOf(file), ...(verbalizers && { verbalizers }) };
   return writePromptFile({ kind: kindOf(own), backbone, recipe, ...own, ...(bases.length > 0 && { bases }) });
 }
 
 /** The prompt alone, on nothing. */
 export function unstacked(prompt: Stackable): Stackable {
-  const own = ownOf(prompt);
-  if (!own.bases) return prompt;
+  const file = fileOf(prompt);
+  if (!file.bases) return prompt;
   const { template } = prompt;
-  if (kindOf(own) === "hard") return { template, parameters: null };
-  return { template, parameters: restacked(prompt, [], own as PromptFile) };
+  if (kindOf(file) === "hard") return { template, parameters: null };
+  return { template, parameters: restacked(prompt, [], file as PromptFile) };
 }
 
 /** A prompt without words of its own on `bases`: their keys and values are its KV prefix. */
@@ -43,5 +44,11 @@ export const platform = (bases: readonly PromptLayer[], backbone: string): Uint8
 export const PLATFORM = "{{ input }}";
 
 /** The file's template is the one that it was trained with; a version's words are the same. */
-const ownOf = ({ template, parameters }: Stackable): PromptLayer & Partial<PromptFile> =>
+const fileOf = ({ template, parameters }: Stackable): PromptLayer & Partial<PromptFile> =>
   parameters ? readPromptFile(parameters) : { template };
+
+const layerOf = ({ template, soft, prefix }: PromptLayer): PromptLayer => ({
+  template,
+  ...(soft && { soft }),
+  ...(prefix && { prefix }),
+});

@@ -91,18 +91,63 @@ const good: Record<string, object> = {
     required: ["y", "z"],
   },
   recursion: { $ref: "#/$defs/tree", $defs: { tree } },
+  "as many items as may be": { type: "array", items: { type: "integer" }, minItems: 200 },
+  "as long as may be": { type: "string", minLength: 1900, maxLength: 2000 },
 };
 const single = ["const", "no properties"];
 /** Of each schema. */
 const SAMPLES = 120;
+const large = ["as many items as may be", "as long as may be"];
+const LARGE_SAMPLES = 3;
 /** Tokens by chance before the text is brought to its end. */
 const LONGEST = 24;
+
+const nested = (levels: number): object =>
+  levels === 0 ? { type: "null" } : { anyOf: [nested(levels - 1), { type: "boolean" }] };
+/** Each level names the one below twice: written out, 2 to the power of `levels`. */
+const doubled = (levels: number): object => ({
+  $ref: "#/$defs/l0",
+  $defs: Object.fromEntries(
+    Array.from({ length: levels + 1 }, (_, level) => [
+      `l${level}`,
+      level === levels
+        ? { type: "null" }
+        : {
+            type: "object",
+            properties: { a: { $ref: `#/$defs/l${level + 1}` }, b: { $ref: `#/$defs/l${level + 1}` } },
+            required: level < levels - 3 ? [] : ["a", "b"],
+          },
+    ]),
+  ),
+});
 
 const bad: [what: string, schema: object, says: RegExp][] = [
   ["a type that there is not", { type: "nonsense" }, /no JSON schema/],
   ["a length that is none", { type: "string", minLength: "3" }, /no JSON schema/],
   ["a reference to nowhere", { $ref: "#/nowhere" }, /nowhere/],
-  ["a reference to elsewhere", { $ref: "https://example.com/schema" }, /nowhere in it/],
+  ["a reference to elsewhere", { $ref: "https://example.com/schema" }, /where no schema stands/],
+  ["a reference that is not encoded", { $ref: "#/$defs/%E0%A4" }, /where no schema stands/],
+  [
+    "a reference to what is no schema",
+    { default: { type: "string", format: "email" }, $ref: "#/default" },
+    /where no schema stands/,
+  ],
+  [
+    "a reference to nothing",
+    { default: null, anyOf: [{ $ref: "#/default" }, { $ref: "#/default" }] },
+    /where no schema stands/,
+  ],
+  ["a schema without a bottom", nested(3000), /levels deep/],
+  ["a schema without an end", { enum: Array.from({ length: 20_000 }, (_, each) => each) }, /parts/],
+  ["a long string", { type: "string", minLength: 40_000 }, /"minLength" of 40000; at most 2000/],
+  ["a string that may be long", { type: "string", maxLength: 100_000 }, /"maxLength" of 100000/],
+  ["a long list", { type: "array", items: { type: "integer" }, minItems: 9000 }, /"minItems" of 9000/],
+  ["a long pattern", { type: "string", pattern: "^([a-z]{1,100}){1,100}$" }, /pattern of more than 2000/],
+  [
+    "lists of lists",
+    { type: "array", minItems: 100, items: { type: "array", minItems: 100, items: { type: "boolean" } } },
+    /requires \d+ characters; at most 2000/,
+  ],
   [
     "words beside a reference",
     { $ref: "#/$defs/a", maxLength: 2, $defs: { a: { type: "string" } } },
@@ -155,6 +200,16 @@ test.each(bad)("%s is refused in words", (_, schema, says) => {
   expect(() => promised(schema as never)).toThrow(/^json_schema: .*\.$/s);
 });
 
+test("a schema that would be endless written out is read once", () => {
+  expect(promised(doubled(40) as never)).toMatchObject({ $ref: "#/$defs/l0" });
+  expect(() => promised({ ...doubled(14), $ref: "#/$defs/l0" } as never)).not.toThrow();
+});
+
+test("an enum of a type takes no longer, however often it is asked", () => {
+  const schema = { type: ["string", "null"], enum: ["a", 1, null, {}] };
+  for (let asked = 0; asked < 3; asked++) expect(promised(schema as never)).toEqual({ enum: ["a", null] });
+});
+
 describeBackbone("JSON by schema", path => {
   const open = async () => {
     const source = await openBackbone(path);
@@ -173,7 +228,7 @@ describeBackbone("JSON by schema", path => {
     const valid = ajv.compile(plain);
     const random = randomFrom(11);
     const texts = new Set<string>();
-    for (let sample = 0; sample < SAMPLES; sample++) {
+    for (let sample = 0; sample < (large.includes(name) ? LARGE_SAMPLES : SAMPLES); sample++) {
       const constraint = await grammars.json(schema);
       const written: number[] = [];
       const length = Math.floor(random() * LONGEST);

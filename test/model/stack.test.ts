@@ -78,6 +78,15 @@ describeBackbone("stacked prompts", path => {
     expect(a!.text).toBe(b!.text);
   });
 
+  test("no two stacks share keys and values, whatever their words are", async () => {
+    const two = [{ template: "Aa.\n{{ input }}" }, { template: "Bb.\n{{ input }}" }];
+    const one = [{ template: "Aa.\n{{ input }}---Bb.\n{{ input }}" }];
+    const stack = (bases: typeof two) =>
+      core.prompt(task, restacked(hard(task), bases, { backbone: core.fingerprint }));
+    await scoresOf(stack(one), inputs[0]!);
+    await expectAlike(stack(two), core.prompt(`Aa.\nBb.\n${task}`));
+  });
+
   test("a prefix that was trained behind another prompt stands there as it was, and anywhere else moved", async () => {
     const base = hard(`${system}{{ input }}`);
     const past = await core.core.prefix(hard(`${system}{{ input }}`));
