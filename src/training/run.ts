@@ -270,15 +270,13 @@ class Run {
   /** F16 where the examples that the looks judged get the same answers from it: half the bytes, and the same prompt. */
   async #store(best: readonly Parameter[]): Promise<{ dtype: Dtype; judged: Judged[] }> {
     const { validation, hooks } = this.#options;
-    const judged = await this.#judge(best, validation, "F16").catch(outOfRange);
-    if (judged !== null) {
-      const given = new Map(validation.map((example, at) => [example, judged[at]!.given]));
-      const exact = await this.#judge(best, this.#looked);
-      const changed = exact.filter((one, at) => one.given !== given.get(this.#looked[at]!)).length;
-      if (changed === 0) return { dtype: "F16", judged };
-      hooks.log(`kept as F32: as F16 it would answer ${changed} of ${exact.length} examples differently`);
-    }
-    return { dtype: "F32", judged: await this.#judge(best, validation) };
+    const exact = await this.#judge(best, this.#looked);
+    const half = await this.#judge(best, this.#looked, "F16").catch(outOfRange);
+    const changed = half && exact.filter(({ given }, at) => given !== half[at]!.given).length;
+    if (changed) hooks.log(`kept as F32: as F16 it would answer ${changed} of ${exact.length} otherwise`);
+    const [dtype, looked] = half && changed === 0 ? (["F16", half] as const) : (["F32", exact] as const);
+    const judged = looked.length === validation.length ? looked : await this.#judge(best, validation, dtype);
+    return { dtype, judged };
   }
 
   async #judge(
