@@ -3,6 +3,7 @@ const benches = {
   serving: () => import("./serving/main.ts"),
   training: () => import("./training/main.ts"),
   ensembles: () => import("./ensembles/main.ts"),
+  eight: () => import("./eight/main.ts"),
   registry: () => import("./registry/main.ts"),
   contexts: () => import("./contexts/main.ts"),
   gate: () => import("./gate/main.ts"),

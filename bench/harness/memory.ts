@@ -27,3 +27,10 @@ export function childOf(pid: number): number | null {
   );
   return children.length > 0 ? Math.max(...children) : null;
 }
+
+/** Processor time of a process since it began, in seconds (proc(5), stat: fields 14 and 15, in hundredths). */
+export function cpuSeconds(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/stat`, "utf8");
+  const fields = status.slice(status.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}

@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import { cpus, totalmem } from "node:os";
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parse, View } from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
@@ -47,7 +48,7 @@ export async function publish({ name, command, checks, figures, more = {}, pictu
     const found = `${shown(figure.median)} (${shown(figure.min)} to ${shown(figure.max)}) ${unit}`;
     console.log(`${passes(one) ? "pass" : "FAIL"}  ${claim}: ${found}; ${bound}`);
   }
-  await mkdir(results, { recursive: true });
+  await mkdir(dirname(`${results}${name}`), { recursive: true });
   const report = {
     name,
     command,

@@ -9,7 +9,11 @@ import { fileURLToPath } from "node:url";
 export const peersFolder = fileURLToPath(new URL(".", import.meta.url));
 const environment = join(peersFolder, ".venv");
 
-export type Requirements = "requirements.txt" | "requirements-bleu.txt" | "requirements-training.txt";
+export type Requirements =
+  | "requirements.txt"
+  | "requirements-bleu.txt"
+  | "requirements-training.txt"
+  | "requirements-deploy.txt";
 
 /** The interpreter of an environment that has these packages. Throws where Python or a package cannot be had. */
 export function ensurePython(requirements: Requirements): string {

@@ -1,76 +1,41 @@
 /**
- * How soon another replica knows what was activated: from the call in one process until another process, told by the
- * change feed, has read the new active record. One Redis on this machine, every write on disk before it is acknowledged.
+ * What a registry costs: how soon other replicas know, what ten thousand tasks cost where ten would do.
  *
- *     npm run bench -- registry [--rounds 5] [--activations 200]
+ *     npm run bench -- registry [--rounds 5] [--parts activation,operations,tasks]
  */
-import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { openRedisRegistry } from "../../src/registry/redis.ts";
-import type { Registry } from "../../src/registry/registry.ts";
-import { RedisServer } from "../../test/support/redis-server.ts";
 import { picture } from "../harness/picture.ts";
-import { check, publish } from "../harness/report.ts";
-import { quantile, summarise } from "../harness/samples.ts";
+import { publish, type Report } from "../harness/report.ts";
+import { activation } from "./activation.ts";
+import { operations } from "./operations.ts";
+import { scaling } from "./scaling.ts";
 
-const replica = fileURLToPath(new URL("./replica.mjs", import.meta.url));
-/** Of what operations on a replica's cache should not notice. */
-const CEILING_MS = 100;
+interface Part {
+  title: string;
+  measure(rounds: number): Promise<Pick<Report, "checks" | "figures">>;
+}
+
+const parts: Record<string, Part> = {
+  activation: { title: "Registry: two processes on one Redis", measure: activation },
+  operations: { title: "Registry: ten thousand tasks against ten", measure: operations },
+  tasks: { title: "Serving: ten thousand tasks against ten", measure: scaling },
+};
 
 export async function run(args: string[]): Promise<void> {
   const options = {
     rounds: { type: "string", default: "5" },
-    activations: { type: "string", default: "200" },
+    parts: { type: "string", default: Object.keys(parts).join() },
   } as const;
   const { values } = parseArgs({ args, options });
-  const redis = await RedisServer.start(["--appendonly", "yes", "--appendfsync", "always"]);
-  const child = fork(replica, [redis.url]);
-  try {
-    await once(child, "message");
-    const registry = await openRedisRegistry(redis.url);
-    await registry.createTask({ id: "t", type: "generation", labels: null, description: "" }, null, "bench");
-    const [p50, p99, calls]: number[][] = [[], [], []];
-    for (let round = 0; round < Number(values.rounds); round++) {
-      const found = await activations(registry, child, Number(values.activations));
-      p50!.push(quantile(found.heard, 0.5));
-      p99!.push(quantile(found.heard, 0.99));
-      calls!.push(quantile(found.called, 0.5));
-      console.log(`round ${round + 1}: p50 ${p50!.at(-1)!.toFixed(2)} ms, p99 ${p99!.at(-1)!.toFixed(2)} ms`);
-    }
-    await registry.close();
-    const checks = [
-      check("activation, until another process has it, p50", "ms", p50!, { ceiling: CEILING_MS }),
-      check("activation, until another process has it, p99", "ms", p99!, { ceiling: CEILING_MS }),
-    ];
+  for (const name of values.parts.split(",")) {
+    const part = parts[name];
+    if (!part) throw new Error(`there is no part ${name}: ${Object.keys(parts).join(", ")}`);
+    const found = await part.measure(Number(values.rounds));
     await publish({
-      name: "registry",
-      command: "npm run bench -- registry",
-      checks,
-      figures: {
-        "until another process has it, p50, ms": summarise(p50!),
-        "until another process has it, p99, ms": summarise(p99!),
-        "until the call is acknowledged, p50, ms": summarise(calls!),
-      },
-      picture: picture("Registry: two processes on one Redis", checks),
+      name: `registry/${name}`,
+      command: `npm run bench -- registry --parts ${name}`,
+      ...found,
+      picture: picture(part.title, found.checks),
     });
-  } finally {
-    child.disconnect();
-    await redis.remove();
   }
-}
-
-/** Milliseconds of each activation, until it was acknowledged and until the other process had it. */
-async function activations(registry: Registry, child: ChildProcess, count: number) {
-  const [called, heard]: number[][] = [[], []];
-  for (let at = 0; at < count; at++) {
-    const told = once(child, "message");
-    const began = process.hrtime.bigint();
-    await registry.setActive("t", null, "bench");
-    called!.push(Number(process.hrtime.bigint() - began) / 1e6);
-    const [{ at: end }] = (await told) as [{ at: string }];
-    heard!.push(Number(BigInt(end) - began) / 1e6);
-  }
-  return { called: called!, heard: heard! };
 }

@@ -72,6 +72,13 @@ export function createMetrics() {
       help: "Size of the cached KV prefixes.",
       registers,
     }),
+    /** Has a label, so that it can say nothing at all while the registry is away. */
+    jobs: new Gauge({
+      name: "foreword_jobs",
+      help: "Jobs of all servers that have not ended: runnable (one of a task) or waiting behind one of their task.",
+      labelNames: ["state"] as const,
+      registers,
+    }),
     runtimeInfo: new Gauge({
       name: "foreword_runtime_info",
       help: "Always 1; the labels say what executes the model.",

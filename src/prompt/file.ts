@@ -10,6 +10,7 @@ import { Value } from "typebox/value";
 import type { PromptKind } from "../contract/prompt.ts";
 import { Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
+import { halfValues, toHalf } from "../tensor/half.ts";
 import {
   parseSafetensors,
   type SafetensorsBuffer,
@@ -18,6 +19,8 @@ import {
 } from "../tensor/safetensors.ts";
 import { promptKind } from "./pieces.ts";
 import { type CompiledTemplate, compileTemplate } from "./template.ts";
+
+export type Dtype = "F32" | "F16";
 
 export const promptFormat = "foreword-prompt/1";
 
@@ -105,12 +108,14 @@ export const kindOf = ({ soft, prefix }: PromptLayer): PromptKind =>
 export const isTrained = ({ bases = [], ...own }: PromptFile): boolean =>
   [own, ...bases].some(layer => kindOf(layer) !== "hard");
 
-/** The bytes of the file; what `readPromptFile` refuses is refused here too. */
-export function writePromptFile(file: PromptFile, dtype: "F32" | "F16" = "F32"): Uint8Array {
+/**
+ * The bytes of the file, `dtype` being that of its own parameters; what it stands on stays as it is, as F16 where that
+ * loses nothing. What `readPromptFile` refuses is refused here too: numbers beyond F16's among it.
+ */
+export function writePromptFile(file: PromptFile, dtype: Dtype = "F32"): Uint8Array {
   const { bases = [] } = file;
-  const tensors = [file, ...bases].flatMap((layer, at) =>
-    tensorsOf(layer, at === 0 ? "" : ofBase(at - 1), dtype),
-  );
+  const own = tensorsOf(file, "", () => dtype);
+  const tensors = [...own, ...bases.flatMap((layer, at) => tensorsOf(layer, ofBase(at), exactDtype))];
   const bytes = writeSafetensors(tensors, {
     format: promptFormat,
     kind: file.kind,
@@ -124,12 +129,19 @@ export function writePromptFile(file: PromptFile, dtype: "F32" | "F16" = "F32"):
   return bytes;
 }
 
-function tensorsOf({ soft, prefix }: PromptLayer, of: string, dtype: "F32" | "F16"): TensorToWrite[] {
+const exactDtype = (data: Float32Array): Dtype =>
+  data.every(value => halfValues[toHalf(value)] === value) ? "F16" : "F32";
+
+function tensorsOf(
+  { soft, prefix }: PromptLayer,
+  of: string,
+  dtypeOf: (data: Float32Array) => Dtype,
+): TensorToWrite[] {
   const tensor = (name: TensorName, dims: readonly number[], data: Float32Array) => ({
     name: of + name,
     dims,
     data,
-    dtype,
+    dtype: dtypeOf(data),
   });
   return [
     ...(soft ? [tensor("soft", soft.dims, soft.data)] : []),

@@ -33,17 +33,22 @@ export function decodeCursor(list: string, cursor: string | undefined): Position
   );
 }
 
-/** Reads one item more than the limit, to know whether another page follows. */
+/** Items of a page. Throws `validation`. */
+function sizeOf({ limit = defaultLimit }: PageRequest): number {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= maximumLimit) return limit;
+  throw new ForewordError("validation", `limit is ${limit}; give 1 to ${maximumLimit}.`, { field: "limit" });
+}
+
+/** What has to be read for a page, to know whether another follows. */
+export const oneMore = (request: PageRequest): number => sizeOf(request) + 1;
+
 export function toPage<Item>(
   list: string,
   items: Iterable<Item>,
   position: (item: Item) => Position,
-  { limit = defaultLimit }: PageRequest,
+  request: PageRequest,
 ): Page<Item> {
-  if (!Number.isInteger(limit) || limit < 1 || limit > maximumLimit)
-    throw new ForewordError("validation", `limit is ${limit}; give 1 to ${maximumLimit}.`, {
-      field: "limit",
-    });
+  const limit = sizeOf(request);
   const page: Item[] = [];
   for (const item of items) {
     if (page.length === limit)

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import type { Dataset } from "../contract/dataset.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { Activation, Active, Task } from "../contract/task.ts";
-import { decodeCursor, toPage } from "./page.ts";
+import { decodeCursor, oneMore, toPage } from "./page.ts";
 import * as problem from "./problems.ts";
 import type { Expected, JobRecord, NewPrompt, OpenJob, PageRequest, Registry } from "./registry.ts";
 import {
@@ -17,9 +17,6 @@ import {
   type TaskRow,
   type Writer,
 } from "./store.ts";
-
-/** A page asks for one more than the longest page, to know whether another follows. */
-const longest = 1001;
 
 export interface RegistryOptions {
   /** Milliseconds since the epoch; for tests of what expires. */
@@ -114,7 +111,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     listTasks: (page = {}) =>
       store.read(rows => {
         const after = decodeCursor("tasks", page.cursor);
-        const found = rows.values<TaskRow>(["task"], { after, limit: longest });
+        const found = rows.values<TaskRow>(["task"], { after, limit: oneMore(page) });
         return toPage("tasks", found.map(toTask), task => task.id, page);
       }),
 
@@ -164,7 +161,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         taskRow(rows, task);
         const list = `prompts/${task}`;
         const after = decodeCursor(list, page.cursor);
-        const found = rows.values<PromptRecord>(["prompt", task], { after, limit: longest });
+        const found = rows.values<PromptRecord>(["prompt", task], { after, limit: oneMore(page) });
         return toPage(list, found, prompt => prompt.version, page);
       }),
 
@@ -192,7 +189,11 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         taskRow(rows, task);
         const list = `history/${task}`;
         const after = decodeCursor(list, page.cursor);
-        const found = rows.values<Activation>(["history", task], { after, reverse: true, limit: longest });
+        const found = rows.values<Activation>(["history", task], {
+          after,
+          reverse: true,
+          limit: oneMore(page),
+        });
         return toPage(list, found, entry => entry.revision, page);
       }),
 
@@ -210,7 +211,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     listDatasets: (page = {}) =>
       store.read(rows => {
         const after = decodeCursor("datasets", page.cursor);
-        const found = rows.values<Dataset>(["dataset"], { after, limit: longest });
+        const found = rows.values<Dataset>(["dataset"], { after, limit: oneMore(page) });
         return toPage("datasets", found, dataset => dataset.id, page);
       }),
 
@@ -244,7 +245,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
       store.read(rows => {
         const list = `jobs/${task ?? ""}`;
         const after = decodeCursor(list, page.cursor);
-        const every = { after, reverse: true, ...(task === undefined && { limit: longest }) };
+        const every = { after, reverse: true, ...(task === undefined && { limit: oneMore(page) }) };
         const places = rows
           .values<JobPlace>(["job-order"], every)
           .filter(place => task === undefined || place.task === task);

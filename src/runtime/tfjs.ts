@@ -173,6 +173,8 @@ type Kernel = (tf: TensorFlow, inputs: Tensor[], attributes: object) => Tensor |
 /** The node's attributes with this run's sizes. */
 function concrete(node: Node, tensors: Tensor[], sizes: Sizes): Concrete<OperatorName> {
   if (node.op === "Reshape") {
+    // Computed where more than one size is known at run time alone.
+    if (tensors[1]) return { shape: [...tensors[1].dataSync()] };
     const { shape } = node.attributes;
     const target = reshapeTarget(node.inputs[0]!.shape, shape);
     const size = (kept: number, axis: number) =>

@@ -11,7 +11,7 @@ const Readiness = Type.Object({
   error: Type.Optional(Type.String()),
 });
 
-export const status: Resource = (app, { engine, metrics, version, prepared, draining }) => {
+export const status: Resource = (app, { engine, registry, metrics, version, prepared, draining }) => {
   app.get(
     "/healthz",
     { schema: { tags: ["status"], summary: "Whether the process is up", response: { 200: Health } } },
@@ -51,6 +51,15 @@ export const status: Resource = (app, { engine, metrics, version, prepared, drai
 
   /** The engine counts for itself; its totals are taken over when somebody looks. */
   let seen = { prefillTokens: 0, decodeTokens: 0, prefixHits: 0, prefixMisses: 0, steps: 0, stepSeconds: 0 };
+  /** Out of the registry: the same on every server, and nothing where it is not known. */
+  async function countJobs(): Promise<void> {
+    const open = await registry.openJobs().catch(() => null);
+    metrics.jobs.reset();
+    if (open === null) return;
+    const runnable = new Set(open.map(({ task }) => task)).size;
+    metrics.jobs.set({ state: "runnable" }, runnable);
+    metrics.jobs.set({ state: "waiting" }, open.length - runnable);
+  }
   app.get(
     "/metrics",
     { schema: { tags: ["status"], summary: "Prometheus metrics" } },
@@ -70,6 +79,7 @@ export const status: Resource = (app, { engine, metrics, version, prepared, drai
         metrics.runtimeInfo.set({ runtime: name, backend, version: runtimeVersion }, 1);
         seen = now;
       }
+      await countJobs();
       return reply.type(metrics.register.contentType).send(await metrics.register.metrics());
     },
   );

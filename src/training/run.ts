@@ -10,6 +10,7 @@ import { classificationLoss, generationLoss } from "../backbone/objective.ts";
 import type { Example } from "../contract/dataset.ts";
 import type { Init } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
+import type { Dtype } from "../prompt/file.ts";
 import { basesOf } from "../prompt/stack.ts";
 import { baseOf } from "./based.ts";
 import { type Parameter, pastLength } from "./batches.ts";
@@ -191,7 +192,8 @@ class Run {
     const failure = await this.#steps().then(() => null, diverged);
     if (failure && this.#state.kept === null) throw failure;
     const best = this.#parametersOf(this.#state.kept!.parameters);
-    const { validation, better } = await this.#compare(best);
+    const { dtype, judged } = await this.#store(best);
+    const { validation, better } = await this.#compare(judged);
     const recipe = {
       method: this.#options.plan.method,
       template: this.#options.job.template,
@@ -202,7 +204,7 @@ class Run {
       data: dataDigest(this.#options.job),
     };
     return {
-      file: this.#file(best, recipe),
+      file: this.#file(best, recipe, dtype),
       template: this.#options.plan.template.source,
       recipe,
       metrics: {
@@ -211,6 +213,7 @@ class Run {
         validation_examples: this.#options.validation.length,
         training_examples: examples,
         kept_step: this.#state.kept!.step,
+        stored: dtype,
         looks: this.#state.looks,
         curve: curveOf(this.#state.losses),
         seconds: Math.round((Date.now() - started) / 1000),
@@ -264,11 +267,27 @@ class Run {
     );
   }
 
-  #judge(parameters: readonly Parameter[], examples: readonly Example[]): Promise<Judged[]> {
+  /** F16 where the examples that the looks judged get the same answers from it: half the bytes, and the same prompt. */
+  async #store(best: readonly Parameter[]): Promise<{ dtype: Dtype; judged: Judged[] }> {
+    const { validation, hooks } = this.#options;
+    const exact = await this.#judge(best, this.#looked);
+    const half = await this.#judge(best, this.#looked, "F16").catch(outOfRange);
+    const changed = half && exact.filter(({ given }, at) => given !== half[at]!.given).length;
+    if (changed) hooks.log(`kept as F32: as F16 it would answer ${changed} of ${exact.length} otherwise`);
+    const [dtype, looked] = half && changed === 0 ? (["F16", half] as const) : (["F32", exact] as const);
+    const judged = looked.length === validation.length ? looked : await this.#judge(best, validation, dtype);
+    return { dtype, judged };
+  }
+
+  async #judge(
+    parameters: readonly Parameter[],
+    examples: readonly Example[],
+    dtype: Dtype = "F32",
+  ): Promise<Judged[]> {
     const { core, shelf } = this.#options.bench;
     const content = {
       template: this.#options.plan.template.source,
-      parameters: this.#file(parameters, null),
+      parameters: this.#file(parameters, null, dtype),
     };
     const { task, verbalizers } = this.#options.job;
     return judge(
@@ -284,8 +303,7 @@ class Run {
     );
   }
 
-  async #compare(parameters: readonly Parameter[]) {
-    const mine = await this.#judge(parameters, this.#options.validation);
+  async #compare(mine: readonly Judged[]) {
     const { active, task } = this.#options.job;
     const { core, shelf } = this.#options.bench;
     const { pause } = this.#options.hooks;
@@ -293,14 +311,14 @@ class Run {
     return compare(task.type, this.#options.plan.metric, mine, theirs);
   }
 
-  #file(parameters: readonly Parameter[], recipe: unknown): Uint8Array {
+  #file(parameters: readonly Parameter[], recipe: unknown, dtype: Dtype): Uint8Array {
     const { method, template } = this.#options.plan;
     const backbone = this.#options.bench.compiled.fingerprint;
     const { start, job, bench } = this.#options;
     const { verbalizers, base } = job;
     const bases = basesOf({ parameters: base });
     const trained = { method, backbone, recipe, parameters, verbalizers, bases, start };
-    return promptFileOf({ ...trained, template: template.source }, bench.source.config);
+    return promptFileOf({ ...trained, template: template.source }, bench.source.config, dtype);
   }
 
   #parametersOf(data: readonly Float32Array[]): Parameter[] {
@@ -343,6 +361,12 @@ class Run {
 /** The error of a run that left the finite numbers; anything else is thrown on. */
 function diverged(error: unknown): ForewordError {
   if (error instanceof ForewordError && error.code === "bad_tensor") return error;
+  throw error;
+}
+
+/** Numbers that F16 has not. */
+function outOfRange(error: unknown): null {
+  if (error instanceof ForewordError && error.code === "bad_tensor") return null;
   throw error;
 }
 

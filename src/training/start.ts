@@ -10,7 +10,7 @@ import type { PromptContent } from "../engine/engine.ts";
 import type { KvBlock } from "../engine/kv.ts";
 import { randomFrom } from "../engine/sampler.ts";
 import type { TextCodec } from "../prompt/codec.ts";
-import { type PromptLayer, writePromptFile } from "../prompt/file.ts";
+import { type Dtype, type PromptLayer, writePromptFile } from "../prompt/file.ts";
 import { layoutRow, layoutWritten } from "../prompt/layout.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
@@ -170,6 +170,7 @@ export interface Trained {
 export function promptFileOf(
   { method, parameters, verbalizers, bases, start, ...rest }: Trained,
   config: BackboneConfig,
+  dtype: Dtype = "F32",
 ): Uint8Array {
   const about = {
     kind: method,
@@ -179,7 +180,7 @@ export function promptFileOf(
   } as const;
   if (method === "soft") {
     const { dims, data } = parameters[0]!;
-    return writePromptFile({ ...about, soft: { dims: [dims[0]!, dims[1]!], data } });
+    return writePromptFile({ ...about, soft: { dims: [dims[0]!, dims[1]!], data } }, dtype);
   }
   const part = (name: "past_key" | "past_value") =>
     parameters.filter(({ input }) => input.startsWith(name)).map(({ data }) => data);
@@ -195,5 +196,5 @@ export function promptFileOf(
     key: join(keys.map(data => moveKeys(data, -start, config))),
     value: join(values),
   };
-  return writePromptFile({ ...about, prefix });
+  return writePromptFile({ ...about, prefix }, dtype);
 }

@@ -118,6 +118,7 @@ describeBackbone("training over HTTP", backbone => {
           metric: "accuracy",
           training_examples: 8,
           validation_examples: 2,
+          stored: "F16",
           curve: expect.any(Array),
         },
         pieces: [

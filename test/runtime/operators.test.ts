@@ -201,3 +201,17 @@ test("an index outside its axis is an error on every runtime, not a number", asy
     await session.close();
   }
 });
+
+test("a shape that only another tensor knows: two sizes of it are found at run time", async () => {
+  const [x, like] = [ramp(6, 2), ramp(3, 2, 2)];
+  const results = await everywhere(
+    g => {
+      const known = g.input("like", "float32", ["rows", "new", 2]);
+      const shape = g.op("Shape", [known], { start: 0, end: 3 });
+      const flat = g.input("x", "float32", ["new*rows", 2]);
+      return g.op("Reshape", [flat, shape], { shape: ["rows", "new", 2] });
+    },
+    { x, like },
+  );
+  for (const { name, y } of results) expectClose(y, { dims: [3, 2, 2], data: [...plain(x).data] }, name);
+});

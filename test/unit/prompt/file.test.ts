@@ -89,6 +89,33 @@ describe("prompt file", () => {
     expect(readPromptFile(bytes).soft).toEqual(soft);
   });
 
+  it("keeps what a prompt stands on as it is, in halves where that loses nothing", () => {
+    const third = { dims: [1, 4] as const, data: new Float32Array(4).fill(1 / 3) };
+    const below = [
+      { template: "{{ soft(3) }}{{ input }}", soft },
+      { template: "{{ soft(1) }}{{ input }}", soft: third },
+    ];
+    const bytes = writePromptFile(
+      { ...softPrompt, soft: { ...soft, data: soft.data.map(() => 1 / 3) }, bases: below },
+      "F16",
+    );
+    const header = new TextDecoder().decode(bytes.subarray(8, 1200));
+    for (const [name, dtype] of [
+      ["soft", "F16"],
+      ["base.0.soft", "F16"],
+      ["base.1.soft", "F32"],
+    ])
+      expect(header).toMatch(new RegExp(`"${name}":\\{"dtype":"${dtype}"`));
+    const read = readPromptFile(bytes);
+    expect(read.bases).toEqual(below);
+    expect(read.soft!.data[0]).toBe(0.333251953125);
+  });
+
+  it("refuses halves of numbers that they have not", () => {
+    const large = { dims: [3, 4] as const, data: new Float32Array(12).fill(70_000) };
+    expect(() => writePromptFile({ ...softPrompt, soft: large }, "F16")).toThrow(/must be finite/);
+  });
+
   it("takes any number of rows from one on for a slot with a start text", () => {
     const open = { template: "{{ soft('three tokens here') }}{{ input }}" };
     expect(readPromptFile(handmade({ soft: { shape: [3, 2] } }, open)).soft?.dims).toEqual([3, 2]);
