@@ -6,7 +6,7 @@ import type { Activate } from "../contract/train.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
 import { servedPrecision, versionsOf } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
-import { activateOnce, isWanted, versionOf, written } from "./publish.ts";
+import { activateOnce, addOnce, isWanted } from "./publish.ts";
 import { activeOf, dataOf, type TrainRunnerOptions } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -63,16 +63,13 @@ export const searchRunner =
     async function keepHard(ranked: Omit<Ranked, "version">, by: string): Promise<number> {
       const { rank, name, source, template, verbalizers, bias, race, validation: score } = ranked;
       if (source === "active") return versionsOf(task.active!)[0]!;
-      const known = await versionOf(registry, task.id, record.id, rank);
-      if (known?.template === template) return known.version;
-      const add = async () =>
-        registry.addPrompt(task.id, {
-          ...(await hardPrompt(engine, template, name)),
-          ...(verbalizers && { verbalizers }),
-          recipe: { search: source, job: record.id, member: rank },
-          metrics: { metric: by, race, validation: score, ...(bias && { bias }) },
-        });
-      const { version } = await written(work, add, {
+      const make = async () => ({
+        ...(await hardPrompt(engine, template, name)),
+        ...(verbalizers && { verbalizers }),
+        recipe: { search: source, job: record.id, member: rank },
+        metrics: { metric: by, race, validation: score, ...(bias && { bias }) },
+      });
+      const { version } = await addOnce(work, { member: rank, template }, make, {
         waits: "a prompt that was found can't be saved yet",
         told: "a prompt is found, and not saved yet.",
       });
