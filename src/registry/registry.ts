@@ -159,8 +159,15 @@ export interface Registry {
    * Errors: `idempotency_conflict` when the key came with another request.
    */
   recall(key: string, requestHash: string): Promise<StoredReply | null>;
-  /** Stores a reply; the first one stays. Errors: `idempotency_conflict`. */
-  remember(key: string, requestHash: string, reply: StoredReply): Promise<void>;
+  /**
+   * Before a request is answered: keeps its key for `holder`, one of all replicas, for some seconds; called again it keeps
+   * it on. Gives the reply that is stored, or whether the key is the holder's now or another's. Errors as `recall`.
+   */
+  claim(key: string, requestHash: string, holder: string): Promise<StoredReply | "claimed" | "taken">;
+  /** Stores the holder's reply; the first one stays. Errors: `idempotency_conflict`. */
+  remember(key: string, requestHash: string, reply: StoredReply, holder: string): Promise<void>;
+  /** Lets the key go without a reply. */
+  release(key: string, holder: string): Promise<void>;
 
   /** Whether `mark` was called with this name, ever. */
   marked(name: string): Promise<boolean>;

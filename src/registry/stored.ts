@@ -9,9 +9,9 @@ import type { Expected, JobRecord, NewPrompt, OpenJob, PageRequest, Registry } f
 import {
   blobsOf,
   type JobPlace,
+  lifeOf,
   type Reader,
   type ReplyRow,
-  replyLife,
   rowKinds,
   type Store,
   type TaskRow,
@@ -82,7 +82,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
 
   /** A reply that has not expired; another request's is a conflict. */
   function liveReply(row: ReplyRow | null, key: string, hash: string): ReplyRow | null {
-    if (!row || row.at + replyLife <= now()) return null;
+    if (!row || row.at + lifeOf(row) <= now()) return null;
     if (row.hash !== hash) throw problem.idempotencyConflict(key);
     return row;
   }
@@ -279,10 +279,18 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     recall: async (key, requestHash) =>
       liveReply(await store.getReply(replyName(key)), key, requestHash)?.reply ?? null,
 
-    remember: async (key, requestHash, reply) => {
-      const row: ReplyRow = { name: replyName(key), hash: requestHash, at: now(), reply };
-      liveReply(await store.addReply(row), key, requestHash);
+    claim: async (key, requestHash, holder) => {
+      const row: ReplyRow = { name: replyName(key), hash: requestHash, at: now(), holder, reply: null };
+      const kept = liveReply(await store.keepReply(row, holder), key, requestHash);
+      return kept?.reply ?? (kept?.holder === holder ? "claimed" : "taken");
     },
+
+    remember: async (key, requestHash, reply, holder) => {
+      const row: ReplyRow = { name: replyName(key), hash: requestHash, at: now(), reply };
+      liveReply(await store.keepReply(row, holder), key, requestHash);
+    },
+
+    release: (key, holder) => store.dropReply(replyName(key), holder),
 
     marked: name => store.read(rows => rows.get(["mark", name]) !== undefined),
     mark: name => store.write(rows => rows.put(["mark", name], timestamp())),
