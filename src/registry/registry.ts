@@ -23,10 +23,12 @@ export type NewDataset = Omit<Dataset, "created_at">;
 /**
  * A job with what only the server needs. `request` is the validated body; `checkpoint` is where a run that stopped goes
  * on; `blobs` are those that the job still needs (its examples, its checkpoint), safe from the sweep until it ends;
+ * `backbone` is the fingerprint of the one that it was submitted for, which records of earlier versions lack;
  * `attempts` counts the starts since the last checkpoint, of which `holder` names the last; `revision` is counted by the registry and is what a compare-and-set names.
  */
 export interface JobRecord extends Job {
   request: unknown;
+  backbone?: string;
   blobs: string[];
   checkpoint: string | null;
   attempts: number;
@@ -35,7 +37,7 @@ export interface JobRecord extends Job {
 }
 export type NewJob = Omit<JobRecord, "revision" | "created_at">;
 export type JobPatch = Partial<
-  Omit<JobRecord, "id" | "task" | "kind" | "request" | "revision" | "created_at">
+  Omit<JobRecord, "id" | "task" | "kind" | "request" | "backbone" | "revision" | "created_at">
 >;
 
 export interface OpenJob {

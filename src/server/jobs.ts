@@ -11,8 +11,16 @@ const Query = Type.Object({ ...PageQuery.properties, task: Type.Optional(Id) });
 const HEARTBEAT_MS = 15_000;
 
 /** What callers see of a record. */
-export const jobView = ({ request, blobs, checkpoint, attempts, holder, revision, ...job }: JobRecord): Job =>
-  job;
+export const jobView = ({
+  request,
+  backbone,
+  blobs,
+  checkpoint,
+  attempts,
+  holder,
+  revision,
+  ...job
+}: JobRecord): Job => job;
 
 export const jobs: Resource = (app, { registry, jobs: queue }) => {
   /** Ends every open stream: a server that stops does not wait for those who only watch. */
