@@ -26,6 +26,9 @@ export interface RegistryOptions {
   now?: () => number;
 }
 
+/** Says that open jobs of versions which kept no rows of them have theirs. */
+const INDEXED = "open jobs";
+
 /** A caller's key may be of any length, the store's may not. */
 const replyName = (key: string) => createHash("sha256").update(key).digest("hex");
 
@@ -85,6 +88,17 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     if (!row || row.at + lifeOf(row) <= now()) return null;
     if (row.hash !== hash) throw problem.idempotencyConflict(key);
     return row;
+  }
+
+  /** Once in a registry's life, for jobs that were put before there were rows of the open ones. */
+  async function indexOpenJobs(): Promise<void> {
+    await store.write(rows => {
+      const places = rows.values<JobPlace>(["job-order"]);
+      const jobs = rows.getAll<JobRecord>(places.map(({ id }) => ["job", id]));
+      for (const [at, place] of places.entries())
+        if (jobs[at]?.ended_at === null) rows.put(["open-job", place.id], place);
+      rows.put(["mark", INDEXED], timestamp());
+    });
   }
 
   return {
@@ -253,13 +267,12 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         return { items: jobs.filter(job => job !== undefined), next_cursor };
       }),
 
-    openJobs: () =>
-      store.read(rows =>
-        rows
-          .values<JobPlace>(["open-job"])
-          .sort((a, b) => a.order - b.order)
-          .map(({ id, task }): OpenJob => ({ id, task })),
-      ),
+    openJobs: async () => {
+      const open = (rows: Reader) =>
+        rows.get(["mark", INDEXED]) === undefined ? null : rows.values<JobPlace>(["open-job"]);
+      const places = (await store.read(open)) ?? (await indexOpenJobs().then(() => store.read(open))) ?? [];
+      return places.sort((a, b) => a.order - b.order).map(({ id, task }): OpenJob => ({ id, task }));
+    },
 
     updateJob: (id, patch, { expected }: Expected = {}) =>
       store.write(rows => {

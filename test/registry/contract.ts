@@ -289,6 +289,22 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(await codeOf(registry.updateJob("none", {}))).toBe("job_not_found");
     });
 
+    it("knows open jobs that an earlier version put, whose rows did not say so", async () => {
+      for (const id of ["open", "ended", "later"]) await registry.putJob(newJob(id));
+      await registry.updateJob("ended", { ended_at: new Date().toISOString() });
+      const rows = await registry.snapshot(async all => {
+        const found: Row[] = [];
+        for await (const row of all) if (row.key[0] !== "open-job") found.push(row);
+        return found;
+      });
+      await registry.clear();
+      await registry.putRows(rows);
+      for (let times = 0; times < 2; times++)
+        expect((await registry.openJobs()).map(({ id }) => id)).toEqual(["open", "later"]);
+      await registry.updateJob("open", { ended_at: new Date().toISOString() });
+      expect((await registry.openJobs()).map(({ id }) => id)).toEqual(["later"]);
+    });
+
     it("names blobs by their SHA-256 and gives back the same bytes", async () => {
       const contents = [new Uint8Array(0), bytesOf("abc"), new Uint8Array(300_000).map((_, at) => at * 7)];
       for (const bytes of contents) {
