@@ -134,8 +134,7 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
       turn = mine.catch(() => {});
       done = await mine;
     }
-    // What is written stays written where the feed can't be read now: its own connection tells of it later.
-    await feed.catchUp(done.seq).catch(() => {});
+    await feed.catchUp(done.seq);
     return done.result;
   }
 
@@ -168,8 +167,7 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
       use(async () => {
         const tables = rowKinds.flatMap(kind => [keyOf(kind), orderOf(keyOf(kind))]);
         await connection.write(clearRows, [...feedKeys, blobNames, ...tables], [], LARGE_MS);
-        // Where the feed can't be read now, its own connection tells of it later.
-        await feed.reload().catch(() => {});
+        await feed.reload();
       }),
 
     changes: since => use(() => readChanges(connection, since)),

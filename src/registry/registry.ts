@@ -180,7 +180,7 @@ export interface Registry {
   changes(since: number): Promise<ChangeBatch>;
   /**
    * Calls the listener after each durable change, in order, whoever wrote it; of this registry's own writes before they
-   * resolve. Returns how to stop.
+   * resolve (with a `reload` in its place where the feed can't be read just then). Returns how to stop.
    */
   watch(listener: (notice: Notice) => void): () => void;
 
