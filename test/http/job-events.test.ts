@@ -52,10 +52,10 @@ async function heard(between: () => Promise<void>, headers: Record<string, strin
 
 test("a job that ends while its watcher comes is heard to end", async () => {
   expect(await heard(end)).toMatch(/event: state\ndata: .*"state":"succeeded"/);
-});
+}, 10_000);
 
 test("who has heard of the end already hears a stream that ends", async () => {
   await end();
   const { revision } = await registry.getJob("job-1");
   expect(await heard(async () => {}, { "last-event-id": String(revision) })).not.toContain("event:");
-});
+}, 10_000);
