@@ -37,10 +37,7 @@ export interface JobPlace {
   id: string;
   task: string;
 }
-/**
- * `name` is the SHA-256 of the caller's key, `hash` that of the request. Until there is a reply, `holder` is whoever makes
- * it.
- */
+/** `name` is the SHA-256 of the caller's key, `hash` that of the request; `holder` makes the reply, until it is there. */
 export interface ReplyRow {
   name: string;
   hash: string;
