@@ -52,7 +52,8 @@ async function openJobs(
     import("./registry/redis-client.ts"),
   ]);
   const connect = jobClients(config.registry, log);
-  return openBullJobs({ registry, connect, log, ...(runs === "here" && { runner }) });
+  const worker = runs === "here" && { runner, backbone: engine.backbone().fingerprint };
+  return openBullJobs({ registry, connect, log, ...worker });
 }
 
 interface Opened {

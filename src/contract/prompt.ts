@@ -25,6 +25,9 @@ export const PromptRecord = Type.Object({
   template: Type.String(),
   verbalizers: Type.Optional(Verbalizers),
   parameters: Type.Union([Type.String({ description: "SHA-256 of the safetensors file." }), Type.Null()]),
+  pieces: Type.Optional(
+    Type.Array(Piece, { description: "As its parameters make it; words alone follow from the template." }),
+  ),
   length: Type.Integer({
     description:
       "Positions of the KV prefix: tokens, virtual tokens and trained positions before the first field.",

@@ -1,6 +1,6 @@
 /** Runs jobs out of BullMQ's queue. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Job, WaitingError, Worker } from "bullmq";
+import { DelayedError, type Job, WaitingError, Worker } from "bullmq";
 import type { RedisClient } from "../registry/redis-client.ts";
 import type { Notice } from "../registry/registry.ts";
 import { type AttemptOptions, attemptJob, type Ending, type Running } from "./attempt.ts";
@@ -11,12 +11,16 @@ export const PREFIX = "{fw-jobs}";
 
 /** A worker that fell silent for so long has lost its job; half a minute later at most another one has it. */
 const LOCK_MS = 30_000;
+/** How long a job of another backbone is left to other workers before this one is asked again. */
+const LEFT_MS = 2000;
 /** How long the queue may take to close. */
 const CLOSE_MS = 3000;
 
 export interface WorkerOptions extends AttemptOptions {
   /** Jobs that run at once; one machine trains one prompt at a time best. */
   concurrency?: number;
+  /** The fingerprint of the one that is loaded; jobs of others are left alone. Undefined: every job is run. */
+  backbone?: string;
   /** For tests of workers that stall. */
   lockMs?: number;
 }
@@ -38,6 +42,8 @@ export class BullWorker {
   readonly #client: RedisClient;
   readonly #worker: Worker<Place>;
   readonly #running = new Map<string, Running>();
+  /** Jobs of other backbones, which the log has told of. */
+  readonly #left = new Set<string>();
   readonly #closing = new AbortController();
   readonly #unwatch: () => void;
 
@@ -83,22 +89,43 @@ export class BullWorker {
     const { registry, log } = this.#options;
     const { task } = job.data;
     const id = job.id!;
-    const isOldest = async () => (await registry.openJobs()).find(each => each.task === task)?.id === id;
+    const look = async () => {
+      if ((await registry.openJobs()).find(each => each.task === task)?.id !== id) return "none" as const;
+      const { backbone } = this.#options;
+      const wanted = (await registry.getJob(id)).backbone;
+      const fits = backbone === undefined || wanted === undefined || wanted === backbone;
+      return fits ? ("mine" as const) : ("another's" as const);
+    };
     let released = false;
+    let found: Awaited<ReturnType<typeof look>> = "none";
     try {
-      const mine = await patiently(isOldest, {
+      found = await patiently(look, {
         signal: this.#closing.signal,
         within: Number.POSITIVE_INFINITY,
         onFailure: error => log.error({ err: error, job: id }, "a job waits for the registry"),
       });
-      released = mine && (await this.#run(id, task)) === "released";
+      released = found === "mine" && (await this.#run(id, task)) === "released";
     } catch (error) {
       log.error({ err: error, job: id }, "a job's record can't be written");
       released = this.#closing.signal.aborted;
     }
+    if (found === "another's") {
+      this.#tellOfLeft(id, task);
+      await job.moveToDelayed(Date.now() + LEFT_MS, token);
+      throw new DelayedError();
+    }
     if (!released) return this.#hooks.next(task);
     await job.moveToWait(token);
     throw new WaitingError();
+  }
+
+  #tellOfLeft(id: string, task: string): void {
+    if (this.#left.has(id)) return;
+    this.#left.add(id);
+    this.#options.log.error(
+      { job: id, task },
+      "a job is for another backbone; it waits for a worker that has it, and its task's next ones wait behind it: start one, or cancel the job",
+    );
   }
 
   /** Starts it here as often as its process ends under it. */

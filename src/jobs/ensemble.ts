@@ -20,7 +20,7 @@ export async function trainEnsemble(
   // What the job was stopped with is of the member that goes on; later ones begin.
   let { checkpoint } = record;
   for (const [member, settings] of members.entries()) {
-    const known = await versionOf(registry, task.id, record.id, member);
+    const known = await versionOf(registry, task.id, record.id, { member });
     if (known) {
       versions.push(known.version);
       continue;

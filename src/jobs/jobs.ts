@@ -5,6 +5,7 @@
  * Promises of every queue:
  * - A job that was taken is run, whatever ends the process: a started one goes on from its last checkpoint.
  * - One job of a task runs at a time; the others wait in the order in which they came.
+ * - A job runs on the backbone that it was submitted for, or not at all.
  * - A job ends once, as succeeded, failed or cancelled, and is not touched afterwards.
  * - A job whose process ends several times without a checkpoint between fails, and says so.
  * - A checkpoint that can't be written costs nothing but itself: the job goes on, and the one before stays. How a job
@@ -18,6 +19,8 @@ export interface JobRequest {
   kind: JobKind;
   /** Anything JSON; the runner knows what it means. */
   request: unknown;
+  /** The fingerprint of the backbone that it is for: where another one is loaded, it is not run. */
+  backbone: string;
   /** Blobs that the job needs until it ends. */
   blobs: string[];
 }

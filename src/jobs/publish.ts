@@ -5,7 +5,7 @@ import type { Active } from "../contract/task.ts";
 import type { Activate } from "../contract/train.ts";
 import { ForewordError, type Problem } from "../errors.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
-import type { Registry } from "../registry/registry.ts";
+import type { NewPrompt, Registry } from "../registry/registry.ts";
 import type { TrainOutcome } from "../training/job.ts";
 import { patiently } from "./patience.ts";
 import type { TrainJobRequest, TrainWork } from "./train-work.ts";
@@ -39,36 +39,46 @@ export interface KeepOptions {
 }
 
 /** A run that was stopped after its prompt was added, and before its job ended, adds no second one. */
-export async function keepVersion(
+export const keepVersion = (
   work: TrainWork,
   { file, recipe, metrics, distillation }: TrainOutcome,
   { activate = false, member }: KeepOptions,
-): Promise<PromptRecord> {
+): Promise<PromptRecord> => {
   const { engine, registry } = work.options;
-  const { id, task, request } = work.record;
-  const known = await versionOf(registry, task, id, member);
-  if (known) return known;
+  const { id, request } = work.record;
   const { parent, on = null } = request as TrainJobRequest;
-  const add = async () => {
-    const prompt = await trainedPrompt(engine, registry, file);
-    const made = { ...recipe, job: id, ...(member !== undefined && { member }) };
-    return registry.addPrompt(
-      task,
-      {
-        ...prompt,
-        parent,
-        ...(on && { on }),
-        recipe: made,
-        metrics: { ...metrics, ...(distillation && { distillation }) },
-      },
-      activate ? { activate: { by: id } } : {},
-    );
-  };
-  return written(work, add, {
+  const make = async () => ({
+    ...(await trainedPrompt(engine, registry, file)),
+    parent,
+    ...(on && { on }),
+    recipe: { ...recipe, job: id, ...(member !== undefined && { member }) },
+    metrics: { ...metrics, ...(distillation && { distillation }) },
+  });
+  const told = {
     waits: "a trained prompt can't be saved yet",
     told: "the prompt is trained, and not saved yet.",
-  });
-}
+  };
+  return addOnce(work, { ...(member !== undefined && { member }) }, make, told, activate);
+};
+
+/**
+ * Adds a version unless the job has left it before. A registry that could not confirm a write may have it all the same,
+ * so every try looks first; what it finds is as safe as the job's end, which is written behind it.
+ */
+export const addOnce = (
+  work: Pick<TrainWork, "options" | "record" | "control">,
+  trace: Trace,
+  make: () => Promise<NewPrompt>,
+  told: { waits: string; told: string },
+  activate = false,
+): Promise<PromptRecord> => {
+  const { registry } = work.options;
+  const { id, task } = work.record;
+  const add = async () =>
+    (await versionOf(registry, task, id, trace)) ??
+    registry.addPrompt(task, await make(), activate ? { activate: { by: id } } : {});
+  return written(work, add, told);
+};
 
 /**
  * Lets it answer where that is wanted, unless the job has done so before it was stopped: what a person chose since then
@@ -81,13 +91,16 @@ export async function activateOnce(
 ): Promise<boolean> {
   const { registry } = work.options;
   const { id, task } = work.record;
-  if (await activatedBy(registry, task, id)) return true;
-  if (!wanted) return false;
-  await written(work, () => registry.setActive(task, active, id), {
+  // A try that was not confirmed may have done it.
+  const activate = async () => {
+    if (await activatedBy(registry, task, id)) return true;
+    if (wanted) await registry.setActive(task, active, id);
+    return wanted;
+  };
+  return written(work, activate, {
     waits: "what a job found can't be activated yet",
     told: "what was found is not active yet.",
   });
-  return true;
 }
 
 /** Whether a request asks for what was found to answer. */
@@ -100,19 +113,26 @@ export async function activatedBy(registry: Registry, task: string, job: string)
   return items.some(({ by }) => by === job);
 }
 
+/** What tells a job's versions apart: the place in its ensemble or its table, and there the words. */
+export interface Trace {
+  member?: number;
+  template?: string;
+}
+
 /** The version that a job, or a member of its ensemble, has left before. */
 export async function versionOf(
   registry: Registry,
   task: string,
   job: string,
-  member?: number,
+  { member, template }: Trace = {},
 ): Promise<PromptRecord | undefined> {
   let cursor: string | null = null;
   do {
     const page = await registry.listPrompts(task, { limit: 1000, ...(cursor !== null && { cursor }) });
-    const found = page.items.find(({ recipe }) => {
-      const made = recipe as { job?: string; member?: number } | null;
-      return made?.job === job && made.member === member;
+    const found = page.items.find(record => {
+      const made = record.recipe as { job?: string; member?: number } | null;
+      const words = template === undefined || record.template === template;
+      return made?.job === job && made.member === member && words;
     });
     if (found) return found;
     cursor = page.next_cursor;

@@ -10,7 +10,7 @@ const LIMIT = 1000;
 /** `open` is how many there are. Throws `queue_full`. */
 export async function putQueued(
   registry: Registry,
-  { task, kind, request, blobs }: JobRequest,
+  { task, kind, request, backbone, blobs }: JobRequest,
   open: number,
 ): Promise<JobRecord> {
   if (open >= LIMIT)
@@ -23,6 +23,7 @@ export async function putQueued(
     task,
     kind,
     request,
+    backbone,
     blobs,
     state: "queued",
     progress: null,

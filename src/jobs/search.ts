@@ -1,12 +1,14 @@
 /** The runner of searches: the best of the raced prompts become versions. */
+import type { PromptRef } from "../contract/common.ts";
 import type { JobResult } from "../contract/job.ts";
 import type { Ranked, SearchReport, SearchSettings } from "../contract/search.ts";
 import type { Active } from "../contract/task.ts";
 import type { Activate } from "../contract/train.ts";
-import { hardPrompt } from "../registry/new-prompt.ts";
+import { standing } from "../prompt/stack.ts";
+import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import { servedPrecision, versionsOf } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
-import { activateOnce, isWanted, versionOf, written } from "./publish.ts";
+import { activateOnce, addOnce, isWanted } from "./publish.ts";
 import { activeOf, dataOf, type TrainRunnerOptions } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -14,6 +16,9 @@ import { runTrainer } from "./trainer.ts";
 export interface SearchJobRequest {
   settings: SearchSettings;
   template: string;
+  /** What the active prompt stands on, and so does every candidate: as of a training; earlier versions' records lack it. */
+  on?: PromptRef | null;
+  base?: string | null;
   /** Blobs, or the share of the examples that validates. */
   examples: string;
   validation: string | number;
@@ -27,10 +32,12 @@ export const searchRunner =
     const { engine, registry } = options;
     const work = { options, record, control };
     await engine.ready();
-    const { keep, activate, ...request } = record.request as SearchJobRequest;
+    const { keep, activate, on = null, base = null, ...request } = record.request as SearchJobRequest;
     const task = await registry.getTask(record.task);
+    const below = base === null ? null : await registry.getBlob(base);
     const job = {
       ...(await dataOf(registry, task, request)),
+      base: below,
       settings: request.settings,
       template: request.template,
       active: await activeOf(registry, engine, task, request.template),
@@ -63,16 +70,16 @@ export const searchRunner =
     async function keepHard(ranked: Omit<Ranked, "version">, by: string): Promise<number> {
       const { rank, name, source, template, verbalizers, bias, race, validation: score } = ranked;
       if (source === "active") return versionsOf(task.active!)[0]!;
-      const known = await versionOf(registry, task.id, record.id, rank);
-      if (known?.template === template) return known.version;
-      const add = async () =>
-        registry.addPrompt(task.id, {
-          ...(await hardPrompt(engine, template, name)),
-          ...(verbalizers && { verbalizers }),
-          recipe: { search: source, job: record.id, member: rank },
-          metrics: { metric: by, race, validation: score, ...(bias && { bias }) },
-        });
-      const { version } = await written(work, add, {
+      const made = standing(template, below, engine.backbone().fingerprint);
+      const make = async () => ({
+        ...(made.parameters
+          ? { ...(await trainedPrompt(engine, registry, made.parameters)), name, on }
+          : await hardPrompt(engine, template, name)),
+        ...(verbalizers && { verbalizers }),
+        recipe: { search: source, job: record.id, member: rank },
+        metrics: { metric: by, race, validation: score, ...(bias && { bias }) },
+      });
+      const { version } = await addOnce(work, { member: rank, template }, make, {
         waits: "a prompt that was found can't be saved yet",
         told: "a prompt is found, and not saved yet.",
       });

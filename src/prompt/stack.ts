@@ -28,6 +28,14 @@ export function restacked(
   return writePromptFile({ kind: kindOf(own), backbone, recipe, ...own, ...(bases.length > 0 && { bases }) });
 }
 
+/** Words on what a platform's file holds; null is nothing. */
+export const standing = (template: string, base: Uint8Array | null, backbone: string): Stackable => {
+  const words = { template, parameters: null };
+  return base
+    ? { template, parameters: restacked(words, basesOf({ parameters: base }), { backbone }) }
+    : words;
+};
+
 /** The prompt alone, on nothing. */
 export function unstacked(prompt: Stackable): Stackable {
   const file = fileOf(prompt);

@@ -14,9 +14,9 @@ import {
   blobsOf,
   feedBatch,
   feedLength,
+  lifeOf,
   type ReplyRow,
   type Row,
-  replyLife,
   rowKinds,
   type Store,
   type StoreKey,
@@ -33,6 +33,7 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
   await mkdir(blobFolder, { recursive: true });
   const blobs = new BlobFolder(blobFolder);
   const listeners = new Set<(notice: Notice) => void>();
+  const lives = (row: ReplyRow) => row.at + lifeOf(row) > now();
   const newest = () => db.get<number>(["seq"]) ?? 0;
   let told = newest();
   /** A sweep must not remove what a backup is about to copy: they take turns. */
@@ -89,12 +90,16 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
     getBlob: async sha256 => db.read(() => blobs.get(sha256)),
 
     getReply: async name => db.read(() => db.get<ReplyRow>(["reply", name]) ?? null),
-    addReply: row =>
+    keepReply: (row, holder) =>
       db.write(() => {
         const there = db.get<ReplyRow>(["reply", row.name]);
-        if (there && there.at + replyLife > now()) return there;
+        if (there && lives(there) && there.holder !== holder) return there;
         db.put(["reply", row.name], row);
         return row;
+      }),
+    dropReply: (name, holder) =>
+      db.write(() => {
+        if (db.get<ReplyRow>(["reply", name])?.holder === holder) db.remove(["reply", name]);
       }),
 
     snapshot: work => inTurn(async () => db.read(() => work(snapshotRows()))),
@@ -133,7 +138,7 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
           const named = namedBlobs();
           const unnamed = candidates.filter(file => !named.has(file.slice(3)));
           const removed = unnamed.filter(file => blobs.removeIfOlder(file, before));
-          const expired = db.values<ReplyRow>(["reply"]).filter(row => row.at + replyLife <= now());
+          const expired = db.values<ReplyRow>(["reply"]).filter(row => !lives(row));
           for (const { name } of expired) db.remove(["reply", name]);
           const keepFrom = newest() - feedLength;
           for (const { seq } of db.values<Change>(["change"]))

@@ -1,6 +1,7 @@
 /** Checks what is to become a prompt version, against the backbone. */
 import type { Engine } from "../engine/engine.ts";
 import { isTrained, readPromptFile } from "../prompt/file.ts";
+import { shownPieces } from "../prompt/shown.ts";
 import type { NewPrompt, Registry } from "./registry.ts";
 
 const identity = (engine: Engine) => {
@@ -42,6 +43,8 @@ export async function trainedPrompt(
     template,
     ...(verbalizers && { verbalizers }),
     parameters,
+    // Kept with the record, so that a list reads no parameters.
+    pieces: shownPieces(file),
     length,
     bytes: isTrained(file) ? bytes.byteLength : 0,
     backbone,

@@ -84,16 +84,25 @@ export class RedisFeed {
     return feed;
   }
 
-  /** Tells what is there already, up to `seq` at least: for a writer, whose own change must not come later. */
+  /**
+   * Tells what is there already, up to `seq` at least: for a writer, whose own change must not come later. Where the feed
+   * can't be read now, anything may have changed, and its own connection tells what, later.
+   */
   async catchUp(seq: number): Promise<void> {
     // A read under way may have begun too early; the next one has not.
-    for (let reads = 0; this.#open && this.#last < seq && reads < 2; reads++) await this.#readOn();
+    for (let reads = 0; this.#open && this.#last < seq && reads < 2; reads++)
+      await this.#readOn().catch(() => {});
+    if (this.#open && this.#last < seq) tellAll(this.listeners, { kind: "reload" });
   }
 
   /** Makes sure that nothing was told which is no longer so. */
   async reload(): Promise<void> {
     // A read under way may have begun too early; the next one has not.
-    for (let reads = 0; this.#open && reads < 2; reads++) await this.#readOn();
+    try {
+      for (let reads = 0; this.#open && reads < 2; reads++) await this.#readOn();
+    } catch {
+      tellAll(this.listeners, { kind: "reload" });
+    }
   }
 
   close(): void {

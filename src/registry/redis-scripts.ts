@@ -72,6 +72,22 @@ redis.call('INCR', KEYS[1])
 redis.call('DEL', unpack(KEYS, 2))
 return 1`;
 
+/**
+ * KEYS: reply. ARGV: the reply as JSON, how one of the same holder begins, its life (ms). What lives and is another's, or
+ * this. Nothing is decoded: a text of JavaScript's may be none of Lua's.
+ */
+export const keepReply = `
+local there = redis.call('GET', KEYS[1])
+if there and string.sub(there, 1, #ARGV[2]) ~= ARGV[2] then return there end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return ARGV[1]`;
+
+/** KEYS: reply. ARGV: how one of the holder begins. */
+export const dropReply = `
+local there = redis.call('GET', KEYS[1])
+if there and string.sub(there, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0`;
+
 /** KEYS: blob. ARGV: a new token. Whether the bytes are there; if so, they now belong to this put. */
 export const touchBlob = `
 if redis.call('HEXISTS', KEYS[1], 'bytes') == 0 then return 0 end

@@ -92,8 +92,10 @@ function splitLogin(login: string | undefined): [string | null, string | null] {
 function node(text: string, standard: number): RedisNode {
   const [, v6, name, port] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/i.exec(text) ?? [];
   const host = v6 ?? name;
-  if (host === undefined) return refuse("a host is missing or has an odd port");
-  return { host, port: port === undefined ? standard : Number(port) };
+  const number = port === undefined ? standard : Number(port);
+  if (host === undefined || number < 1 || number > 65_535)
+    return refuse("a host is missing or has an odd port; ports are numbers from 1 to 65535");
+  return { host, port: number };
 }
 
 function readCertificates(path: string): string {

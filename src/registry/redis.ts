@@ -4,7 +4,8 @@
  *
  * Keys of `{fw}`: a hash for each kind of row with a sorted set of its fields (`{fw}:task`, `{fw}:task:order`, …), `seq`,
  * `feed` (a stream), `commit:<id>` (a minute: a write whose reply was lost is asked for again), `blobs`, `names`,
- * `pending`, `removing` (redis-blobs.ts), `reply:<name>` (a day), `hold` (while a backup runs).
+ * `pending`, `removing` (redis-blobs.ts), `reply:<name>` (a day; some seconds while it is made), `hold` (while a backup
+ * runs).
  *
  * A write is decided here, from what was read, and committed only if that still holds; where another replica was faster
  * it is decided anew. What is acknowledged lasts as Redis lasts: with `appendfsync always` nothing is lost, with
@@ -19,15 +20,15 @@ import type { RedisLog } from "./redis-client.ts";
 import { LARGE_MS, RedisConnection } from "./redis-connection.ts";
 import { feedKeys, RedisFeed, readChanges } from "./redis-feed.ts";
 import { fieldOf, keyOf, Lacking, orderOf, type RangeQuery, RedisRows, tableOf } from "./redis-rows.ts";
-import { clearRows, commit, readRange, readRows } from "./redis-scripts.ts";
+import { clearRows, commit, dropReply, keepReply, readRange, readRows } from "./redis-scripts.ts";
 import { snapshotRows } from "./redis-snapshot.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 import type { Registry } from "./registry.ts";
 import {
   addListener,
   feedLength,
+  lifeOf,
   type ReplyRow,
-  replyLife,
   rowKinds,
   type Store,
   type StoreKey,
@@ -38,6 +39,9 @@ import { type RegistryOptions, storedRegistry } from "./stored.ts";
 const COMMIT_MS = 60_000;
 /** Times that other replicas may be faster, one after another. */
 const TRIES = 100;
+
+/** How a reply's row begins while `holder` makes it. */
+const heldBy = (holder: string): string => `{"holder":${JSON.stringify(holder)},`;
 
 export interface RedisRegistryOptions extends RegistryOptions {
   log?: RedisLog;
@@ -131,8 +135,7 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
       turn = mine.catch(() => {});
       done = await mine;
     }
-    // What is written stays written where the feed can't be read now: its own connection tells of it later.
-    await feed.catchUp(done.seq).catch(() => {});
+    await feed.catchUp(done.seq);
     return done.result;
   }
 
@@ -149,18 +152,15 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
         const found = await connection.inTime(client.get(keyOf(`reply:${name}`)));
         return found === null ? null : (JSON.parse(found) as ReplyRow);
       }),
-    addReply: row =>
+    keepReply: (row, holder) =>
       use(async () => {
-        const added = client.set(
-          keyOf(`reply:${row.name}`),
-          JSON.stringify(row),
-          "PX",
-          replyLife,
-          "NX",
-          "GET",
-        );
-        const there = await connection.inTime(added);
-        return there === null ? row : (JSON.parse(there) as ReplyRow);
+        const { holder: of, ...rest } = row;
+        const kept = [JSON.stringify({ holder: of, ...rest }), heldBy(holder), lifeOf(row)];
+        return JSON.parse(String(await connection.write(keepReply, [keyOf(`reply:${row.name}`)], kept)));
+      }),
+    dropReply: (name, holder) =>
+      use(async () => {
+        await connection.run(dropReply, [keyOf(`reply:${name}`)], [heldBy(holder)]);
       }),
 
     snapshot: work => use(() => blobs.held(() => work(snapshotRows(connection)))),
@@ -168,8 +168,7 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
       use(async () => {
         const tables = rowKinds.flatMap(kind => [keyOf(kind), orderOf(keyOf(kind))]);
         await connection.write(clearRows, [...feedKeys, blobNames, ...tables], [], LARGE_MS);
-        // Where the feed can't be read now, its own connection tells of it later.
-        await feed.reload().catch(() => {});
+        await feed.reload();
       }),
 
     changes: since => use(() => readChanges(connection, since)),

@@ -23,10 +23,12 @@ export type NewDataset = Omit<Dataset, "created_at">;
 /**
  * A job with what only the server needs. `request` is the validated body; `checkpoint` is where a run that stopped goes
  * on; `blobs` are those that the job still needs (its examples, its checkpoint), safe from the sweep until it ends;
+ * `backbone` is the fingerprint of the one that it was submitted for, which records of earlier versions lack;
  * `attempts` counts the starts since the last checkpoint, of which `holder` names the last; `revision` is counted by the registry and is what a compare-and-set names.
  */
 export interface JobRecord extends Job {
   request: unknown;
+  backbone?: string;
   blobs: string[];
   checkpoint: string | null;
   attempts: number;
@@ -35,7 +37,7 @@ export interface JobRecord extends Job {
 }
 export type NewJob = Omit<JobRecord, "revision" | "created_at">;
 export type JobPatch = Partial<
-  Omit<JobRecord, "id" | "task" | "kind" | "request" | "revision" | "created_at">
+  Omit<JobRecord, "id" | "task" | "kind" | "request" | "backbone" | "revision" | "created_at">
 >;
 
 export interface OpenJob {
@@ -159,8 +161,15 @@ export interface Registry {
    * Errors: `idempotency_conflict` when the key came with another request.
    */
   recall(key: string, requestHash: string): Promise<StoredReply | null>;
-  /** Stores a reply; the first one stays. Errors: `idempotency_conflict`. */
-  remember(key: string, requestHash: string, reply: StoredReply): Promise<void>;
+  /**
+   * Before a request is answered: keeps its key for `holder`, one of all replicas, for some seconds; called again it keeps
+   * it on. Gives the reply that is stored, or whether the key is the holder's now or another's. Errors as `recall`.
+   */
+  claim(key: string, requestHash: string, holder: string): Promise<StoredReply | "claimed" | "taken">;
+  /** Stores the holder's reply; the first one stays. Errors: `idempotency_conflict`. */
+  remember(key: string, requestHash: string, reply: StoredReply, holder: string): Promise<void>;
+  /** Lets the key go without a reply. */
+  release(key: string, holder: string): Promise<void>;
 
   /** Whether `mark` was called with this name, ever. */
   marked(name: string): Promise<boolean>;
@@ -171,7 +180,7 @@ export interface Registry {
   changes(since: number): Promise<ChangeBatch>;
   /**
    * Calls the listener after each durable change, in order, whoever wrote it; of this registry's own writes before they
-   * resolve. Returns how to stop.
+   * resolve (with a `reload` in its place where the feed can't be read just then). Returns how to stop.
    */
   watch(listener: (notice: Notice) => void): () => void;
 

@@ -37,17 +37,21 @@ export interface JobPlace {
   id: string;
   task: string;
 }
-/** `name` is the SHA-256 of the caller's key, `hash` that of the request. */
+/** `name` is the SHA-256 of the caller's key, `hash` that of the request; `holder` makes the reply, until it is there. */
 export interface ReplyRow {
   name: string;
   hash: string;
   at: number;
-  reply: StoredReply;
+  holder?: string;
+  reply: StoredReply | null;
 }
 
 const hour = 3_600_000;
 /** A reply is recalled for so long. */
 export const replyLife = 24 * hour;
+/** Whoever makes a reply and has fallen silent for so long makes it no more. */
+export const claimLife = 10_000;
+export const lifeOf = ({ reply }: ReplyRow): number => (reply === null ? claimLife : replyLife);
 /** A blob that nothing names is safe for so long after it was put. */
 export const blobGrace = hour;
 /** Entries of the feed that are kept, and that one call reads. */
@@ -81,15 +85,17 @@ export interface Writer extends Reader {
 /** Actions may be called more than once, with the same outcome for the same rows; what they throw undoes the write. */
 export interface Store {
   read<Result>(action: (reader: Reader) => Result): Promise<Result>;
-  /** Resolves once it is durable and watchers were told. */
+  /** Resolves once it is durable and watchers were told: of it or, where the feed can't be read now, to reload. */
   write<Result>(action: (writer: Writer) => Result): Promise<Result>;
 
   putBlob(bytes: Uint8Array): Promise<string>;
   getBlob(sha256: string): Promise<Uint8Array>;
 
   getReply(name: string): Promise<ReplyRow | null>;
-  /** Keeps it unless there is one that has not expired; gives back the one that is kept. */
-  addReply(row: ReplyRow): Promise<ReplyRow>;
+  /** Keeps it unless there is one that lives and is not `holder`'s; gives back the one that is kept. */
+  keepReply(row: ReplyRow, holder: string): Promise<ReplyRow>;
+  /** Removes what is `holder`'s, so that another may make the reply. */
+  dropReply(name: string, holder: string): Promise<void>;
 
   /** The rows of one moment, kind by kind; until the work ends no blob is removed. */
   snapshot<Result>(work: (rows: AsyncIterable<Row>) => Promise<Result>): Promise<Result>;

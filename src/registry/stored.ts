@@ -9,9 +9,9 @@ import type { Expected, JobRecord, NewPrompt, OpenJob, PageRequest, Registry } f
 import {
   blobsOf,
   type JobPlace,
+  lifeOf,
   type Reader,
   type ReplyRow,
-  replyLife,
   rowKinds,
   type Store,
   type TaskRow,
@@ -22,6 +22,9 @@ export interface RegistryOptions {
   /** Milliseconds since the epoch; for tests of what expires. */
   now?: () => number;
 }
+
+/** Says that open jobs of versions which kept no rows of them have theirs. */
+const INDEXED = "open jobs";
 
 /** A caller's key may be of any length, the store's may not. */
 const replyName = (key: string) => createHash("sha256").update(key).digest("hex");
@@ -79,9 +82,20 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
 
   /** A reply that has not expired; another request's is a conflict. */
   function liveReply(row: ReplyRow | null, key: string, hash: string): ReplyRow | null {
-    if (!row || row.at + replyLife <= now()) return null;
+    if (!row || row.at + lifeOf(row) <= now()) return null;
     if (row.hash !== hash) throw problem.idempotencyConflict(key);
     return row;
+  }
+
+  /** Once in a registry's life, for jobs that were put before there were rows of the open ones. */
+  async function indexOpenJobs(): Promise<void> {
+    await store.write(rows => {
+      const places = rows.values<JobPlace>(["job-order"]);
+      const jobs = rows.getAll<JobRecord>(places.map(({ id }) => ["job", id]));
+      for (const [at, place] of places.entries())
+        if (jobs[at]?.ended_at === null) rows.put(["open-job", place.id], place);
+      rows.put(["mark", INDEXED], timestamp());
+    });
   }
 
   return {
@@ -254,13 +268,12 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         return { items: jobs.filter(job => job !== undefined), next_cursor };
       }),
 
-    openJobs: () =>
-      store.read(rows =>
-        rows
-          .values<JobPlace>(["open-job"])
-          .sort((a, b) => a.order - b.order)
-          .map(({ id, task }): OpenJob => ({ id, task })),
-      ),
+    openJobs: async () => {
+      const open = (rows: Reader) =>
+        rows.get(["mark", INDEXED]) === undefined ? null : rows.values<JobPlace>(["open-job"]);
+      const places = (await store.read(open)) ?? (await indexOpenJobs().then(() => store.read(open))) ?? [];
+      return places.sort((a, b) => a.order - b.order).map(({ id, task }): OpenJob => ({ id, task }));
+    },
 
     updateJob: (id, patch, { expected }: Expected = {}) =>
       store.write(rows => {
@@ -280,10 +293,18 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     recall: async (key, requestHash) =>
       liveReply(await store.getReply(replyName(key)), key, requestHash)?.reply ?? null,
 
-    remember: async (key, requestHash, reply) => {
-      const row: ReplyRow = { name: replyName(key), hash: requestHash, at: now(), reply };
-      liveReply(await store.addReply(row), key, requestHash);
+    claim: async (key, requestHash, holder) => {
+      const row: ReplyRow = { name: replyName(key), hash: requestHash, at: now(), holder, reply: null };
+      const kept = liveReply(await store.keepReply(row, holder), key, requestHash);
+      return kept?.reply ?? (kept?.holder === holder ? "claimed" : "taken");
     },
+
+    remember: async (key, requestHash, reply, holder) => {
+      const row: ReplyRow = { name: replyName(key), hash: requestHash, at: now(), reply };
+      liveReply(await store.keepReply(row, holder), key, requestHash);
+    },
+
+    release: (key, holder) => store.dropReply(replyName(key), holder),
 
     marked: name => store.read(rows => rows.get(["mark", name]) !== undefined),
     mark: name => store.write(rows => rows.put(["mark", name], timestamp())),

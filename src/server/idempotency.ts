@@ -1,13 +1,21 @@
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { ForewordError } from "../errors.ts";
 import type { Registry, StoredReply } from "../registry/registry.ts";
+import { claimLife } from "../registry/store.ts";
 
-/** Requests under way, by key: a repetition that overtakes the first answer waits for it. */
-const underWay = new WeakMap<Registry, Map<string, { hash: string; made: Promise<StoredReply> }>>();
+/** How often a key is kept on while its request is answered, and how often others look for the answer. */
+const RENEW_MS = claimLife / 3;
+const LOOK_MS = 100;
+/** How long they look. */
+const PATIENCE_MS = 60_000;
 
-/** Answers a repeated `Idempotency-Key` with the first answer; `answer` runs once. A failure is not kept.
- * `content` is what makes two requests the same, where that is not the body. */
+/**
+ * Answers a repeated `Idempotency-Key` with the first answer, whichever replica gave it; `answer` runs once, and a
+ * repetition that overtakes it waits. A failure is not kept. `content` is what makes two requests the same, where that
+ * is not the body. Throws `idempotency_conflict`, `deadline` (the first answer takes long).
+ */
 export async function idempotent(
   registry: Registry,
   request: FastifyRequest,
@@ -19,27 +27,45 @@ export async function idempotent(
   if (typeof key !== "string") return send(reply, await answer());
   const body = Buffer.isBuffer(content) ? content : JSON.stringify(content ?? null);
   const hash = createHash("sha256").update(`${request.method} ${request.url}\n`).update(body).digest("hex");
-  const known = await registry.recall(key, hash);
+  const holder = randomUUID();
+  const known = (await registry.recall(key, hash)) ?? (await claimed(registry, key, hash, holder));
   if (known) return send(reply, known);
-  const running = underWay.get(registry) ?? new Map();
-  underWay.set(registry, running);
-  const other = running.get(key);
-  if (other && other.hash !== hash)
-    throw new ForewordError(
-      "idempotency_conflict",
-      "Idempotency-Key: another request with this key is being answered. Use a key of its own for each request.",
-    );
-  if (other) return send(reply, await other.made);
-  const made = answer().then(async stored => {
-    await registry.remember(key, hash, stored);
-    return stored;
-  });
-  running.set(key, { hash, made });
+  const renewing = setInterval(() => void registry.claim(key, hash, holder).catch(() => {}), RENEW_MS);
   try {
-    return send(reply, await made);
+    const made = await answer();
+    // What is done is done: a reply that can't be kept is told all the same.
+    await registry
+      .remember(key, hash, made, holder)
+      .catch(error => request.log.error({ err: error }, "a reply can't be kept for its Idempotency-Key"));
+    return send(reply, made);
+  } catch (error) {
+    await registry.release(key, holder).catch(() => {});
+    throw error;
   } finally {
-    running.delete(key);
+    clearInterval(renewing);
   }
+}
+
+/** Null once the key is the holder's, or the reply that another has made meanwhile. */
+async function claimed(
+  registry: Registry,
+  key: string,
+  hash: string,
+  holder: string,
+): Promise<StoredReply | null> {
+  for (const end = Date.now() + PATIENCE_MS; Date.now() < end; await sleep(LOOK_MS)) {
+    const found = await registry.claim(key, hash, holder).catch(error => {
+      // It may be ours, and only not confirmed.
+      registry.release(key, holder).catch(() => {});
+      throw error;
+    });
+    if (found === "claimed") return null;
+    if (found !== "taken") return found;
+  }
+  throw new ForewordError(
+    "deadline",
+    "Idempotency-Key: the first request with this key is still being answered. Send it again later, with the same key.",
+  );
 }
 
 /** Fastify takes the reply itself as "sent"; `never` fits every route's declared answer. */

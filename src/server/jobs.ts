@@ -11,8 +11,16 @@ const Query = Type.Object({ ...PageQuery.properties, task: Type.Optional(Id) });
 const HEARTBEAT_MS = 15_000;
 
 /** What callers see of a record. */
-export const jobView = ({ request, blobs, checkpoint, attempts, holder, revision, ...job }: JobRecord): Job =>
-  job;
+export const jobView = ({
+  request,
+  backbone,
+  blobs,
+  checkpoint,
+  attempts,
+  holder,
+  revision,
+  ...job
+}: JobRecord): Job => job;
 
 export const jobs: Resource = (app, { registry, jobs: queue }) => {
   /** Ends every open stream: a server that stops does not wait for those who only watch. */
@@ -69,16 +77,18 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
       const { id } = request.params;
       const last = Number(request.headers["last-event-id"]);
       const news = newsOf(Number.isSafeInteger(last) ? last : 0);
-      const first = await registry.getJob(id);
+      await registry.getJob(id);
       const send = (record: JobRecord) => {
         for (const { id, event, data } of news(record))
           reply.sse({ id: String(id), event, data: JSON.stringify(data) });
         if (record.ended_at !== null) end();
       };
       let turn = Promise.resolve();
-      const unwatch = registry.watch(notice => {
-        if (notice.kind !== "reload" && !(notice.kind === "job" && notice.id === id)) return;
+      const look = () => {
         turn = turn.then(async () => send(await registry.getJob(id))).catch(end);
+      };
+      const unwatch = registry.watch(notice => {
+        if (notice.kind === "reload" || (notice.kind === "job" && notice.id === id)) look();
       });
       const beat = setInterval(() => reply.sse({ comment: "still here" }), HEARTBEAT_MS);
       const end = () => {
@@ -89,7 +99,10 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
       };
       streams.add(end);
       reply.raw.once("close", end);
-      send(first);
+      // The stream is there, whether it has news or not.
+      reply.sse({ comment: "watching" });
+      // Watched first, read behind that: an end that comes between is heard.
+      look();
       return reply;
     },
   );

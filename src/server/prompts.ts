@@ -135,10 +135,10 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
     },
     async request => {
       const { items, next_cursor } = await registry.listPrompts(request.params.id, request.query);
-      return {
-        items: await Promise.all(items.map(record => promptView(record, registry, engine))),
-        next_cursor,
-      };
+      const shown: PromptView[] = [];
+      // One after another: of an earlier version's record the parameters are read, which are many megabytes together.
+      for (const record of items) shown.push(await promptView(record, registry, engine));
+      return { items: shown, next_cursor };
     },
   );
 

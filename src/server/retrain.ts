@@ -32,7 +32,7 @@ export const retrain: Resource = (app, dependencies) => {
         const busy = await trainingTasks(dependencies);
         const body: RetrainReply = { backbone: { name, fingerprint }, dry_run, jobs: [], skipped: [] };
         for (const task of chosen)
-          await add(dependencies, { registry, engine, datasets, activate }, task, busy, body);
+          await add(dependencies, fingerprint, { registry, engine, datasets, activate }, task, busy, body);
         return { status: 202, headers: {}, body };
       }),
   );
@@ -40,6 +40,7 @@ export const retrain: Resource = (app, dependencies) => {
 
 async function add(
   { jobs }: Dependencies,
+  backbone: string,
   planning: Planning,
   task: Task,
   busy: ReadonlySet<string>,
@@ -49,7 +50,7 @@ async function add(
     const planned = await retrainings(planning, task);
     if (busy.has(task.id)) throw new Skipped("under_way", "A training of the task has not ended.");
     for (const { versions, request, changed } of planned) {
-      const wanted = { task: task.id, kind: "train" as const, request, blobs: blobsOf(request) };
+      const wanted = { task: task.id, kind: "train" as const, request, backbone, blobs: blobsOf(request) };
       const job = dry_run ? null : (await jobs.submit(wanted)).id;
       made.push({ task: task.id, versions, job, activates: request.activate === true, changed });
     }

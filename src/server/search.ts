@@ -13,6 +13,7 @@ import { checkMetric } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
 import type { Resource } from "./dependencies.ts";
 import { inField } from "./problems.ts";
+import { baseUnder, lengthOf } from "./stack.ts";
 import { submitJob } from "./submit.ts";
 import { chosenData, dataFor, validationFor } from "./task-data.ts";
 import { startTemplate } from "./train-request.ts";
@@ -69,7 +70,9 @@ async function jobRequest(
 ): Promise<SearchJobRequest> {
   const data = chosenData({ ...(examples && { examples }), ...(dataset !== undefined && { dataset }) });
   checkMetric(settings.metric, task);
-  const { template } = await startTemplate(registry, task, undefined);
+  const { template, parent } = await startTemplate(registry, task, undefined);
+  const base = parent && (await baseUnder(registry, engine, parent));
+  if (base) await lengthOf(engine, base.file);
   const { fields } = compileTemplate(template);
   for (const [index, candidate] of (settings.candidates ?? []).entries())
     await inField(`candidates[${index}]`, () => checkCandidate(engine, task, fields, candidate));
@@ -78,6 +81,8 @@ async function jobRequest(
   return {
     settings,
     template,
+    on: base?.on ?? null,
+    base: base && (await registry.putBlob(base.file)),
     keep,
     activate,
     examples: blob,

@@ -18,7 +18,7 @@ export const blobsOf = ({ examples, validation, base }: JobData): string[] =>
 
 /** Answers 202 with a job of a task, once for an `Idempotency-Key`; `make` checks what was asked for. */
 export const submitJob = (
-  { registry, jobs }: Pick<Dependencies, "registry" | "jobs">,
+  { registry, engine, jobs }: Pick<Dependencies, "registry" | "engine" | "jobs">,
   request: FastifyRequest<{ Params: { id: string } }>,
   reply: FastifyReply,
   kind: JobKind,
@@ -27,6 +27,12 @@ export const submitJob = (
   idempotent(registry, request as FastifyRequest, reply, async () => {
     const task = await registry.getTask(request.params.id);
     const wanted = await make(task);
-    const job = await jobs.submit({ task: task.id, kind, request: wanted, blobs: blobsOf(wanted) });
+    const job = await jobs.submit({
+      task: task.id,
+      kind,
+      request: wanted,
+      backbone: engine.backbone().fingerprint,
+      blobs: blobsOf(wanted),
+    });
     return { status: 202, headers: { Location: `/jobs/${job.id}` }, body: jobView(job) };
   });

@@ -4,9 +4,8 @@ import { Piece, PromptRecord } from "../contract/prompt.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import { fits } from "../jobs/contents.ts";
-import { type PromptLayer, readPromptFile } from "../prompt/file.ts";
-import { pieces } from "../prompt/pieces.ts";
-import { compileTemplate } from "../prompt/template.ts";
+import { readPromptFile } from "../prompt/file.ts";
+import { shownPieces } from "../prompt/shown.ts";
 import type { Registry } from "../registry/registry.ts";
 
 export const PromptView = Type.Object({
@@ -23,33 +22,14 @@ export async function promptView(
   registry: Registry,
   engine: Engine,
 ): Promise<PromptView> {
-  const { template } = record;
-  const file = record.parameters ? readPromptFile(await registry.getBlob(record.parameters)) : null;
+  const { template, parameters } = record;
+  const pieces = async () =>
+    shownPieces(parameters ? readPromptFile(await registry.getBlob(parameters)) : { template });
   return {
     ...record,
-    pieces: [...(file?.bases ?? []).flatMap(basePieces), ...piecesOf({ template, ...file })],
+    pieces: record.pieces ?? (await pieces()),
     compatible: compatible(record, engine),
   };
-}
-
-function piecesOf({ template: source, soft, prefix }: PromptLayer): Piece[] {
-  const template = compileTemplate(source);
-  const slots = template.pieces.filter(piece => piece.kind === "soft");
-  const rows = soft?.dims[0] ?? 0;
-  // At most one slot's length follows from the tokenizer alone where the template does not say it.
-  const known = slots.reduce((sum, slot) => sum + (slot.length ?? 0), 0);
-  const open = slots.filter(slot => slot.length === null).length;
-  const softLengths = slots.map(slot => slot.length ?? Math.round((rows - known) / open));
-  return pieces(template, { softLengths, prefix: prefix?.dims[2] ?? 0 });
-}
-
-/** What stands before the first field; nothing of it is trained here. */
-function basePieces(layer: PromptLayer): Piece[] {
-  const all = piecesOf(layer);
-  const field = all.findIndex(piece => "field" in piece);
-  return all
-    .slice(0, field)
-    .map(({ trained: _, ...piece }: Piece & { trained?: true }) => ({ ...piece, frozen: true }) as Piece);
 }
 
 /** Whether the backbone that is loaded can serve it. Unknown while it loads: true. */

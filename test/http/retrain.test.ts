@@ -42,6 +42,7 @@ beforeAll(async () => {
   await server.close();
   const registry = await openLmdbRegistry(join(data, "registry"));
   await others(registry);
+  await leftOpen(registry);
   await registry.close();
   server = await serve(1);
 });
@@ -50,6 +51,20 @@ afterAll(async () => {
   for (const backbone of backbones) await backbone.remove();
   await rm(data, { recursive: true, force: true });
 });
+
+/** A job that the server of the first backbone did not come to. */
+async function leftOpen(registry: Registry): Promise<void> {
+  const { items } = await registry.listJobs({ task: "trained" });
+  const { revision, created_at, ...job } = items[0]!;
+  await registry.putJob({ ...job, id: "job-left", task: "words", ...unstarted });
+}
+const unstarted = {
+  state: "queued",
+  result: null,
+  started_at: null,
+  ended_at: null,
+  checkpoint: null,
+} as const;
 
 /** Tasks as other requests would have left them: prompts like the trained one, of jobs like its own. */
 async function others(registry: Registry): Promise<void> {
@@ -98,6 +113,12 @@ const retrain = async (body: object = {}): Promise<RetrainReply> => {
 };
 const reasons = ({ skipped }: RetrainReply) =>
   Object.fromEntries(skipped.map(each => [each.task, each.reason]));
+
+test("a job of the other backbone that was left open fails, and says why", async () => {
+  const { state, error } = await server.ended("job-left");
+  expect([state, error.code]).toEqual(["failed", "backbone_mismatch"]);
+  expect(error.detail).toMatch(/Send it again\.$/);
+});
 
 test("a dry run tells which tasks can be trained again, how, and why the others are not", async () => {
   expectProblem(await server.post("/tasks/trained/infer", { input: "sun" }), 409, "backbone_mismatch");

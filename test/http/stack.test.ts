@@ -1,5 +1,6 @@
 /** Prompts stacked on one another over HTTP, on the real backbone: registered, shown, trained, downloaded, outliving what they stand on. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Ranked } from "../../src/contract/search.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { reviewsOf } from "../support/reviews.ts";
@@ -124,6 +125,41 @@ describeBackbone("stacked prompts over HTTP", backbone => {
     expect(alone.prompt.on ?? null).toBeNull();
     // The other prompt's whole beginning is where it starts.
     expect(alone.prompt.pieces[0].prefix).toBeGreaterThan(8);
+  });
+
+  test("a search's candidates stand on what the active prompt stands on, and so does what it keeps", async () => {
+    await server.task({
+      id: "searched",
+      type: "classification",
+      labels: ["positive", "negative"],
+      prompt: { template },
+    });
+    const stacked = await server.post("/tasks/searched/prompts?activate=true", { template, on });
+    const mine = "{{ input }} All in all, this review is";
+    const job = await server.job("/tasks/searched/search", {
+      examples,
+      validation: 0.2,
+      candidates: [{ name: "mine", template: mine }],
+      patterns: false,
+      written: 0,
+      budget: 200,
+      keep: 8,
+    });
+    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+    const { table, versions } = job.result as { table: Ranked[]; versions: number[] };
+    expect(table.map(({ source }) => source)).toEqual(expect.arrayContaining(["active", "caller"]));
+    const byName = (name: string) => table.find(each => each.name === name)!;
+    expect(byName("active")).toMatchObject({ template, length: stacked.body.length });
+    for (const version of versions) {
+      const { body } = await server.get(`/tasks/searched/prompts/${version}`);
+      expect(body).toMatchObject({ kind: "hard", on, bytes: 0 });
+      expect(body.pieces[0].text.startsWith(system)).toBe(true);
+      expect(table.find(ranked => ranked.version === version)!.length).toBe(body.length);
+    }
+    const kept = byName("mine").version!;
+    const byHand = await server.post("/tasks/searched/prompts", { template: mine, on });
+    expect(await scores(kept, "searched")).toEqual(await scores(byHand.body.version, "searched"));
+    expect(byName("mine").length).toBe(byHand.body.length);
   });
 
   test("what can't be stacked on is refused in words", async () => {

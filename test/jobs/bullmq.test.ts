@@ -45,16 +45,16 @@ describeRedis("BullMQ", () => {
         control.signal.addEventListener("abort", () => reject(new Error("stopped")));
       });
     /** A process's own registry and queue; with `runs` a worker's. */
-    const another = async (runs: boolean, lockMs?: number) => {
+    const another = async (runs: boolean, lockMs?: number, backbone = "f", to = log) => {
       const own = await openRedisRegistry(redis.url);
       const connect = jobClients(redis.url, log);
-      const worker = runs ? { runner, ...(lockMs && { lockMs }) } : {};
-      const jobs = await openBullJobs({ registry: own, connect, log, ...worker });
+      const worker = runs ? { runner, backbone, ...(lockMs && { lockMs }) } : {};
+      const jobs = await openBullJobs({ registry: own, connect, log: to, ...worker });
       opened.push(own, jobs);
       return jobs;
     };
-    const submit = async (jobs: Jobs, task: string) =>
-      (await jobs.submit({ task, kind: "train", request: {}, blobs: [] })).id;
+    const submit = async (jobs: Jobs, task: string, backbone = "f") =>
+      (await jobs.submit({ task, kind: "train", request: {}, backbone, blobs: [] })).id;
     const starts = async (count: number, timeout = 5000) => {
       await vi.waitFor(() => expect(started.length).toBe(count), { timeout, interval: 5 });
       return started.at(-1)!;
@@ -96,6 +96,36 @@ describeRedis("BullMQ", () => {
       expect(new Set(started.map(({ job }) => job.id))).toEqual(new Set([ids[0], ids[2]]));
       started.find(({ job }) => job.id === ids[0])!.finish();
       expect((await starts(3)).job.id).toBe(ids[1]);
+    });
+
+    test("a worker leaves jobs of another backbone to those that have it, and says so", async () => {
+      const told: string[] = [];
+      const server = await another(false);
+      await another(true, undefined, "f", {
+        error: (...[, text]: unknown[]) => void told.push(String(text)),
+      });
+      const [others, mine] = [await submit(server, "t", "g"), await submit(server, "u")];
+      const { job, finish } = await starts(1);
+      expect(job.id).toBe(mine);
+      finish();
+      await vi.waitFor(() => expect(told).toEqual([expect.stringMatching(/for another backbone.*cancel/)]));
+      expect(await registry.getJob(others)).toMatchObject({ state: "queued", attempts: 0 });
+      await another(true, undefined, "g");
+      const next = await starts(2);
+      expect(next.job.id).toBe(others);
+      next.finish();
+      await vi.waitFor(async () => expect((await registry.getJob(others)).state).toBe("succeeded"));
+    });
+
+    test("a job of a backbone that no worker has is cancelled, and its task's next one follows", async () => {
+      const server = await another(false);
+      await another(true);
+      const others = await submit(server, "t", "g");
+      const mine = await submit(server, "t");
+      await new Promise(resolve => setTimeout(resolve, 500));
+      expect(started).toEqual([]);
+      expect((await server.cancel(others)).state).toBe("cancelled");
+      expect((await starts(1)).job.id).toBe(mine);
     });
 
     test("a worker that is killed loses its job to another, which goes on from the checkpoint", async () => {

@@ -2,11 +2,14 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
-import { activatedBy, activateOnce, versionOf } from "../../src/jobs/publish.ts";
+import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
+import { activatedBy, activateOnce, addOnce, versionOf } from "../../src/jobs/publish.ts";
 import type { TrainWork } from "../../src/jobs/train-work.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
+import { openRedisRegistry } from "../../src/registry/redis.ts";
 import type { NewPrompt, Registry } from "../../src/registry/registry.ts";
+import { describeRedis } from "../support/redis.ts";
+import { RedisServer } from "../support/redis-server.ts";
 
 let folder: string;
 let registry: Registry;
@@ -35,16 +38,14 @@ const hard = (recipe: object | null): NewPrompt => ({
   metrics: null,
 });
 
+const workOf = (job: string, of: Registry) =>
+  ({
+    options: { registry: of, log: { error: () => {} } },
+    record: { id: job, task: "t" },
+    control: { signal: new AbortController().signal, log: () => {} },
+  }) as unknown as TrainWork;
 const activate = (wanted: boolean, job = "job-1") =>
-  activateOnce(
-    {
-      options: { registry, log: { error: () => {} } },
-      record: { id: job, task: "t" },
-      control: { signal: new AbortController().signal, log: () => {} },
-    } as unknown as TrainWork,
-    { prompt: 2 },
-    wanted,
-  );
+  activateOnce(workOf(job, registry), { prompt: 2 }, wanted);
 const active = async () => (await registry.getTask("t")).active;
 
 test("a job activates once: a roll-back since then stays, and it still says what it did", async () => {
@@ -62,8 +63,38 @@ test("a job activates once: a roll-back since then stays, and it still says what
 });
 
 test("a member's version is found again by its job and place", async () => {
-  expect((await versionOf(registry, "t", "job-1", 0))?.version).toBe(2);
-  expect((await versionOf(registry, "t", "job-1", 1))?.version).toBe(3);
+  expect((await versionOf(registry, "t", "job-1", { member: 0 }))?.version).toBe(2);
+  expect((await versionOf(registry, "t", "job-1", { member: 1 }))?.version).toBe(3);
+  expect(await versionOf(registry, "t", "job-1", { member: 0, template: "other words" })).toBeUndefined();
   expect(await versionOf(registry, "t", "job-1")).toBeUndefined();
-  expect(await versionOf(registry, "t", "job-2", 0)).toBeUndefined();
+  expect(await versionOf(registry, "t", "job-2", { member: 0 })).toBeUndefined();
+});
+
+describeRedis("with a Redis whose replica is away", () => {
+  test("a write that is done, and not confirmed, is done once however often it is tried", async () => {
+    const redis = await RedisServer.start();
+    // Confirms nothing, as long as nobody is there to confirm it.
+    const unsure = await openRedisRegistry(`${redis.url}?wait=1`);
+    const sure = await openRedisRegistry(redis.url);
+    onTestFinished(async () => {
+      await Promise.all([unsure.close(), sure.close()]);
+      await redis.remove();
+    });
+    const task = { id: "t", type: "classification" as const, labels: ["a", "b"], description: "" };
+    await sure.createTask(task, hard(null), "ann");
+    const work = workOf("job-1", unsure);
+    const told = { waits: "", told: "" };
+    for (const member of [0, 1]) {
+      const make = async () => hard({ job: "job-1", member });
+      expect((await addOnce(work, { member }, make, told, member === 1)).version).toBe(member + 2);
+    }
+    expect(await activateOnce(workOf("job-2", unsure), { prompt: 2 }, true)).toBe(true);
+    expect((await sure.listPrompts("t")).items.map(({ version }) => version)).toEqual([1, 2, 3]);
+    const { items } = await sure.listHistory("t");
+    expect(items.map(({ by, active }) => [by, active?.prompt])).toEqual([
+      ["job-2", 2],
+      ["job-1", 3],
+      ["ann", 1],
+    ]);
+  });
 });

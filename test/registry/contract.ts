@@ -1,6 +1,6 @@
 /** What every registry promises, whatever it is built on. `open` gives an empty one; it is closed after each test. */
 import { createHash } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ForewordError } from "../../src/errors.ts";
 import type { NewPrompt, Notice, Registry } from "../../src/registry/registry.ts";
 import type { Row } from "../../src/registry/store.ts";
@@ -289,6 +289,22 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(await codeOf(registry.updateJob("none", {}))).toBe("job_not_found");
     });
 
+    it("knows open jobs that an earlier version put, whose rows did not say so", async () => {
+      for (const id of ["open", "ended", "later"]) await registry.putJob(newJob(id));
+      await registry.updateJob("ended", { ended_at: new Date().toISOString() });
+      const rows = await registry.snapshot(async all => {
+        const found: Row[] = [];
+        for await (const row of all) if (row.key[0] !== "open-job") found.push(row);
+        return found;
+      });
+      await registry.clear();
+      await registry.putRows(rows);
+      for (let times = 0; times < 2; times++)
+        expect((await registry.openJobs()).map(({ id }) => id)).toEqual(["open", "later"]);
+      await registry.updateJob("open", { ended_at: new Date().toISOString() });
+      expect((await registry.openJobs()).map(({ id }) => id)).toEqual(["later"]);
+    });
+
     it("names blobs by their SHA-256 and gives back the same bytes", async () => {
       const contents = [new Uint8Array(0), bytesOf("abc"), new Uint8Array(300_000).map((_, at) => at * 7)];
       for (const bytes of contents) {
@@ -311,16 +327,48 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
     });
 
     it("remembers a reply by key and request, and the first one stays", async () => {
-      const reply = { status: 201, headers: { location: "/tasks/t" }, body: { id: "t" } };
+      const reply = { status: 201, headers: { location: "/tasks/t" }, body: { id: "t", text: "\ud800" } };
       const key = "k".repeat(5000);
       expect(await registry.recall(key, "h1")).toBeNull();
-      await registry.remember(key, "h1", reply);
-      await registry.remember(key, "h1", { ...reply, status: 500 });
+      await registry.remember(key, "h1", reply, "ann");
+      await registry.remember(key, "h1", { ...reply, status: 500 }, "ann");
       expect(await registry.recall(key, "h1")).toEqual(reply);
       expect(await codeOf(registry.recall(key, "h2"))).toBe("idempotency_conflict");
-      expect(await codeOf(registry.remember(key, "h2", reply))).toBe("idempotency_conflict");
+      expect(await codeOf(registry.remember(key, "h2", reply, "ann"))).toBe("idempotency_conflict");
       expect(await registry.recall(`${key}2`, "h2")).toBeNull();
     });
+
+    it("lets one holder answer a key, and the next one where it gives up", async () => {
+      const holders = ["ann", "bob", "eve"];
+      const claims = await Promise.all(holders.map(holder => registry.claim("k", "h", holder)));
+      expect(claims.filter(claim => claim === "claimed")).toHaveLength(1);
+      const mine = holders[claims.indexOf("claimed")]!;
+      const other = holders.find(holder => holder !== mine)!;
+      expect(await registry.claim("k", "h", mine)).toBe("claimed");
+      expect(await codeOf(registry.claim("k", "h2", other))).toBe("idempotency_conflict");
+      expect(await registry.recall("k", "h")).toBeNull();
+      await registry.release("k", other);
+      expect(await registry.claim("k", "h", other)).toBe("taken");
+      await registry.release("k", mine);
+      expect(await registry.claim("k", "h", other)).toBe("claimed");
+      const reply = { status: 201, headers: {}, body: { text: "\ud800" } };
+      await registry.remember("k", "h", reply, other);
+      for (const holder of [mine, other]) {
+        expect(await registry.claim("k", "h", holder)).toEqual(reply);
+        await registry.release("k", holder);
+      }
+      expect(await registry.recall("k", "h")).toEqual(reply);
+    });
+
+    it("lets another one answer where the holder has fallen silent", async () => {
+      const begun = Date.now();
+      expect(await registry.claim("k", "h", "dead")).toBe("claimed");
+      await vi.waitFor(async () => expect(await registry.claim("k", "h", "ann")).toBe("claimed"), {
+        timeout: 25_000,
+        interval: 500,
+      });
+      expect(Date.now() - begun).toBeGreaterThan(5_000);
+    }, 30_000);
 
     it("tells watchers of each change once, in the feed's order, until they stop", async () => {
       const seen: Notice[] = [];

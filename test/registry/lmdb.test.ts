@@ -69,7 +69,7 @@ describe("lmdb: durability", () => {
     const job = await before.putJob(newJob("j"));
     const blob = await before.putBlob(new Uint8Array([1, 2, 3]));
     await before.mark("done");
-    await before.remember("k", "h", { status: 201, headers: {}, body: 1 });
+    await before.remember("k", "h", { status: 201, headers: {}, body: 1 }, "ann");
     const [task, changes] = [await before.getTask("t"), await before.changes(0)];
     await before.close();
     const after = await openLmdbRegistry(folder);
@@ -180,7 +180,7 @@ describe("lmdb: sweep", () => {
     await registry.createTask(newTask("t"), { ...hard(), kind: "prefix", parameters: ofPrompt }, "ann");
     await registry.putDataset({ id: "d", rows: 1, labels: null, sha256: ofDataset, bytes: 7 });
     await registry.putJob({ ...newJob("j"), blobs: [ofJob] });
-    await registry.remember("k", "h", { status: 201, headers: {}, body: null });
+    await registry.remember("k", "h", { status: 201, headers: {}, body: null }, "ann");
     await writeFile(join(folder, "blobs", unnamed.slice(0, 2), ".left-by-a-dead-writer"), "half");
 
     expect(await registry.sweep()).toEqual({ blobs: 0, replies: 0 });

@@ -2,10 +2,10 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
-import type { Registry } from "../../src/registry/registry.ts";
+import type { Notice, Registry } from "../../src/registry/registry.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisServer } from "../support/redis-server.ts";
 import { codeOf } from "./contract.ts";
@@ -94,6 +94,27 @@ describeRedis("a Redis registry", () => {
       await redis.admin.config("SET", "maxmemory", "0");
     }
     expect((await a.addPrompt("t", hard())).version).toBe(2);
+  });
+
+  test("whose feed can't be read tells the writer's watchers to reload before a write resolves", async () => {
+    await a.createTask(newTask("t"), hard(), "ann");
+    await redis.admin.call("ACL", "SETUSER", "default", "-xrange", "-xread");
+    try {
+      await redis.admin.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+      const seen: Notice[] = [];
+      a.watch(notice => seen.push(notice));
+      await a.patchTask("t", { description: "new" });
+      expect(seen).toContainEqual({ kind: "reload" });
+      await redis.admin.call("ACL", "SETUSER", "default", "+@all");
+      await vi.waitFor(
+        () => expect(seen).toContainEqual(expect.objectContaining({ kind: "task", id: "t" })),
+        {
+          timeout: 3000,
+        },
+      );
+    } finally {
+      await redis.admin.call("ACL", "SETUSER", "default", "+@all");
+    }
   });
 
   test("two replicas that race: one wins, and all versions and feed entries are there", async () => {

@@ -2,7 +2,7 @@
 import type { Example } from "../../contract/dataset.ts";
 import type { Task, Verbalizers } from "../../contract/task.ts";
 import { type Core, patient } from "../../engine/core.ts";
-import { greedy } from "../../engine/engine.ts";
+import { greedy, type PromptContent } from "../../engine/engine.ts";
 import { compileTemplate } from "../../prompt/template.ts";
 import { verbalize } from "../../prompt/verbalizer.ts";
 import { labelsOf } from "../check.ts";
@@ -19,12 +19,13 @@ const FLOOR = 1e-5;
 
 /**
  * The candidate with other verbalizers: capitalised, and for each label the next token whose probability its examples
- * raise most (in the manner of Gao et al. 2021, label words), alone and beside its own.
+ * raise most behind its prompt (in the manner of Gao et al. 2021, label words), alone and beside its own.
  */
 export async function otherWords(
   { core, shelf }: { core: Core; shelf: Shelf },
   task: Pick<Task, "labels">,
   candidate: Candidate,
+  prompt: PromptContent,
   examples: readonly Example[],
 ): Promise<Candidate[]> {
   const labels = labelsOf(task);
@@ -38,7 +39,7 @@ export async function otherWords(
   const capitals = Object.fromEntries(own.map(({ label, verbalizers: [first] }) => [label, capital(first!)]));
   const made = [named("capitals", capitals)];
   if (labels.length > MOST_LABELS) return different(made, own);
-  const found = await telling(core, shelf, candidate.template, labels, examples);
+  const found = await telling(core, shelf, prompt, labels, examples);
   if (!found) return different(made, own);
   const both = Object.fromEntries(
     own.map(({ label, verbalizers }) => [label, [...new Set([...verbalizers, found[label]!])]]),
@@ -62,12 +63,12 @@ const capital = (text: string): string => text.replace(/\p{L}/u, letter => lette
 async function telling(
   core: Core,
   shelf: Shelf,
-  template: string,
+  prompt: PromptContent,
   labels: readonly string[],
   examples: readonly Example[],
 ): Promise<Record<string, string> | null> {
   const shares = new Map(labels.map(label => [label, [] as Map<string, number>[]]));
-  const digest = shelf.put(core, { template, parameters: null });
+  const digest = shelf.put(core, prompt);
   try {
     await Promise.all(
       examples.map(async example => {

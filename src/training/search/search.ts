@@ -1,12 +1,16 @@
 /** The search for a hard prompt: candidates are thought of, raced, and the best of them judged on validation. */
+import { isDeepStrictEqual } from "node:util";
 import type { Example } from "../../contract/dataset.ts";
 import type { Estimate } from "../../contract/evaluate.ts";
 import type { Ranked, SearchSettings } from "../../contract/search.ts";
 import type { Active } from "../../contract/task.ts";
 import type { Metric } from "../../contract/train.ts";
+import type { PromptContent } from "../../engine/engine.ts";
 import { randomFrom } from "../../engine/sampler.ts";
 import { ForewordError } from "../../errors.ts";
 import { sameFields } from "../../prompt/fields.ts";
+import { readPromptFile } from "../../prompt/file.ts";
+import { standing } from "../../prompt/stack.ts";
 import { compileTemplate } from "../../prompt/template.ts";
 import { verbalize } from "../../prompt/verbalizer.ts";
 import { shuffled } from "../batches.ts";
@@ -38,7 +42,7 @@ const VALIDATED = 1000;
 /** Labels beyond which the race looks for the best one alone, and no biases are fitted. */
 const ALL_SCORES = 32;
 
-export interface SearchJob extends Pick<TrainJob, "task" | "examples" | "validation" | "splitSeed"> {
+export interface SearchJob extends Pick<TrainJob, "task" | "base" | "examples" | "validation" | "splitSeed"> {
   settings: SearchSettings;
   /** Of what is active, before training: its fields are every candidate's. */
   template: string;
@@ -119,7 +123,7 @@ class Search {
     }));
     const [now] = active?.prompts ?? [];
     const all: Candidate[] = [
-      ...(now && now.parameters === null
+      ...(now && this.#isCandidate(now)
         ? [{ name: "active", source: "active" as const, template: now.template, ...words(now) }]
         : []),
       ...given,
@@ -133,7 +137,7 @@ class Search {
       if (seen.has(key)) return false;
       seen.add(key);
       const why = misfit(() => {
-        const { length, template: its } = core.inspect({ template: candidate.template, parameters: null });
+        const { length, template: its } = core.inspect(this.#standing(candidate));
         if (sameFields(its.fields, fields)) return length;
         throw new ForewordError("validation", `its fields are ${its.fields.join(", ")}.`);
       }, room);
@@ -144,6 +148,19 @@ class Search {
     throw new ForewordError("validation", "candidates: none is left to race. Send some, or allow patterns.", {
       field: "candidates",
     });
+  }
+
+  /** A candidate on what the active prompt stands on. */
+  #standing({ template }: Pick<Candidate, "template">): PromptContent {
+    return standing(template, this.#job.base, this.#bench.compiled.fingerprint);
+  }
+
+  /** Whether a prompt is words on the same. */
+  #isCandidate({ template, parameters }: PromptContent): boolean {
+    const same = this.#standing({ template }).parameters;
+    if (parameters === null || same === null) return parameters === same;
+    const { kind, bases } = readPromptFile(parameters);
+    return kind === "hard" && isDeepStrictEqual(bases, readPromptFile(same).bases);
   }
 
   #race(
@@ -191,7 +208,7 @@ class Search {
     const all: Candidate[] = [];
     for (const { item } of best) {
       await this.#hooks.pause();
-      all.push(...(await otherWords(this.#bench, task, item, pool)));
+      all.push(...(await otherWords(this.#bench, task, item, this.#standing(item), pool)));
     }
     return all.filter(candidate => this.#tellsApart(candidate));
   }
@@ -204,7 +221,7 @@ class Search {
 
   async #answers(candidate: Candidate, active: Active, examples: readonly Example[]): Promise<Judged[]> {
     const { task } = this.#job;
-    const prompts = [{ template: candidate.template, parameters: null, ...words(candidate) }];
+    const prompts = [{ ...this.#standing(candidate), ...words(candidate) }];
     const nameOf = (index: number) => `an example (${JSON.stringify(examples[index]!.input).slice(0, 60)})`;
     const judging = { ...this.#bench, task, prompts, active, nameOf, pause: () => this.#tick() };
     return this.#every ? label(judging, examples, { every: true }) : judge(judging, examples);
@@ -245,7 +262,7 @@ class Search {
       template: racer.item.template,
       ...words(racer.item),
       ...(bias && { bias }),
-      length: this.#bench.core.inspect({ template: racer.item.template, parameters: null }).length,
+      length: this.#bench.core.inspect(this.#standing(racer.item)).length,
       race: { score: racer.score, examples: racer.results.length },
       validation: found,
     });

@@ -56,6 +56,9 @@ describe("where Redis is", () => {
   it.each([
     ["http://h", /no address of a Redis/],
     ["redis://:secret@h:x", /odd port/],
+    ["redis://:secret@h:0", /odd port.*1 to 65535/],
+    ["redis-cluster://:secret@h:65535,h:65536", /odd port/],
+    ["redis://:secret@[::1]:99999", /odd port/],
     ["redis://:secret@a,b", /redis-sentinel or redis-cluster/],
     ["redis://:secret@h/first", /database is no number/],
     ["redis-sentinel://:secret@h", /master's name is missing/],

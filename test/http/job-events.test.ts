@@ -1,0 +1,61 @@
+/** A job's events as its record changes, over the routes alone. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import Fastify from "fastify";
+import { FastifySSEPlugin } from "fastify-sse-v2";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
+import type { Registry } from "../../src/registry/registry.ts";
+import type { App, Dependencies } from "../../src/server/dependencies.ts";
+import { jobs } from "../../src/server/jobs.ts";
+import { newJob } from "../registry/records.ts";
+
+let folder: string;
+let registry: Registry;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "foreword-events-"));
+  registry = await openLmdbRegistry(folder);
+  await registry.putJob(newJob("job-1"));
+});
+afterEach(async () => {
+  await registry.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const end = async () => {
+  await registry.updateJob("job-1", { state: "succeeded", ended_at: new Date().toISOString() });
+};
+
+/** All that a watcher hears until the stream ends; `between` comes behind the route's first look at the record. */
+async function heard(between: () => Promise<void>, headers: Record<string, string> = {}): Promise<string> {
+  let looks = 0;
+  const slow: Registry = {
+    ...registry,
+    getJob: async id => {
+      const record = await registry.getJob(id);
+      if (looks++ === 0) await between();
+      return record;
+    },
+  };
+  const app = Fastify();
+  await app.register(FastifySSEPlugin, { retryDelay: false });
+  await app.register(async scope =>
+    jobs(scope as unknown as App, { registry: slow } as unknown as Dependencies),
+  );
+  try {
+    return (await app.inject({ url: "/jobs/job-1/events", headers })).body;
+  } finally {
+    await app.close();
+  }
+}
+
+test("a job that ends while its watcher comes is heard to end", async () => {
+  expect(await heard(end)).toMatch(/event: state\ndata: .*"state":"succeeded"/);
+}, 10_000);
+
+test("who has heard of the end already hears a stream that ends", async () => {
+  await end();
+  const { revision } = await registry.getJob("job-1");
+  expect(await heard(async () => {}, { "last-event-id": String(revision) })).not.toContain("event:");
+}, 10_000);
