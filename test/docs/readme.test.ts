@@ -59,7 +59,7 @@ describeBackbone("README.md", backbone => {
     });
     afterAll(() => redis.remove());
 
-    test("start as they are told to", { timeout: 5 * MINUTES }, async () => {
+    test("start as they are told to", { timeout: 10 * MINUTES }, async () => {
       const [, several] = blocks.filter(starts);
       const lines = several!.script.trim().replaceAll("redis://localhost:6379", redis.url).split("\n");
       const other = await freePort();
