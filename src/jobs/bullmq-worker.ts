@@ -12,7 +12,7 @@ export const PREFIX = "{fw-jobs}";
 /** A worker that fell silent for so long has lost its job; half a minute later at most another one has it. */
 const LOCK_MS = 30_000;
 /** How long a job of another backbone is left to other workers before this one is asked again. */
-const LEFT_MS = 2000;
+const LEFT_MS = 1000;
 /** How long the queue may take to close. */
 const CLOSE_MS = 3000;
 

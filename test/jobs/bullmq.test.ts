@@ -111,7 +111,7 @@ describeRedis("BullMQ", () => {
       await vi.waitFor(() => expect(told).toEqual([expect.stringMatching(/for another backbone.*cancel/)]));
       expect(await registry.getJob(others)).toMatchObject({ state: "queued", attempts: 0 });
       await another(true, undefined, "g");
-      const next = await starts(2);
+      const next = await starts(2, 20_000);
       expect(next.job.id).toBe(others);
       next.finish();
       await vi.waitFor(async () => expect((await registry.getJob(others)).state).toBe("succeeded"));
