@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { describe, test } from "vitest";
+import { describeUnless } from "./left-out.ts";
 
 const file = "smollm2-135m-instruct.q4_1.gguf";
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -17,20 +17,9 @@ export function smollm2Path(): string | null {
   return places.map(place => join(place, file)).find(path => existsSync(path)) ?? null;
 }
 
-/** A suite that needs the real backbone: left out aloud where it is not there, but never in CI. */
+/** A suite that needs the real backbone. */
 export function describeBackbone(name: string, body: (path: string) => void): void {
   const path = smollm2Path();
-  if (path !== null) {
-    describe(name, () => body(path));
-    return;
-  }
   const advice = `${file} is missing: set FOREWORD_MIRROR to its folder, or put it into data/backbones.`;
-  if (process.env.CI) {
-    test(name, () => {
-      throw new Error(advice);
-    });
-    return;
-  }
-  console.warn(`LEFT OUT: ${name}. ${advice}`);
-  test.skip(name, () => {});
+  describeUnless(path === null ? advice : null, name, () => body(path!));
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { describe, test } from "vitest";
+import { describeUnless } from "./left-out.ts";
 
 function installed(): boolean {
   try {
@@ -10,19 +10,6 @@ function installed(): boolean {
   }
 }
 
-/** A suite that needs redis-server: left out aloud where it is not there, but never in CI. */
-export function describeRedis(name: string, body: () => void): void {
-  if (installed()) {
-    describe(name, body);
-    return;
-  }
-  const advice = "redis-server is not on PATH: install Redis 7.";
-  if (process.env.CI) {
-    test(name, () => {
-      throw new Error(advice);
-    });
-    return;
-  }
-  console.warn(`LEFT OUT: ${name}. ${advice}`);
-  test.skip(name, () => {});
-}
+/** A suite that needs redis-server. */
+export const describeRedis = (name: string, body: () => void): void =>
+  describeUnless(installed() ? null : "redis-server is not on PATH: install Redis 7.", name, body);
