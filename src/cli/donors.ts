@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import type { DonorsRequest } from "../contract/transfer.ts";
 import { type ServerFlags, serverOptions } from "./request.ts";
-import { formatOption, sent, type UploadOptions } from "./upload.ts";
+import { sent, takesExamples, type UploadOptions } from "./upload.ts";
 import { numberOf, refsOf } from "./values.ts";
 import { startJob } from "./watch.ts";
 
@@ -21,15 +21,11 @@ Examples:
   foreword train reviews reviews.jsonl --init donor     # ranks them, and starts from the best`;
 
 export const donors = (): Command =>
-  serverOptions(new Command("donors"))
-    .description("which other task's prompt a task's training should start from")
-    .argument("<task>", "the task's id")
-    .argument(
-      "<data>",
-      "a file of examples, NDJSON or CSV (- is standard input); with --dataset a data set's id",
-    )
-    .option("--dataset", "<data> is the id of a data set of the server")
-    .addOption(formatOption())
+  takesExamples(
+    serverOptions(new Command("donors")).description(
+      "which other task's prompt a task's training should start from",
+    ),
+  )
     .addOption(
       new Option("--method <method>", "what is to be trained (default: prefix)").choices(["prefix", "soft"]),
     )

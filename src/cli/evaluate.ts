@@ -2,7 +2,7 @@ import { Command, Option } from "commander";
 import type { EvaluateRequest } from "../contract/evaluate.ts";
 import type { Contender } from "../contract/task.ts";
 import { type ServerFlags, serverOptions } from "./request.ts";
-import { formatOption, sent, type UploadOptions } from "./upload.ts";
+import { sent, takesExamples, type UploadOptions } from "./upload.ts";
 import { contendersOf, numberOf } from "./values.ts";
 import { startJob } from "./watch.ts";
 
@@ -23,15 +23,11 @@ Examples:
   foreword evaluate sentiment reviews --dataset --store`;
 
 export const evaluate = (): Command =>
-  serverOptions(new Command("evaluate"))
-    .description("judge prompts on labelled examples, all on the same ones")
-    .argument("<task>", "the task's id")
-    .argument(
-      "<data>",
-      "a file of examples, NDJSON or CSV (- is standard input); with --dataset a data set's id",
-    )
-    .option("--dataset", "<data> is the id of a data set of the server")
-    .addOption(formatOption())
+  takesExamples(
+    serverOptions(new Command("evaluate")).description(
+      "judge prompts on labelled examples, all on the same ones",
+    ),
+  )
     .option(
       "--prompts <list>",
       "versions and ensembles, such as 1,3,2+3:majority (default: what is active)",

@@ -3,7 +3,7 @@ import { Command, Option } from "commander";
 import type { SearchRequest } from "../contract/search.ts";
 import { ForewordError } from "../errors.ts";
 import { serverOptions } from "./request.ts";
-import { type DataFlags, dataOf, formatOption } from "./upload.ts";
+import { type DataFlags, dataOf, takesExamples } from "./upload.ts";
 import { numberOf } from "./values.ts";
 import { startJob } from "./watch.ts";
 
@@ -28,18 +28,12 @@ Examples:
   foreword search sentiment reviews --dataset --budget 10000`;
 
 export const search = (): Command =>
-  serverOptions(new Command("search"))
-    .description(
+  takesExamples(
+    serverOptions(new Command("search")).description(
       "look for a task's best hard prompt: wordings, worked examples and verbalizers, raced on data",
-    )
-    .argument("<task>", "the task's id")
-    .argument(
-      "<data>",
-      "a file of examples, NDJSON or CSV (- is standard input); with --dataset a data set's id",
-    )
-    .option("--dataset", "<data>, and --validation unless it is a share, are ids of data sets of the server")
-    .option("--validation <data>", "a share of the examples, such as 0.2, or a file of others (default: 0.3)")
-    .addOption(formatOption())
+    ),
+    0.3,
+  )
     .option(
       "--candidates <file>",
       'prompts of your own, a JSON list of {"template", "name"?, "verbalizers"?}',

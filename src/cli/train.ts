@@ -5,7 +5,7 @@ import type { Vote } from "../contract/task.ts";
 import type { Init, Teacher, TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import { serverOptions } from "./request.ts";
-import { type DataFlags, dataOf, formatOption } from "./upload.ts";
+import { type DataFlags, dataOf, takesExamples } from "./upload.ts";
 import { initOf, numberOf, refOf } from "./values.ts";
 import { startJob } from "./watch.ts";
 
@@ -39,16 +39,12 @@ Examples:
   foreword train sentiment reviews --dataset --init text:"Is it good?" --detach`;
 
 export const train = (): Command =>
-  serverOptions(new Command("train"))
-    .description("train a prompt for a task: a prefix or virtual tokens; the model stays as it is")
-    .argument("<task>", "the task's id")
-    .argument(
-      "<data>",
-      "a file of examples, NDJSON or CSV (- is standard input); with --dataset a data set's id",
-    )
-    .option("--dataset", "<data>, and --validation unless it is a share, are ids of data sets of the server")
-    .option("--validation <data>", "a share of the examples, such as 0.2, or a file of others (default: 0.1)")
-    .addOption(formatOption())
+  takesExamples(
+    serverOptions(new Command("train")).description(
+      "train a prompt for a task: a prefix or virtual tokens; the model stays as it is",
+    ),
+    0.1,
+  )
     .addOption(
       new Option("--method <method>", "what is trained (default: prefix)").choices([
         "prefix",

@@ -2,7 +2,7 @@
 import { open } from "node:fs/promises";
 import { extname } from "node:path";
 import { Readable } from "node:stream";
-import { Option } from "commander";
+import { type Command, Option } from "commander";
 import type { Dataset } from "../contract/dataset.ts";
 import type { TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
@@ -25,6 +25,28 @@ export interface UploadOptions {
   format?: "ndjson" | "csv";
   /** A data set that is trained on. */
   against?: string;
+}
+
+/** A task, and examples for it; where some validate, `validation` is the share of them by default. */
+export function takesExamples(command: Command, validation?: number): Command {
+  command
+    .argument("<task>", "the task's id")
+    .argument(
+      "<data>",
+      "a file of examples, NDJSON or CSV (- is standard input); with --dataset a data set's id",
+    );
+  if (validation === undefined) command.option("--dataset", "<data> is the id of a data set of the server");
+  else
+    command
+      .option(
+        "--dataset",
+        "<data>, and --validation unless it is a share, are ids of data sets of the server",
+      )
+      .option(
+        "--validation <data>",
+        `a share of the examples, such as 0.2, or a file of others (default: ${validation})`,
+      );
+  return command.addOption(formatOption());
 }
 
 export const formatOption = () =>

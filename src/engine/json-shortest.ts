@@ -7,7 +7,6 @@ interface Parts {
   $ref?: string;
   anyOf?: Schema[];
   enum?: unknown[];
-  const?: unknown;
   properties?: Record<string, Schema>;
   required?: string[];
   items?: Schema;
@@ -47,8 +46,7 @@ function shortest(schema: Schema, ofReference: (pointer: string) => number): num
   const of = (part: Schema) => shortest(part, ofReference);
   if (parts.$ref !== undefined) return ofReference(pointerOf(parts.$ref));
   if (parts.anyOf) return Math.min(...parts.anyOf.map(of));
-  const values = parts.enum ?? (parts.const === undefined ? null : [parts.const]);
-  if (values) return Math.min(...values.map(value => JSON.stringify(value).length));
+  if (parts.enum) return Math.min(...parts.enum.map(value => JSON.stringify(value).length));
 
   const { properties = {}, required = [], items = true, prefixItems = [], minItems = 0 } = parts;
   const types = new Set([parts.type ?? []].flat());
