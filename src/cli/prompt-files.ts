@@ -67,13 +67,15 @@ async function send(flags: ServerFlags, route: string, body: RequestInit): Promi
 }
 
 async function folderFiles(folder: string): Promise<[string, Buffer][]> {
-  const read = async (name: string): Promise<[string, Buffer]> => {
-    const path = join(folder, name);
-    return [name, await readFile(path).catch(error => unreadable(path, error))];
-  };
   const there = await readdir(folder);
   if (!there.includes(adapterFiles[1]) && there.includes("adapter_model.bin")) throw pickled();
-  return Promise.all(adapterFiles.map(read));
+  const files: [string, Buffer][] = [];
+  // One after another: where both are missing, the first is always the one that is named.
+  for (const name of adapterFiles) {
+    const path = join(folder, name);
+    files.push([name, await readFile(path).catch(error => unreadable(path, error))]);
+  }
+  return files;
 }
 
 /** Members without a folder of their own: others could be written anywhere. */
