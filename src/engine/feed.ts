@@ -6,6 +6,8 @@ import type { PrefillResult, PrefillWork } from "./work.ts";
 /** Tokens of a trunk that one run takes: bounds a step's time, and the memory of its attention scores. */
 export const CHUNK = 512;
 
+export type OnKept = (kept: KvBlock) => void;
+
 /**
  * Feeds a row of any length: all but its last chunk in runs of their own, whose keys and values the later ones see.
  * Returns the last run's result, and the past that it saw.
@@ -15,6 +17,8 @@ export function* feed(
   segments: readonly Segment[],
   wanted: Pick<PrefillWork, "branches" | "scored" | "keep"> & {
     sampled: (trunk: number) => readonly number[];
+    /** Told the last run's keys and values as soon as they are there. */
+    onKept?: OnKept | undefined;
   },
   chunk = CHUNK,
 ): Generator<PrefillWork[], { result: PrefillResult; past: readonly KvBlock[] }, Result> {
@@ -27,17 +31,19 @@ export function* feed(
     seen = [...seen, prefilled![0]!.kept!];
   }
   const last = chunks.at(-1)!;
-  const { branches, scored, keep, sampled } = wanted;
+  const { branches, scored, keep, sampled, onKept } = wanted;
   const work: PrefillWork = {
     past: seen,
     segments: last,
     branches,
     scored,
-    keep,
+    keep: keep || onKept !== undefined,
     sampled: sampled(segmentsLength(last)),
   };
   const { prefilled } = yield [work];
-  return { result: prefilled![0]!, past: seen };
+  const result = prefilled![0]!;
+  onKept?.(result.kept!);
+  return { result, past: seen };
 }
 
 /** The keys and values of all segments, as blocks behind `past`; a run takes `chunk` tokens. */
