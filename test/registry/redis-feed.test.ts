@@ -74,6 +74,44 @@ describeRedis("the change feed in Redis", () => {
     expect(heard).toEqual(await all());
   });
 
+  test("comes late over a slow network, and whole: each write is done and told once", async () => {
+    await hears(() => expect(heard).toHaveLength(3));
+    network.slow(100);
+    const began = performance.now();
+    const added = await Promise.all(
+      ["x", "y", "z"].map(word => b.addPrompt("t", hard(`${word} {{ input }}`))),
+    );
+    expect(performance.now() - began).toBeGreaterThan(400);
+    expect(added.map(({ version }) => version).sort()).toEqual([2, 3, 4]);
+    // Whoever wrote has heard of it when the write resolves.
+    expect(heard).toEqual(await all());
+    expect(heard).toHaveLength(6);
+  });
+
+  test("over a network that is too slow: refused in time and in words; in step again when it is quick", async () => {
+    await hears(() => expect(heard).toHaveLength(3));
+    network.slow(60_000);
+    const began = performance.now();
+    const late = await Promise.allSettled([
+      b.getTask("t"),
+      b.addPrompt("t", hard("late {{ input }}")),
+      b.putBlob(new TextEncoder().encode("x")),
+    ]);
+    expect(performance.now() - began).toBeLessThan(6000);
+    for (const each of late)
+      expect(each).toMatchObject({
+        status: "rejected",
+        reason: { code: "registry_unavailable", message: expect.stringMatching(/within 4 s.*network/) },
+      });
+    await activate(10);
+    expect(heard).toHaveLength(3);
+    network.hurry();
+    await hears(() => expect(heard).toHaveLength(13));
+    // The write had not got beyond its questions: nothing is left of it.
+    expect((await b.addPrompt("t", hard())).version).toBe(2);
+    expect(heard).toEqual(await all());
+  });
+
   test("tells a replica to reload if what it missed is no longer kept, then goes on", async () => {
     await hears(() => expect(heard).toHaveLength(3));
     network.cut();

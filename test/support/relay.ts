@@ -1,10 +1,13 @@
-/** A TCP relay that a test can cut: what was connected breaks, and nothing connects until it is mended. */
+/** A TCP relay that a test can cut: what was connected breaks, and nothing connects until it is mended. Or slow down. */
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { Transform } from "node:stream";
 
 export class Relay {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #cut = false;
+  /** How long what comes now is held back. */
+  #pause = () => Promise.resolve();
 
   private constructor(target: number) {
     this.#server = createServer(near => {
@@ -18,7 +21,7 @@ export class Relay {
         [far, near],
       ] as const) {
         this.#sockets.add(one);
-        one.pipe(other);
+        one.pipe(this.#brake()).pipe(other);
         one.on("error", () => {});
         one.once("close", () => {
           other.destroy();
@@ -45,6 +48,37 @@ export class Relay {
 
   mend(): void {
     this.#cut = false;
+  }
+
+  /** Every piece arrives `ms` later, until `hurry`. */
+  slow(ms: number): void {
+    const hurried = new Promise<void>(resolve => {
+      this.hurry = () => {
+        this.#pause = () => Promise.resolve();
+        resolve();
+      };
+    });
+    this.#pause = async () => {
+      let timer: NodeJS.Timeout | undefined;
+      const over = new Promise<void>(resolve => {
+        timer = setTimeout(resolve, ms);
+      });
+      await Promise.race([over, hurried]);
+      clearTimeout(timer);
+    };
+  }
+
+  /** What is held back goes on at once, and so does all that follows. */
+  hurry = (): void => {};
+
+  #brake(): Transform {
+    const pause = () => this.#pause();
+    return new Transform({
+      transform(piece, _encoding, done) {
+        pause().then(() => this.push(piece));
+        done();
+      },
+    });
   }
 
   close(): void {
