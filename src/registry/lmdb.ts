@@ -121,6 +121,7 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
       }),
 
     watch: listener => addListener(listeners, listener),
+    reachable: () => true,
 
     backup: target =>
       inTurn(async () => {

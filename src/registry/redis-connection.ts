@@ -54,6 +54,8 @@ const FOLLOW_MS = [50, 100, 200, 400];
 export class RedisConnection {
   readonly client: RedisClient;
   readonly #wait: number;
+  /** Whether the last command had an answer, a refusal too. */
+  #answered = true;
 
   private constructor(client: RedisClient, wait: number) {
     this.client = client;
@@ -76,6 +78,11 @@ export class RedisConnection {
     }
   }
 
+  /** As the last command found it; the feed asks every few seconds. */
+  get reachable(): boolean {
+    return this.#answered && this.client.status === "ready";
+  }
+
   /** What ioredis throws becomes `registry_unavailable`, and so does silence. */
   async inTime<Result>(work: Promise<Result>, limit = REPLY_MS): Promise<Result> {
     let timer: NodeJS.Timeout | undefined;
@@ -84,8 +91,11 @@ export class RedisConnection {
       timer = setTimeout(() => reject(unavailable(detail)), limit);
     });
     try {
-      return await Promise.race([work, late]);
+      const result = await Promise.race([work, late]);
+      this.#answered = true;
+      return result;
     } catch (error) {
+      this.#answered = (error as Error).name === "ReplyError";
       throw toProblem(error);
     } finally {
       clearTimeout(timer);

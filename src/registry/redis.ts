@@ -173,6 +173,7 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
 
     changes: since => use(() => readChanges(connection, since)),
     watch: listener => addListener(feed.listeners, listener),
+    reachable: () => connection.reachable,
     backup: folder => use(() => backupRedis(connection, blobs, folder)),
     // The feed is trimmed as it grows, and replies expire by themselves.
     sweep: () => use(async () => ({ blobs: await blobs.sweep(), replies: 0 })),

@@ -184,6 +184,9 @@ export interface Registry {
    */
   watch(listener: (notice: Notice) => void): () => void;
 
+  /** Whether the store answers, as far as is known without asking it. */
+  reachable(): boolean;
+
   /** The rows of one moment as they are kept, kind by kind, for an archive; until the work ends no blob is removed. */
   snapshot<Result>(work: (rows: AsyncIterable<Row>) => Promise<Result>): Promise<Result>;
   /** Whether nothing is there but what was marked. */

@@ -104,6 +104,7 @@ export interface Store {
 
   changes(since: number): Promise<ChangeBatch>;
   watch(listener: (notice: Notice) => void): () => void;
+  reachable(): boolean;
   backup(folder: string): Promise<void>;
   sweep(): Promise<{ blobs: number; replies: number }>;
   close(): Promise<void>;

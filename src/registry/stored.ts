@@ -327,6 +327,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
 
     changes: store.changes,
     watch: store.watch,
+    reachable: store.reachable,
     backup: store.backup,
     sweep: store.sweep,
     close: store.close,

@@ -5,7 +5,9 @@ import type { Resource } from "./dependencies.ts";
 
 const Health = Type.Object({ status: Type.Literal("ok"), version: Type.String() });
 const Readiness = Type.Object({
-  status: Type.Enum(["ready", "degraded", "loading", "failed", "draining"]),
+  status: Type.Enum(["ready", "degraded", "loading", "failed", "draining"], {
+    description: "degraded: tasks that were asked lately answer, and nothing can be written.",
+  }),
   phase: Type.String({ description: "What the server is doing." }),
   progress: Type.Union([Type.Number(), Type.Null()], { description: "0 to 1 where it can be known." }),
   error: Type.Optional(Type.String()),
@@ -33,9 +35,12 @@ export const status: Resource = (app, { engine, registry, metrics, version, prep
         state.status !== "ready" || prepared()
           ? state
           : { status: "loading" as const, phase: "registering the bundled tasks", progress: null };
-      const now = draining() ? ("draining" as const) : loaded.status;
-      reply.code(now === "ready" ? 200 : 503);
-      return { ...loaded, status: now };
+      if (draining() || loaded.status !== "ready") {
+        reply.code(503);
+        return { ...loaded, ...(draining() && { status: "draining" as const }) };
+      }
+      const degraded = { status: "degraded" as const, phase: "answering from memory: the registry is away" };
+      return { ...loaded, ...(!registry.reachable() && degraded) };
     },
   );
 

@@ -115,18 +115,36 @@ describeBackbone("two servers and two workers on one Redis", path =>
       5 * MINUTES,
     );
 
-    test("answer from memory while Redis is away, and refuse writes in words", async () => {
-      const before = await infer(a, "two");
+    test("answer from memory while Redis dies under load and comes back, and refuse writes in words", async () => {
+      const [first, second] = await Promise.all([infer(a, "two"), infer(b, "two")]);
+      let asking = true;
+      const replies: { label: string; prompt: object }[] = [];
+      const load = [a, a, b, b].map(async server => {
+        while (asking) replies.push(await infer(server, "two"));
+      });
+      const readiness = async () => {
+        const answer = await a.get("/readyz");
+        return [answer.status, ((await answer.json()) as { status: string }).status];
+      };
+      expect(await readiness()).toEqual([200, "ready"]);
       await redis.stop();
-      expect(await infer(a, "two")).toEqual(before);
+      await a.until(async () => (await readiness())[1] === "degraded", 10);
+      expect(await readiness()).toEqual([200, "degraded"]);
       const refused = await a.post("/tasks", { id: "three", type: "generation" });
       expect([refused.status, await refused.json()]).toMatchObject([503, { code: "registry_unavailable" }]);
       expect(refused.headers.get("retry-after")).toBe("1");
+      const answered = replies.length;
+      await a.until(async () => replies.length >= answered + 12, 30);
       await redis.begin();
       await a.until(
         async () => (await a.post("/tasks", { id: "three", type: "generation" })).status === 201,
         10,
       );
+      await a.until(async () => (await readiness())[1] === "ready", 10);
+      asking = false;
+      await Promise.all(load);
+      for (const { label, prompt } of replies) expect([label, prompt]).toEqual([first.label, first.prompt]);
+      expect(second.label).toBe(first.label);
       expect((await b.get("/tasks/three")).status).toBe(200);
     });
 

@@ -49,8 +49,10 @@ describeRedis("a Redis registry", () => {
     const calls = [() => a.getTask("t"), () => a.addPrompt("t", hard()), () => a.putBlob(bytesOf("x"))];
     for (const call of calls) expect(await codeOf(call())).toBe("registry_unavailable");
     expect(Date.now() - began).toBeLessThan(3 * 4500);
+    expect(a.reachable()).toBe(false);
     await redis.begin();
     expect(await a.getTask("t")).toMatchObject({ prompts: 1 });
+    expect(a.reachable()).toBe(true);
     expect((await a.addPrompt("t", hard())).version).toBe(2);
   });
 

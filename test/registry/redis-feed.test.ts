@@ -103,10 +103,12 @@ describeRedis("the change feed in Redis", () => {
         status: "rejected",
         reason: { code: "registry_unavailable", message: expect.stringMatching(/within 4 s.*network/) },
       });
+    expect([a.reachable(), b.reachable()]).toEqual([true, false]);
     await activate(10);
     expect(heard).toHaveLength(3);
     network.hurry();
     await hears(() => expect(heard).toHaveLength(13));
+    await hears(() => expect(b.reachable()).toBe(true));
     // The write had not got beyond its questions: nothing is left of it.
     expect((await b.addPrompt("t", hard())).version).toBe(2);
     expect(heard).toEqual(await all());
