@@ -1,6 +1,9 @@
 /** The engine's inside, in its worker: requests become programs, prompts become KV prefixes, the scheduler runs both. */
 
 import { type Segment, segmentsLength } from "../backbone/feeds.ts";
+import type { BackboneConfig } from "../backbone/source.ts";
+import type { Tokenizer } from "../backbone/tokenizer.ts";
+import type { CompiledBackbone } from "../compile/backbone.ts";
 import { ForewordError } from "../errors.ts";
 import { promptDigest } from "../prompt/file.ts";
 import { layoutRow } from "../prompt/layout.ts";
@@ -8,7 +11,6 @@ import { promptKind } from "../prompt/pieces.ts";
 import { buildTrie } from "../prompt/trie.ts";
 import type { Session } from "../runtime/runtime.ts";
 import { Batch } from "./batch.ts";
-import { CachedPrompts, type CachedPromptsOptions, type WithRow } from "./cached-prompts.ts";
 import { classify } from "./classify.ts";
 import { choiceConstraint } from "./constraint.ts";
 import type {
@@ -23,22 +25,40 @@ import type {
   LabelVerbalizers,
   PromptContent,
   PromptInspection,
+  PromptSource,
 } from "./engine.ts";
 import { fill, type OnKept } from "./feed.ts";
 import { fitRow } from "./fit.ts";
 import { closed, generate } from "./generate.ts";
 import { Grammars } from "./grammars.ts";
-import { joinBlocks, type KvBlock } from "./kv.ts";
+import { firstPositions, joinBlocks, type KvBlock, totalLength } from "./kv.ts";
 import { type Beginning, BLOCK_TOKENS, LeadingText } from "./leading.ts";
-import { type PreparedPrompt, prefixLength, toSegments } from "./prefix.ts";
-import { PrefixCache } from "./prefix-cache.ts";
+import {
+  beforeText,
+  compileLayer,
+  type PreparedLayer,
+  type PreparedPrompt,
+  prefixLength,
+  preparePrompt,
+  type ReadyLayer,
+  type ReadyPrefix,
+  readyLayer,
+  toSegments,
+} from "./prefix.ts";
+import { type Acquired, PrefixCache } from "./prefix-cache.ts";
 import { randomFrom } from "./sampler.ts";
 import { type Program, Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
 
-export interface CoreOptions extends CachedPromptsOptions {
+export interface CoreOptions {
   session: Session;
+  config: BackboneConfig;
+  tokenizer: Tokenizer;
+  compiled: Pick<CompiledBackbone, "fingerprint" | "valueScales">;
+  prompts: PromptSource;
   limits: SchedulerLimits;
   cacheBytes: number;
+  /** Tokens of a run that compiles a prefix. */
+  chunk?: number | undefined;
 }
 
 export interface CoreInferOptions {
@@ -61,6 +81,12 @@ interface Prepared {
   cachedTokens: number;
 }
 
+/**
+ * Runs what a prompt adds to `past` together with the first row that asks for it, and returns the keys and values of
+ * both; null where they are too long for that to gain anything.
+ */
+type WithRow = (prompt: PreparedPrompt, past: readonly KvBlock[], found: number) => Promise<KvBlock | null>;
+
 /** For callers who wait as long as it takes, and hear of nothing on the way. */
 export const patient: CoreInferOptions = {
   deadline: Number.POSITIVE_INFINITY,
@@ -72,7 +98,6 @@ export class Core {
   readonly #options: CoreOptions;
   readonly #scheduler: Scheduler;
   readonly #prefixes: PrefixCache;
-  readonly #prompts: CachedPrompts;
   readonly #leading: LeadingText;
   readonly #grammars: Grammars;
 
@@ -84,13 +109,12 @@ export class Core {
       options.limits,
     );
     this.#prefixes = new PrefixCache(options.cacheBytes);
-    this.#prompts = new CachedPrompts(options, this.#prefixes);
     this.#leading = new LeadingText(this.#prefixes);
     this.#grammars = new Grammars(options.tokenizer, options.config.vocabSize);
   }
 
   inspect(content: PromptContent): PromptInspection {
-    const prompt = this.#prompts.prepare(content);
+    const prompt = this.#prepare(content);
     const length = prefixLength(prompt);
     const limit = this.#options.config.maxPositions - 2;
     if (length > limit) {
@@ -116,12 +140,10 @@ export class Core {
     request: Request,
     options: CoreInferOptions,
   ): Promise<AnswerTo<Request>> {
-    const run = <Value>(program: Program<Value>) => this.#run(program, options);
     let first = null as Promise<EngineAnswer> | null;
     const withRow: WithRow = async (prompt, past, found) => {
       const row = this.#row(request, prompt);
       const segments = [...prompt.segments, ...row];
-      // Longer ones gain little, and may share their beginnings; others may wait, who shall not wait for the background.
       if (options.background || segmentsLength(segments) > BLOCK_TOKENS) return null;
       return new Promise<KvBlock>((onKept, failed) => {
         const prepared = { ...laidOut(prompt, row), past, segments, cachedTokens: found, onKept };
@@ -129,13 +151,13 @@ export class Core {
         first.catch(failed);
       });
     };
-    const acquired = await this.#prompts.acquire(request.prompt, run, withRow);
+    const acquired = await this.#acquire(request.prompt, options, withRow);
     let beginning: Beginning | null = null;
     try {
       if (first) return (await first) as AnswerTo<Request>;
       const { prompt, past } = acquired;
       const row = this.#row(request, prompt);
-      beginning = await this.#leading.take(request.prompt, past, row, run);
+      beginning = await this.#leading.take(request.prompt, past, row, program => this.#run(program, options));
       const prepared: Prepared = {
         ...laidOut(prompt, row),
         past: [...past, ...beginning.blocks],
@@ -160,8 +182,17 @@ export class Core {
   }
 
   /** The KV prefix of a prompt, compiled, with those of all that it stands on. */
-  prefix(content: PromptContent): Promise<KvBlock> {
-    return this.#prompts.compile(content, program => this.#run(program, patient));
+  async prefix(content: PromptContent): Promise<KvBlock> {
+    const { config } = this.#options;
+    const prompt = this.#prepare(content);
+    const bases = await this.#bases(prompt, patient);
+    try {
+      const past = bases.map(({ value }) => value.block);
+      const { block } = await this.#scheduler.submit(this.#layer(prompt, past), { seat: 0, ...patient });
+      return joinBlocks([...past, block], config);
+    } finally {
+      for (const { release } of bases) release();
+    }
   }
 
   forget(digest: string): void {
@@ -274,8 +305,74 @@ export class Core {
       : null;
   }
 
+  /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
+  async #acquire(digest: string, options: CoreInferOptions, withRow: WithRow) {
+    const top = await this.#prefixes.acquire(digest, () => this.#fill(digest, options, withRow));
+    const { prompt, block } = top.value;
+    const bases = await this.#bases(prompt, options).catch(error => {
+      top.release();
+      throw error;
+    });
+    return {
+      prompt,
+      past: [...bases.map(({ value }) => value.block), block],
+      cached: top.hit ? prefixLength(prompt) : top.value.found,
+      release: () => {
+        for (const { release } of [...bases, top]) release();
+      },
+    };
+  }
+
+  async #fill(digest: string, options: CoreInferOptions, withRow: WithRow): Promise<ReadyPrefix> {
+    const { config } = this.#options;
+    const prompt = this.#prepare(await this.#options.prompts.load(digest));
+    const bases = await this.#bases(prompt, options);
+    try {
+      const past = bases.map(({ value }) => value.block);
+      const shared = bases.filter(({ hit }) => hit).map(({ value }) => value.block);
+      // A trained prefix is read, never computed: it is cached from the first request on.
+      const found = totalLength(shared) + (prompt.trained?.length ?? 0);
+      const length = segmentsLength(prompt.segments);
+      // A row that fails (its input is too long, its caller leaves) fails alone: others may wait for the prompt.
+      const both =
+        length > 0 ? await withRow(prompt, beforeText(prompt, past), found).catch(() => null) : null;
+      const { block, bytes } = both
+        ? readyLayer([...beforeText(prompt, []), firstPositions(both, length, config)], config)
+        : await this.#run(this.#layer(prompt, past), options);
+      return { prompt, block, bytes: bytes + (prompt.soft?.byteLength ?? 0), found };
+    } finally {
+      for (const { release } of bases) release();
+    }
+  }
+
+  /** What a prompt stands on, the lowest first: kept once for all that stand on it. */
+  async #bases({ bases }: PreparedPrompt, options: CoreInferOptions): Promise<Acquired<ReadyLayer>[]> {
+    const acquired: Acquired<ReadyLayer>[] = [];
+    try {
+      for (const base of bases) {
+        const past = acquired.map(({ value }) => value.block);
+        const make = () => this.#run(this.#layer(base, past), options);
+        acquired.push(await this.#prefixes.acquire(base.key, make));
+      }
+      return acquired;
+    } catch (error) {
+      for (const { release } of acquired) release();
+      throw error;
+    }
+  }
+
+  #layer(layer: PreparedLayer, past: readonly KvBlock[]): Program<ReadyLayer> {
+    const { config, chunk } = this.#options;
+    return compileLayer(layer, past, config, chunk);
+  }
+
   #run<Value>(program: Program<Value>, options: CoreInferOptions): Promise<Value> {
     return this.#scheduler.submit(program, forOthersToo(options));
+  }
+
+  #prepare(content: PromptContent) {
+    const { tokenizer, config, compiled } = this.#options;
+    return preparePrompt(content, tokenizer, config, compiled);
   }
 
   #sequences(labels: readonly LabelVerbalizers[]) {
