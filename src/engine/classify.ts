@@ -2,7 +2,7 @@ import type { Segment } from "../backbone/feeds.ts";
 import type { TargetScore } from "../contract/infer.ts";
 import { type LabelScore, LabelSearch } from "../prompt/search.ts";
 import { branches, decisions, endBranch, type LabelTrie, type TrieNode } from "../prompt/trie.ts";
-import { feed, type OnKept } from "./feed.ts";
+import { feed } from "./feed.ts";
 import type { KvBlock } from "./kv.ts";
 import { logSumExp } from "./sampler.ts";
 import type { Program } from "./scheduler.ts";
@@ -12,7 +12,6 @@ import type { PrefillWork } from "./work.ts";
 export interface ClassifyRow {
   past: readonly KvBlock[];
   segments: readonly Segment[];
-  onKept?: OnKept | undefined;
   trie: LabelTrie;
   /** The token whose logit stands for an end branch. */
   eos: number;
@@ -43,7 +42,6 @@ export function* classify(row: ClassifyRow): Program<{ scores: LabelScore[]; tar
     scored,
     sampled: trunk => targetTokens(targets, trunk),
     keep: deeper,
-    onKept: row.onKept,
   });
   const scoredTargets = scoreTargets(targets, result.logits);
   for (const [index, node] of first.entries()) search.tell(node, checked(result.scores[index]!));

@@ -17,7 +17,6 @@ import type {
   AnswerTo,
   ClassifyAnswer,
   ClassifyRequest,
-  EngineAnswer,
   EngineRequest,
   EngineStatistics,
   GenerateAnswer,
@@ -27,14 +26,13 @@ import type {
   PromptInspection,
   PromptSource,
 } from "./engine.ts";
-import { fill, type OnKept } from "./feed.ts";
+import { fill } from "./feed.ts";
 import { fitRow } from "./fit.ts";
 import { closed, generate } from "./generate.ts";
 import { Grammars } from "./grammars.ts";
-import { firstPositions, joinBlocks, type KvBlock, totalLength } from "./kv.ts";
-import { type Beginning, BLOCK_TOKENS, LeadingText } from "./leading.ts";
+import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
+import { type Beginning, LeadingText } from "./leading.ts";
 import {
-  beforeText,
   compileLayer,
   type PreparedLayer,
   type PreparedPrompt,
@@ -42,7 +40,6 @@ import {
   preparePrompt,
   type ReadyLayer,
   type ReadyPrefix,
-  readyLayer,
   toSegments,
 } from "./prefix.ts";
 import { type Acquired, PrefixCache } from "./prefix-cache.ts";
@@ -74,18 +71,11 @@ interface Prepared {
   past: readonly KvBlock[];
   /** What is fed. */
   segments: readonly Segment[];
-  onKept?: OnKept;
   /** All token ids before the answer. */
   context: readonly number[];
   inputTokens: number;
   cachedTokens: number;
 }
-
-/**
- * Runs what a prompt adds to `past` together with the first row that asks for it, and returns the keys and values of
- * both; null where they are too long for that to gain anything.
- */
-type WithRow = (prompt: PreparedPrompt, past: readonly KvBlock[], found: number) => Promise<KvBlock | null>;
 
 /** For callers who wait as long as it takes, and hear of nothing on the way. */
 export const patient: CoreInferOptions = {
@@ -140,31 +130,28 @@ export class Core {
     request: Request,
     options: CoreInferOptions,
   ): Promise<AnswerTo<Request>> {
-    let first = null as Promise<EngineAnswer> | null;
-    const withRow: WithRow = async (prompt, past, found) => {
-      const row = this.#row(request, prompt);
-      const segments = [...prompt.segments, ...row];
-      if (options.background || segmentsLength(segments) > BLOCK_TOKENS) return null;
-      return new Promise<KvBlock>((onKept, failed) => {
-        const prepared = { ...laidOut(prompt, row), past, segments, cachedTokens: found, onKept };
-        first = this.#answer(request, prepared, options);
-        first.catch(failed);
-      });
-    };
-    const acquired = await this.#acquire(request.prompt, options, withRow);
+    const acquired = await this.#acquire(request.prompt, options);
     let beginning: Beginning | null = null;
     try {
-      if (first) return (await first) as AnswerTo<Request>;
+      const { tokenizer, config } = this.#options;
       const { prompt, past } = acquired;
-      const row = this.#row(request, prompt);
+      const length = totalLength(past);
+      const laidOut = layoutRow(prompt.template, tokenizer, request.fields, prompt.softLengths);
+      const room = config.maxPositions - length - this.#reserve(request);
+      const row = toSegments(fitRow(laidOut, room, request.truncate), prompt.soft, config.hiddenSize);
       beginning = await this.#leading.take(request.prompt, past, row, program => this.#run(program, options));
       const prepared: Prepared = {
-        ...laidOut(prompt, row),
         past: [...past, ...beginning.blocks],
         segments: beginning.rest,
+        context: [...prompt.segments, ...row].flatMap(segment => ("ids" in segment ? segment.ids : [])),
+        inputTokens: length + segmentsLength(row),
         cachedTokens: acquired.cached + beginning.cached,
       };
-      return (await this.#answer(request, prepared, options)) as AnswerTo<Request>;
+      const answer =
+        request.kind === "classify"
+          ? await this.#classify(request, prepared, options)
+          : await this.#generate(request, prepared, options);
+      return answer as AnswerTo<Request>;
     } finally {
       beginning?.release();
       acquired.release();
@@ -217,20 +204,6 @@ export class Core {
     return this.#scheduler.idle();
   }
 
-  /** What is fed behind the prompt, cut to what the backbone's context leaves where the request wants that. */
-  #row(request: EngineRequest, prompt: PreparedPrompt): Segment[] {
-    const { tokenizer, config } = this.#options;
-    const row = layoutRow(prompt.template, tokenizer, request.fields, prompt.softLengths);
-    const room = config.maxPositions - prefixLength(prompt) - this.#reserve(request);
-    return toSegments(fitRow(row, room, request.truncate), prompt.soft, config.hiddenSize);
-  }
-
-  #answer(request: EngineRequest, prepared: Prepared, options: CoreInferOptions): Promise<EngineAnswer> {
-    return request.kind === "classify"
-      ? this.#classify(request, prepared, options)
-      : this.#generate(request, prepared, options);
-  }
-
   async #classify(
     request: ClassifyRequest,
     prepared: Prepared,
@@ -240,7 +213,6 @@ export class Core {
     const program = classify({
       past: prepared.past,
       segments: prepared.segments,
-      onKept: prepared.onKept,
       trie: buildTrie(this.#sequences(request.labels)),
       eos: tokenizer.eosIds[0]!,
       mode: request.scores,
@@ -263,7 +235,6 @@ export class Core {
       const row = {
         past: prepared.past,
         segments: prepared.segments,
-        onKept: prepared.onKept,
         targets: this.#targets(request.targets),
         sampling: request,
         random: randomFrom(request.seed ?? Math.floor(Math.random() * 2 ** 32)),
@@ -306,8 +277,8 @@ export class Core {
   }
 
   /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
-  async #acquire(digest: string, options: CoreInferOptions, withRow: WithRow) {
-    const top = await this.#prefixes.acquire(digest, () => this.#fill(digest, options, withRow));
+  async #acquire(digest: string, options: CoreInferOptions) {
+    const top = await this.#prefixes.acquire(digest, () => this.#fill(digest, options));
     const { prompt, block } = top.value;
     const bases = await this.#bases(prompt, options).catch(error => {
       top.release();
@@ -323,23 +294,20 @@ export class Core {
     };
   }
 
-  async #fill(digest: string, options: CoreInferOptions, withRow: WithRow): Promise<ReadyPrefix> {
-    const { config } = this.#options;
+  async #fill(digest: string, options: CoreInferOptions): Promise<ReadyPrefix> {
     const prompt = this.#prepare(await this.#options.prompts.load(digest));
     const bases = await this.#bases(prompt, options);
     try {
       const past = bases.map(({ value }) => value.block);
+      const { block, bytes } = await this.#run(this.#layer(prompt, past), options);
       const shared = bases.filter(({ hit }) => hit).map(({ value }) => value.block);
-      // A trained prefix is read, never computed: it is cached from the first request on.
-      const found = totalLength(shared) + (prompt.trained?.length ?? 0);
-      const length = segmentsLength(prompt.segments);
-      // A row that fails (its input is too long, its caller leaves) fails alone: others may wait for the prompt.
-      const both =
-        length > 0 ? await withRow(prompt, beforeText(prompt, past), found).catch(() => null) : null;
-      const { block, bytes } = both
-        ? readyLayer([...beforeText(prompt, []), firstPositions(both, length, config)], config)
-        : await this.#run(this.#layer(prompt, past), options);
-      return { prompt, block, bytes: bytes + (prompt.soft?.byteLength ?? 0), found };
+      return {
+        prompt,
+        block,
+        bytes: bytes + (prompt.soft?.byteLength ?? 0),
+        // A trained prefix is read, never computed: it is cached from the first request on.
+        found: totalLength(shared) + (prompt.trained?.length ?? 0),
+      };
     } finally {
       for (const { release } of bases) release();
     }
@@ -396,11 +364,6 @@ export class Core {
     );
   }
 }
-
-const laidOut = (prompt: PreparedPrompt, row: readonly Segment[]) => ({
-  context: [...prompt.segments, ...row].flatMap(segment => ("ids" in segment ? segment.ids : [])),
-  inputTokens: prefixLength(prompt) + segmentsLength(row),
-});
 
 /** Others may wait for the same keys and values: the caller that happened to come first does not cancel them by leaving. */
 const forOthersToo = ({ deadline }: CoreInferOptions): SubmitOptions => ({

@@ -94,8 +94,6 @@ export interface GenerateAnswer {
   usage: Usage;
 }
 
-export type EngineAnswer = ClassifyAnswer | GenerateAnswer;
-
 export type AnswerTo<Request extends EngineRequest> = Request extends ClassifyRequest
   ? ClassifyAnswer
   : GenerateAnswer;

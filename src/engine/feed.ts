@@ -6,8 +6,6 @@ import type { PrefillResult, PrefillWork } from "./work.ts";
 /** Tokens of a trunk that one run takes: bounds a step's time, and the memory of its attention scores. */
 export const CHUNK = 512;
 
-export type OnKept = (kept: KvBlock) => void;
-
 /**
  * Feeds a row of any length: all but its last chunk in runs of their own, whose keys and values the later ones see.
  * Returns the last run's result, and the past that it saw.
@@ -17,8 +15,6 @@ export function* feed(
   segments: readonly Segment[],
   wanted: Pick<PrefillWork, "branches" | "scored" | "keep"> & {
     sampled: (trunk: number) => readonly number[];
-    /** Told the last run's keys and values as soon as they are there. */
-    onKept?: OnKept | undefined;
   },
   chunk = CHUNK,
 ): Generator<PrefillWork[], { result: PrefillResult; past: readonly KvBlock[] }, Result> {
@@ -31,19 +27,17 @@ export function* feed(
     seen = [...seen, prefilled![0]!.kept!];
   }
   const last = chunks.at(-1)!;
-  const { branches, scored, keep, sampled, onKept } = wanted;
+  const { branches, scored, keep, sampled } = wanted;
   const work: PrefillWork = {
     past: seen,
     segments: last,
     branches,
     scored,
-    keep: keep || onKept !== undefined,
+    keep,
     sampled: sampled(segmentsLength(last)),
   };
   const { prefilled } = yield [work];
-  const result = prefilled![0]!;
-  onKept?.(result.kept!);
-  return { result, past: seen };
+  return { result: prefilled![0]!, past: seen };
 }
 
 /** The keys and values of all segments, as blocks behind `past`; a run takes `chunk` tokens. */

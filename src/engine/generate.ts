@@ -1,7 +1,7 @@
 import type { Segment } from "../backbone/feeds.ts";
 import type { FinishReason, TargetScore, TokenLogprob } from "../contract/infer.ts";
 import type { Constraint } from "./constraint.ts";
-import { feed, type OnKept } from "./feed.ts";
+import { feed } from "./feed.ts";
 import type { KvBlock } from "./kv.ts";
 import {
   argmax,
@@ -20,7 +20,6 @@ import type { NextToken } from "./work.ts";
 export interface GenerateRow {
   past: readonly KvBlock[];
   segments: readonly Segment[];
-  onKept?: OnKept | undefined;
   targets: Targets;
   sampling: SamplingOptions;
   random: () => number;
@@ -58,7 +57,6 @@ export function* generate(row: GenerateRow, seats: Seats): Program<Generated> {
     scored: [],
     sampled: trunk => (row.targets.texts.length > 0 ? targetTokens(row.targets, trunk) : [trunk - 1]),
     keep: row.maxTokens > 1,
-    onKept: row.onKept,
   });
   const targets = scoreTargets(row.targets, result.logits);
   const { choose, greedy } = chooser(row);

@@ -45,19 +45,6 @@ export function copyRow(
   }
 }
 
-/** The first `length` positions of a block, in memory of their own. */
-export function firstPositions(block: KvBlock, length: number, { kvHeads, headDim }: KvShape): KvBlock {
-  const cut = (data: Float32Array) => {
-    const first = new Float32Array(kvHeads * length * headDim);
-    for (let head = 0; head < kvHeads; head++) {
-      const from = head * block.length * headDim;
-      first.set(data.subarray(from, from + length * headDim), head * length * headDim);
-    }
-    return first;
-  };
-  return { length, key: block.key.map(cut), value: block.value.map(cut) };
-}
-
 /** Joins blocks into one. */
 export function joinBlocks(blocks: readonly KvBlock[], shape: KvShape): KvBlock {
   const only = blocks.filter(block => block.length > 0);

@@ -127,22 +127,14 @@ export const prefixLength = (prompt: PreparedPrompt): number =>
 
 /** Runs what a prompt adds to `past`, once, `chunk` tokens a run. */
 export function* compileLayer(
-  layer: PreparedLayer,
+  { trained, segments }: PreparedLayer,
   past: readonly KvBlock[],
   config: BackboneConfig,
   chunk?: number,
 ): Program<ReadyLayer> {
-  const before = beforeText(layer, past);
-  const blocks = segmentsLength(layer.segments) > 0 ? yield* fill(before, layer.segments, chunk) : before;
-  return readyLayer(blocks.slice(past.length), config);
-}
-
-/** What a prompt's own text attends to besides itself. */
-export const beforeText = ({ trained }: PreparedLayer, past: readonly KvBlock[]): readonly KvBlock[] =>
-  trained ? [...past, trained] : past;
-
-/** What a prompt adds, as one block. */
-export function readyLayer(own: readonly KvBlock[], config: BackboneConfig): ReadyLayer {
+  const before = trained ? [...past, trained] : past;
+  const blocks = segmentsLength(segments) > 0 ? yield* fill(before, segments, chunk) : before;
+  const own = blocks.slice(past.length);
   const block = own.length > 0 ? joinBlocks(own, config) : emptyBlock(config);
   return { block, bytes: blockBytes(block) };
 }
