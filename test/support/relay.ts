@@ -1,13 +1,16 @@
-/** A TCP relay that a test can cut: what was connected breaks, and nothing connects until it is mended. Or slow down. */
+/**
+ * A TCP relay that a test can cut (what was connected breaks, and nothing connects until it is mended) or slow down. It
+ * holds what it is sent however much that is.
+ */
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { Transform } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 
 export class Relay {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #cut = false;
-  /** How long what comes now is held back. */
-  #pause = () => Promise.resolve();
+  /** How long what comes is held back, and what ends that sooner. */
+  #slow: { ms: number; over: AbortController } | null = null;
 
   private constructor(target: number) {
     this.#server = createServer(near => {
@@ -21,7 +24,7 @@ export class Relay {
         [far, near],
       ] as const) {
         this.#sockets.add(one);
-        one.pipe(this.#brake()).pipe(other);
+        one.on("data", piece => void this.#held().then(() => other.write(piece)));
         one.on("error", () => {});
         one.once("close", () => {
           other.destroy();
@@ -52,37 +55,22 @@ export class Relay {
 
   /** Every piece arrives `ms` later, until `hurry`. */
   slow(ms: number): void {
-    const hurried = new Promise<void>(resolve => {
-      this.hurry = () => {
-        this.#pause = () => Promise.resolve();
-        resolve();
-      };
-    });
-    this.#pause = async () => {
-      let timer: NodeJS.Timeout | undefined;
-      const over = new Promise<void>(resolve => {
-        timer = setTimeout(resolve, ms);
-      });
-      await Promise.race([over, hurried]);
-      clearTimeout(timer);
-    };
+    this.#slow = { ms, over: new AbortController() };
   }
 
   /** What is held back goes on at once, and so does all that follows. */
-  hurry = (): void => {};
+  hurry(): void {
+    this.#slow?.over.abort();
+    this.#slow = null;
+  }
 
-  #brake(): Transform {
-    const pause = () => this.#pause();
-    return new Transform({
-      transform(piece, _encoding, done) {
-        pause().then(() => this.push(piece));
-        done();
-      },
-    });
+  async #held(): Promise<void> {
+    if (this.#slow) await sleep(this.#slow.ms, null, { signal: this.#slow.over.signal }).catch(() => {});
   }
 
   close(): void {
     this.cut();
+    this.hurry();
     this.#server.close();
   }
 }
