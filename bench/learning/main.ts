@@ -5,6 +5,9 @@
  * missing and what is older.
  *
  *     npm run bench -- learning [--data ../shared/data] [--only prefix/trec/1] [--peers] [--again] [--table]
+ *
+ * A machine with a GPU can compute PEFT's runs: `--elsewhere FOLDER` writes them there as NAME.run.json, and takes what
+ * `python bench/peers/learn.py model.gguf NAME.run.json --answers NAME.done.json` answered.
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
@@ -32,6 +35,7 @@ const options = {
   /** Runs nothing: the table, the checks and the picture of what is there. */
   table: { type: "boolean", default: false },
   threads: { type: "string", default: "2" },
+  elsewhere: { type: "string" },
   /** Runs of older code are missing runs. */
   again: { type: "boolean", default: false },
   /** To try the bench out: examples of each split, settings of training. Such runs are kept apart and published nowhere. */
@@ -87,13 +91,17 @@ export async function run(args: string[]): Promise<void> {
           await product?.stop();
           product = null;
         } else product ??= await Product.start("learning");
-        const {
-          given,
-          trainingSeconds,
-          settings: decided,
-        } = product
+        const answered = product
           ? await runOwn(product, data, cell as Cell & { method: OwnMethod }, settings)
-          : await runPeer(data, cell as Cell & { method: PeerMethod }, settings, Number(values.threads));
+          : await runPeer(data, cell as Cell & { method: PeerMethod }, settings, {
+              threads: Number(values.threads),
+              elsewhere: values.elsewhere,
+            });
+        if (answered === null) {
+          console.log(`    written to ${values.elsewhere}`);
+          continue;
+        }
+        const { given, trainingSeconds, settings: decided } = answered;
         const found = scoreOf(data, given);
         store.keep({
           ...cell,

@@ -83,7 +83,8 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
   const plan = planOf(job, data.train, tokenizer);
   const context = contextOf(plan, task, tokenizer, config.maxPositions);
   const examples = layOut(data.train, context, example => data.train.indexOf(example) + 1, "train");
-  const { steps, batchSize, warmup, clip } = settingsOf(job, plan, examples, "fp32");
+  // Steps as many as a prefix has, which trains in int8 on the default backbone.
+  const { steps, batchSize, warmup, clip } = settingsOf(job, plan, examples, "int8");
   const kept = method === "peft-lora" ? wordsBeforeField(compileTemplate(template)).split("\n").at(-1)! : "";
   const lead = [
     ...(tokenizer.bosId === null ? [] : [tokenizer.bosId]),

@@ -1,5 +1,5 @@
 import type { TopLevelSpec } from "vega-lite";
-import { type Entry, floors } from "./table.ts";
+import { type Entry, floors, written } from "./table.ts";
 
 /** A row of plots a data set, every method a line: each seed's score, the median in words, what is missing in red. */
 export function picture(entries: readonly Entry[]): TopLevelSpec {
@@ -57,7 +57,7 @@ function linesOf({ method, data, score, training_minutes, missing }: Entry): Lin
   const common: Line = { method, data, floor, score: null, median: null, text: null, lacks: null };
   if (!score) return [{ ...common, lacks: "not run" }];
   const lacks = missing.length > 0 ? `, ${missing.length} missing` : "";
-  const text = `${score.median.toFixed(1)} · ${training_minutes!.median.toFixed(1)} min${lacks}`;
+  const text = `${score.median.toFixed(1)} · ${written(training_minutes)}${lacks}`;
   return [
     ...score.samples.map(sample => ({ ...common, score: sample })),
     { ...common, score: score.max, median: score.median, text },

@@ -10,6 +10,7 @@ export interface Entry {
   metric: RunRecord["metric"] | null;
   /** Of 100, whatever the metric; null before the first run. */
   score: Summary | null;
+  /** On this bench's own kind of machine: null also where a GPU trained. */
   training_minutes: Summary | null;
   seeds: number[];
   missing: number[];
@@ -41,7 +42,9 @@ export function tabulate(
       data,
       metric: runs[0]?.metric ?? null,
       score: runs.length > 0 ? summarise(runs.map(run => points(run))) : null,
-      training_minutes: runs.length > 0 ? summarise(runs.map(run => run.training_seconds / 60)) : null,
+      training_minutes: minutesOf(
+        runs.filter(({ settings }) => !("device" in settings) || settings.device === "cpu"),
+      ),
       seeds: runs.map(({ seed }) => seed),
       missing: group.filter((_, index) => found[index] === null).map(({ seed }) => seed),
       older: runs.filter(run => run.code !== code(run)).map(({ seed }) => seed),
@@ -61,7 +64,13 @@ export function groupBy<Item>(items: readonly Item[], keyOf: (item: Item) => str
   return groups;
 }
 
+const minutesOf = (runs: readonly RunRecord[]): Summary | null =>
+  runs.length > 0 ? summarise(runs.map(run => run.training_seconds / 60)) : null;
+
 const points = ({ metric, score }: RunRecord): number => (metric === "bleu" ? score : 100 * score);
+
+export const written = (minutes: Summary | null): string =>
+  minutes ? `${minutes.median.toFixed(1)} min` : "on a GPU";
 
 export function printTable(entries: readonly Entry[]): void {
   for (const [data, rows] of groupBy(entries, each => each.data)) {
@@ -69,7 +78,7 @@ export function printTable(entries: readonly Entry[]): void {
     console.log(`\n${data}${metric ? `, ${metric}` : ""}`);
     for (const { method, score, training_minutes, missing, older } of rows) {
       const figure = score
-        ? `${score.median.toFixed(1).padStart(6)} (${score.min.toFixed(1)} to ${score.max.toFixed(1)}), ${training_minutes!.median.toFixed(1)} min`
+        ? `${score.median.toFixed(1).padStart(6)} (${score.min.toFixed(1)} to ${score.max.toFixed(1)}), ${written(training_minutes)}`
         : "     –";
       const lacks = missing.length > 0 ? `  missing seeds: ${missing.join(", ")}` : "";
       const old = older.length > 0 ? `  of older code: ${older.join(", ")}` : "";

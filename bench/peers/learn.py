@@ -1,10 +1,11 @@
-"""One run of a PEFT method: `python learn.py model.gguf run.json`, told by bench/learning/peer-run.ts.
+"""One run of a PEFT method: `python learn.py model.gguf run.json [--answers FILE]`, told by bench/learning/peer-run.ts.
 
-AdamW without decay, gradients clipped, linear warm-up and a half cosine, as Foreword's own. Lines of JSON come out:
-`{"event": "log"}`, and at last `{"event": "done"}` with answers to `test` (indices of labels, or token ids) and the
-seconds that training took. With `looks` the run ends as soon as `looks.examples` are answered well enough: the clock
+On a GPU where torch has one, matrix products then in TF32. AdamW without decay, gradients clipped, linear warm-up and a half cosine, as Foreword's own. Lines of JSON come out:
+`{"event": "log"}`, and at last `{"event": "done"}` with answers to `test` (indices of labels, or token ids), the
+seconds that training took, and the device; `--answers` writes that last line into a file. With `looks` the run ends as soon as `looks.examples` are answered well enough: the clock
 stands still meanwhile.
 """
+import argparse
 import json
 import math
 import os
@@ -60,12 +61,21 @@ class Clock:
 
 
 def main():
-    gguf, path = sys.argv[1:]
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    with open(path) as file:
+    arguments = argparse.ArgumentParser()
+    for name in ("gguf", "run", "--answers"):
+        arguments.add_argument(name)
+    given = arguments.parse_args()
+    if given.answers is None:
+        threading.Thread(target=end_with_parent, daemon=True).start()
+    with open(given.run) as file:
         run = json.load(file)
     torch.manual_seed(run["seed"])
-    peft = wrap(load(gguf, run["dtype"]), run["method"], run["length"], run["start"])
+    model = load(given.gguf, run["dtype"])
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+        torch.set_default_device("cuda")
+        model = model.to("cuda")
+    peft = wrap(model, run["method"], run["length"], run["start"])
     peft.train()
     shift = positions(peft)
     adam, trained = optimiser(peft, run["rate"])
@@ -95,7 +105,17 @@ def main():
             clock.go()
     else:
         clock.stop()
-    say(event="done", given=answers(peft, run, run["test"]) if run["test"] else [], seconds=clock.total)
+    found = {
+        "event": "done",
+        "given": answers(peft, run, run["test"]) if run["test"] else [],
+        "seconds": clock.total,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+    if given.answers is None:
+        say(**found)
+    else:
+        with open(given.answers, "w") as file:
+            json.dump(found, file)
 
 
 main()
