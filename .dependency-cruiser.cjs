@@ -4,6 +4,7 @@
  */
 const rooms = [
   ["errors", "^src/errors\\.ts$"],
+  ["processes", "^src/processes\\.ts$"],
   ["config", "^src/config\\.ts$"],
   ["observe", "^src/observe/"],
   ["contract", "^src/contract/"],

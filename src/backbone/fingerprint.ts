@@ -12,9 +12,19 @@ const chunk = 2 ** 22;
 
 /**
  * SHA-256 (hex) over every tensor in the order of names (UTF-16 code units): the line `["name",[dims]]` as JSON, then
- * the stored bytes. How tensors are spread over files does not change it. `onProgress` gets 0 to 1.
+ * the stored bytes. How tensors are spread over files does not change it. They are read once; `onProgress` gets 0 to 1.
  */
-export async function fingerprintOf(
+export function fingerprintOf(
+  tensors: readonly StoredTensor[],
+): (onProgress?: (done: number) => void) => Promise<string> {
+  let known: Promise<string> | null = null;
+  return onProgress => {
+    known ??= read(tensors, onProgress);
+    return known;
+  };
+}
+
+async function read(
   tensors: readonly StoredTensor[],
   onProgress: (done: number) => void = () => {},
 ): Promise<string> {

@@ -37,7 +37,7 @@ export async function openGgufBackbone(path: string): Promise<BackboneSource> {
       },
       tokenizerFiles: async () =>
         file.metadata.has("tokenizer.ggml.model") ? ggufTokenizer(file.metadata) : null,
-      fingerprint: onProgress => fingerprintOf(stored, onProgress),
+      fingerprint: fingerprintOf(stored),
       close: () => file.close(),
     };
   } catch (error) {

@@ -46,7 +46,7 @@ export async function openHuggingFaceBackbone(directory: string): Promise<Backbo
         return home.get(tensor.stored)!.read(tensor.stored);
       },
       tokenizerFiles: () => huggingFaceTokenizer(directory),
-      fingerprint: onProgress => fingerprintOf(stored, onProgress),
+      fingerprint: fingerprintOf(stored),
       close,
     };
   } catch (error) {

@@ -35,12 +35,18 @@ export async function compileBackbone(
 ): Promise<CompiledBackbone> {
   const graph = architectures[source.config.architecture](source.config);
   checkTensors(source, graph);
-  const fingerprint = await source.fingerprint(done => progress("checking the backbone's fingerprint", done));
-  const folder = join(cache, `${fingerprint.slice(0, 32)}-fp32-v${COMPILER}`);
+  const fingerprint = await fingerprintOf(source, progress);
+  const folder = plainFolder(cache, fingerprint);
   const weights =
     (await cachedWeights(folder)) ?? (await writeWeights(folder, tensors(source, graph, progress)));
   return { precision: "fp32", graph, weights, fingerprint, valueScales: null, compile: same => same };
 }
+
+export const fingerprintOf = (source: BackboneSource, progress: Progress): Promise<string> =>
+  source.fingerprint(done => progress("checking the backbone's fingerprint", done));
+
+export const plainFolder = (cache: string, fingerprint: string): string =>
+  join(cache, `${fingerprint.slice(0, 32)}-fp32-v${COMPILER}`);
 
 async function* tensors(
   source: BackboneSource,

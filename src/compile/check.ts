@@ -52,10 +52,7 @@ export async function checkVariant(
   int8: CompiledBackbone,
   progress: (done: number) => void,
 ): Promise<VariantCheck> {
-  const kind = createHash("sha256")
-    .update(`${context.runtime.info.version} ${await cpuKind()}`)
-    .digest("hex");
-  const file = join(dirname(int8.weights.path), `check-${kind.slice(0, 16)}.json`);
+  const file = await checkFile(dirname(int8.weights.path), context.runtime);
   const known = await readFile(file, "utf8").then(JSON.parse, () => null);
   if (known) return known as VariantCheck;
   const a = await measure(context, plain, done => progress(0.7 * done));
@@ -66,6 +63,14 @@ export async function checkVariant(
   };
   await writeFile(file, `${JSON.stringify(check, null, 2)}\n`);
   return check;
+}
+
+/** Where the figures of this kind of CPU lie, in the folder of the variant. */
+export async function checkFile(folder: string, { info }: Runtime): Promise<string> {
+  const kind = createHash("sha256")
+    .update(`${info.version} ${await cpuKind()}`)
+    .digest("hex");
+  return join(folder, `check-${kind.slice(0, 16)}.json`);
 }
 
 /** The instructions that decide how products of bytes are computed. */

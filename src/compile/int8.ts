@@ -52,7 +52,7 @@ export async function compileSmoothed(
 ): Promise<CompiledBackbone> {
   const { config } = source;
   const { fingerprint } = plain;
-  const folder = join(cache, `${fingerprint.slice(0, 32)}-int8-v${COMPILER}`);
+  const folder = int8Folder(cache, fingerprint);
   const found = async () => {
     const factors = await smoothing(source, plain, runtime, encode, progress);
     return writeWeights(folder, tensors(source, plain, factors, coding, progress));
@@ -68,6 +68,9 @@ export async function compileSmoothed(
     compile,
   };
 }
+
+export const int8Folder = (cache: string, fingerprint: string): string =>
+  join(cache, `${fingerprint.slice(0, 32)}-int8-v${COMPILER}`);
 
 type CodingOf = Parameters<typeof quantise>[1];
 

@@ -1,10 +1,18 @@
 /** Which variant of a backbone answers, and which ones there are. */
+import { existsSync } from "node:fs";
 import type { BackboneSource } from "../backbone/source.ts";
 import { ForewordError } from "../errors.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { type CompiledBackbone, compileBackbone, type Progress } from "./backbone.ts";
-import { checkVariant, serves, type VariantCheck } from "./check.ts";
-import { compileInt8 } from "./int8.ts";
+import {
+  type CompiledBackbone,
+  compileBackbone,
+  fingerprintOf,
+  type Progress,
+  plainFolder,
+} from "./backbone.ts";
+import { checkFile, checkVariant, serves, type VariantCheck } from "./check.ts";
+import { compileInt8, int8Folder } from "./int8.ts";
+import { cachedWeights } from "./weight-file.ts";
 
 export type Precision = "auto" | CompiledBackbone["precision"];
 
@@ -17,18 +25,20 @@ export interface Variants {
   check: VariantCheck | null;
 }
 
+export interface VariantsOptions {
+  precision: Precision;
+  runtime: Runtime;
+  encode: (text: string) => number[];
+  cache: string;
+}
+
 /**
  * `auto` is int8 wherever the check on this machine lets it serve. Throws `validation` where int8 is asked for on a
  * runtime that has none.
  */
 export async function compileVariants(
   source: BackboneSource,
-  options: {
-    precision: Precision;
-    runtime: Runtime;
-    encode: (text: string) => number[];
-    cache: string;
-  },
+  options: VariantsOptions,
   progress: Progress,
 ): Promise<Variants> {
   const { precision, runtime, encode, cache } = options;
@@ -51,6 +61,19 @@ export async function compileVariants(
     bytes: { fp32: bytesOf(plain), int8: bytesOf(int8) },
     check,
   };
+}
+
+/** Whether `compileVariants` finds on disk all that it needs. */
+export async function areCompiled(
+  source: BackboneSource,
+  { precision, runtime, cache }: Omit<VariantsOptions, "encode">,
+  progress: Progress,
+): Promise<boolean> {
+  const fingerprint = await fingerprintOf(source, progress);
+  if (!(await cachedWeights(plainFolder(cache, fingerprint)))) return false;
+  if (precision === "fp32" || runtime.info.name !== "onnx") return true;
+  const folder = int8Folder(cache, fingerprint);
+  return (await cachedWeights(folder)) !== null && existsSync(await checkFile(folder, runtime));
 }
 
 const bytesOf = ({ weights }: CompiledBackbone): number =>

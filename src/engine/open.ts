@@ -1,10 +1,10 @@
 /** The engine over a backbone on disk: compiled, loaded, ready to answer in the thread that called. */
-import { type BackboneSource, openBackbone } from "../backbone/source.ts";
-import { Tokenizer } from "../backbone/tokenizer.ts";
+import type { BackboneSource } from "../backbone/source.ts";
+import type { Tokenizer } from "../backbone/tokenizer.ts";
+import { compileApart } from "../compile/apart.ts";
 import type { Progress } from "../compile/backbone.ts";
-import { compileVariants, type Precision, type Variants } from "../compile/variants.ts";
-import { ForewordError } from "../errors.ts";
-import { createRuntime } from "../runtime/create.ts";
+import { type OpenSettings, openSource } from "../compile/open.ts";
+import { compileVariants, type Variants } from "../compile/variants.ts";
 import type { LoadOptions, Runtime, Session } from "../runtime/runtime.ts";
 import { Core } from "./core.ts";
 import type { PromptSource } from "./engine.ts";
@@ -17,14 +17,7 @@ const SEAT_BYTES = 2 ** 30;
 /** Keys and values that a prefill run copies together at most, and as much again of attention scores. */
 const RUN_BYTES = 2 ** 28;
 
-export interface CoreSettings {
-  /** A GGUF file or a Hugging Face directory. */
-  backbone: string;
-  /** Where compiled weights are kept. */
-  cache: string;
-  runtime: "onnx" | "tfjs";
-  threads: number;
-  precision: Precision;
+export interface CoreSettings extends OpenSettings {
   cacheBytes: number;
   batchTokens: number;
   queue: number;
@@ -53,18 +46,9 @@ export async function openCore(
   progress: Progress,
 ): Promise<OpenedCore> {
   progress("reading the backbone", null);
-  const source = await openBackbone(settings.backbone);
-  const files = await source.tokenizerFiles();
-  if (!files)
-    throw new ForewordError(
-      "bad_backbone",
-      `${settings.backbone} has no tokenizer.json. Add the tokenizer's files to the directory.`,
-    );
-  const tokenizer = Tokenizer.from(files);
-  const runtime = await createRuntime(settings.runtime, settings.threads);
-  const { precision, cache } = settings;
-  const encode = (text: string) => tokenizer.encode(text);
-  const variants = await compileVariants(source, { precision, runtime, encode, cache }, progress);
+  const { source, tokenizer, runtime, options } = await openSource(settings);
+  await compileApart(settings, source, options, progress);
+  const variants = await compileVariants(source, options, progress);
   const compiled = variants.chosen;
   progress("loading the backbone", null);
   const session = await runtime.load(compiled.graph, compiled.weights, settings.load);

@@ -1,7 +1,6 @@
 /** A trainer's process, from its start to its end. */
-import { type ChildProcess, fork } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { ForewordError } from "../errors.ts";
+import { startProcess } from "../processes.ts";
 import type { FromTrainer, ToTrainer, TrainerPlace, Work, WorkKind, Works } from "../training/protocol.ts";
 import { Interrupted, type JobControl } from "./jobs.ts";
 
@@ -22,7 +21,7 @@ export function runTrainer<Kind extends WorkKind>(
 ): Promise<Works[Kind]["outcome"]> {
   if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
-    const child = startProcess();
+    const child = startProcess(new URL("../training/process", import.meta.url), returning);
     const send = (message: ToTrainer) => child.connected && child.send(message);
     // Nothing is lost by killing it: what counts is in the checkpoint.
     const stop = () => child.kill("SIGKILL");
@@ -60,15 +59,3 @@ export function runTrainer<Kind extends WorkKind>(
  * (mallopt(3)). Left alone it learns to keep them: after runs of 330 tokens 0.5 GB stayed.
  */
 const returning = { MALLOC_TRIM_THRESHOLD_: String(2 ** 17) };
-
-/** Run from source (tests, development), the trainer is TypeScript. */
-function startProcess(): ChildProcess {
-  const source = import.meta.url.endsWith(".ts");
-  const path = fileURLToPath(new URL(`../training/process.${source ? "ts" : "js"}`, import.meta.url));
-  return fork(path, {
-    serialization: "advanced",
-    env: { ...process.env, ...returning },
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
-    execArgv: source ? ["--import", import.meta.resolve("tsx")] : [],
-  });
-}

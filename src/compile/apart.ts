@@ -1,0 +1,36 @@
+/** Compiling in a process of its own: what it takes, most of a gigabyte, is given back when it ends. */
+import type { BackboneSource } from "../backbone/source.ts";
+import { startProcess } from "../processes.ts";
+import type { Progress } from "./backbone.ts";
+import type { OpenSettings } from "./open.ts";
+import { areCompiled, type VariantsOptions } from "./variants.ts";
+
+/** Parameters of a backbone; compiling a smaller one takes less than starting a process. */
+const WORTH = 2 ** 26;
+
+export type ToCompiler = OpenSettings;
+export interface FromCompiler {
+  phase: string;
+  done: number | null;
+}
+
+/** Afterwards what can be compiled is on disk; what could not is left to the caller, who then hears why. */
+export async function compileApart(
+  settings: OpenSettings,
+  source: BackboneSource,
+  options: VariantsOptions,
+  progress: Progress,
+  worth = WORTH,
+): Promise<void> {
+  const sizes = [...source.tensors.values()].map(dims => dims.reduce((product, dim) => product * dim, 1));
+  if (sizes.reduce((sum, size) => sum + size, 0) < worth) return;
+  if (await areCompiled(source, options, progress)) return;
+  const child = startProcess(new URL("./process", import.meta.url));
+  child.on("message", ({ phase, done }: FromCompiler) => progress(phase, done));
+  const { backbone, cache, runtime, threads, precision } = settings;
+  child.send({ backbone, cache, runtime, threads, precision } satisfies ToCompiler);
+  await new Promise(resolve => {
+    child.once("exit", resolve);
+    child.once("error", resolve);
+  });
+}
