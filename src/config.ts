@@ -60,7 +60,7 @@ const defaults = (): Omit<Config, "jobs"> => ({
   threads: availableParallelism(),
   trainThreads: availableParallelism(),
   cacheBytes: 512 * MiB,
-  batchTokens: 2048,
+  batchTokens: 768,
   queue: 1024,
   bodyLimit: 16 * MiB,
   timeoutMs: 60_000,

@@ -12,11 +12,11 @@ const FEW = 10;
 /** Requests under way at once, and of one sample. */
 const AT_ONCE = 32;
 const REQUESTS = 320;
-/** What every server may keep of prompts: a quarter of the ten thousand fit, at 46 KB a position. */
-const CACHE = "2GiB";
-const CACHE_MB = 2048 * 1.048576;
+/** What every server may keep of prompts: half of the ten thousand fit, at 46 KB a position. */
+const CACHE = "4GiB";
+const CACHE_MB = 4096 * 1.048576;
 /** Before anything is measured the most wanted are asked once, the last of them first: the cache is then as it stays. */
-const WANTED = 2500;
+const WANTED = 5000;
 /** Tasks whose first answers are taken, of each kind; an answer when it is warm is the median of so many. */
 const FIRST = 24;
 const WARM = 5;

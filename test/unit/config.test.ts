@@ -36,7 +36,7 @@ describe("settings", () => {
       threads: availableParallelism(),
       trainThreads: availableParallelism(),
       cacheBytes: 536_870_912,
-      batchTokens: 2048,
+      batchTokens: 768,
       queue: 1024,
       bodyLimit: 16_777_216,
       timeoutMs: 60_000,
