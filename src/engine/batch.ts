@@ -12,6 +12,7 @@ import {
   startsOf,
   wordFeeds,
 } from "../backbone/feeds.ts";
+import { keptOf } from "../backbone/kept.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import type { RuntimeTensor, Session } from "../runtime/runtime.ts";
 import { blocksOf, samePast } from "./budget.ts";
@@ -25,6 +26,7 @@ const rowOf = (work: PrefillWork): Row => ({
   length: workLength(work),
 });
 
+/** `session` runs a `keepingGraph`. */
 export class Batch {
   readonly #session: Session;
   readonly #config: BackboneConfig;
@@ -36,10 +38,7 @@ export class Batch {
     this.#session = session;
     this.#config = config;
     this.#shape = config;
-    this.#caches = Array.from({ length: config.layers }, (_, layer) => [
-      `key.${layer}`,
-      `value.${layer}`,
-    ]).flat();
+    this.#caches = Array.from({ length: config.layers }, (_, layer) => Object.values(keptOf(layer))).flat();
   }
 
   /** Rows of any prompts and lengths, one run. */
@@ -56,7 +55,7 @@ export class Batch {
       }
       sampled.push(...work.sampled.map(token => starts[index]! + token));
     }
-    const keep = works.some(work => work.keep);
+    const kept = [...works.keys()].filter(index => works[index]!.keep);
     const past = Math.max(...rows.map(row => row.past));
     const outputs = await this.#session.run(
       {
@@ -69,23 +68,25 @@ export class Batch {
         scored: int64([scored.length], scored),
         candidates: int64([candidates.size], [...candidates.keys()]),
         sampled: int64([sampled.length], sampled),
+        kept: int64([kept.length], kept),
       },
       [
         ...(scored.length ? ["scores"] : []),
         ...(sampled.length ? ["logits"] : []),
-        ...(keep ? this.#caches : []),
+        ...(kept.length ? this.#caches : []),
       ],
     );
 
     const width = Math.max(...rows.map(row => row.length));
     let scoredRow = 0;
     let sampledRow = 0;
+    let keptRow = 0;
     return works.map((work, row) => ({
       scores: work.scored.map(({ candidates: wanted }) =>
         takeScores(outputs.scores!, scoredRow++, wanted, candidates),
       ),
       logits: work.sampled.map(() => this.#logits(outputs.logits!, sampledRow++)),
-      kept: work.keep ? this.#kept(outputs, row, rows[row]!.trunk, width) : null,
+      kept: work.keep ? this.#kept(outputs, keptRow++, rows[row]!.trunk, width) : null,
     }));
   }
 
@@ -103,6 +104,7 @@ export class Batch {
       scored: int64([0], []),
       candidates: int64([0], []),
       sampled: int64([tokens.length], [...tokens.keys()]),
+      kept: int64([tokens.length], [...tokens.keys()]),
     };
     for (let layer = 0; layer < this.#shape.layers; layer++) {
       const { key, value } = pool.past(layer);
@@ -115,7 +117,8 @@ export class Batch {
       ...this.#caches,
     ]);
     for (let layer = 0; layer < this.#shape.layers; layer++) {
-      pool.append(layer, floats(outputs[`key.${layer}`]!), floats(outputs[`value.${layer}`]!));
+      const { key, value } = keptOf(layer);
+      pool.append(layer, floats(outputs[key]!), floats(outputs[value]!));
     }
     pool.advance();
     const best = outputs.best!.data as BigInt64Array;
@@ -156,17 +159,20 @@ export class Batch {
 
   #kept(outputs: Record<string, RuntimeTensor>, row: number, length: number, width: number): KvBlock {
     const { layers, kvHeads, headDim } = this.#shape;
-    const take = (name: string) =>
+    const size = kvHeads * length * headDim;
+    // One buffer: thousands of blocks are cached, and the collector visits each buffer by itself.
+    const together = new Float32Array(2 * layers * size);
+    const take = (which: "key" | "value", first: number) =>
       Array.from({ length: layers }, (_, layer) => {
-        const all = floats(outputs[`${name}.${layer}`]!);
-        const block = new Float32Array(kvHeads * length * headDim);
+        const all = floats(outputs[keptOf(layer)[which]]!);
+        const block = together.subarray((first + layer) * size, (first + layer + 1) * size);
         for (let head = 0; head < kvHeads; head++) {
           const from = (row * kvHeads + head) * width * headDim;
           block.set(all.subarray(from, from + length * headDim), head * length * headDim);
         }
         return block;
       });
-    return { length, key: take("key"), value: take("value") };
+    return { length, key: take("key", 0), value: take("value", layers) };
   }
 
   #logits(tensor: RuntimeTensor, row: number): Float32Array {

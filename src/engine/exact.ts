@@ -1,5 +1,7 @@
 /** The keys and values that a prompt compiles to, for use elsewhere: in fp32, in the backbone's own basis. */
+
 import { segmentsLength } from "../backbone/feeds.ts";
+import { keepingGraph } from "../backbone/kept.ts";
 import type { PrefixParameters } from "../prompt/file.ts";
 import type { PromptContent } from "./engine.ts";
 import { joinBlocks, type KvBlock } from "./kv.ts";
@@ -34,11 +36,12 @@ export async function exactPrefix(opened: OpenedCore, content: PromptContent): P
 }
 
 async function computed(
-  { variants: { plain, chosen }, core, coreOver, runtime }: OpenedCore,
+  { variants: { plain, chosen }, core, coreOver, runtime, source: { config } }: OpenedCore,
   content: PromptContent,
 ): Promise<KvBlock> {
   if (plain === chosen) return core.prefix(content);
-  const session = await runtime.load(plain.graph, plain.weights, { packed: false, memory: "returned" });
+  const graph = keepingGraph(plain.graph, config.layers);
+  const session = await runtime.load(graph, plain.weights, { packed: false, memory: "returned" });
   try {
     return await coreOver(session, plain, CHUNK).prefix(content);
   } finally {

@@ -1,4 +1,5 @@
 /** The engine over a backbone on disk: compiled, loaded, ready to answer in the thread that called. */
+import { keepingGraph } from "../backbone/kept.ts";
 import type { BackboneSource } from "../backbone/source.ts";
 import type { Tokenizer } from "../backbone/tokenizer.ts";
 import { compileApart } from "../compile/apart.ts";
@@ -27,7 +28,7 @@ export interface CoreSettings extends OpenSettings {
 
 export interface OpenedCore {
   core: Core;
-  /** Another engine, on a session of one of the variants. */
+  /** Another engine, on a session of one of the variants (a `keepingGraph`). */
   coreOver(session: Session, compiled: Variants["chosen"], chunk?: number): Core;
   session: Session;
   source: BackboneSource;
@@ -51,9 +52,11 @@ export async function openCore(
   const variants = await compileVariants(source, options, progress);
   const compiled = variants.chosen;
   progress("loading the backbone", null);
-  const session = await runtime.load(compiled.graph, compiled.weights, settings.load);
+  const { config } = source;
+  const graph = keepingGraph(compiled.graph, config.layers);
+  const session = await runtime.load(graph, compiled.weights, settings.load);
   // The rotary table bounds a run's tokens (an onnxruntime check), and no run needs more than a context's length.
-  const batchTokens = Math.min(settings.batchTokens, source.config.maxPositions);
+  const batchTokens = Math.min(settings.batchTokens, config.maxPositions);
   const limits = {
     batchTokens,
     batchTokensWhileDecoding: Math.min(TOKENS_WHILE_DECODING, batchTokens),
@@ -63,7 +66,6 @@ export async function openCore(
     queue: settings.queue,
   };
   const { cacheBytes } = settings;
-  const { config } = source;
   const coreOver: OpenedCore["coreOver"] = (session, compiled, chunk) =>
     new Core({ session, config, tokenizer, compiled, prompts, limits, cacheBytes, chunk });
   const core = coreOver(session, compiled);

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { moveKeys } from "../../src/backbone/architectures/rotary.ts";
+import { keepingGraph } from "../../src/backbone/kept.ts";
 import { openBackbone } from "../../src/backbone/source.ts";
 import { compileBackbone } from "../../src/compile/backbone.ts";
 import { Batch } from "../../src/engine/batch.ts";
@@ -55,7 +56,10 @@ describe.each(["onnx", "tfjs"] as const)("%s", runtimeName => {
       const source = await openBackbone(folder);
       config = source.config;
       const { graph, weights } = await compileBackbone(source, cache, () => {});
-      const session = await (await createRuntime(runtimeName, 2)).load(graph, weights);
+      const session = await (await createRuntime(runtimeName, 2)).load(
+        keepingGraph(graph, config.layers),
+        weights,
+      );
       batch = new Batch(session, config);
       close = async () => {
         await session.close();

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { architectures } from "../../src/backbone/architectures/index.ts";
+import { keepingGraph } from "../../src/backbone/kept.ts";
 import { classificationLoss, generationLoss } from "../../src/backbone/objective.ts";
 import { type BackboneSource, openBackbone } from "../../src/backbone/source.ts";
 import { type CompiledBackbone, compileBackbone } from "../../src/compile/backbone.ts";
@@ -138,7 +139,7 @@ function onBackbone(path: string, lengths: readonly number[], positions: number)
   }
   /** Keys and values of some tokens, as a variant has them. */
   async function read(ids: number[], { graph, weights }: Pick<CompiledBackbone, "graph" | "weights">) {
-    const session = await runtime().load(graph, weights);
+    const session = await runtime().load(keepingGraph(graph, source.config.layers), weights);
     const work = { past: [], segments: [{ ids }], branches: [], scored: [], sampled: [], keep: true };
     const [{ kept }] = (await new Batch(session, source.config).prefill([work])) as [PrefillResult];
     await session.close();

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { keepingGraph } from "../../../src/backbone/kept.ts";
 import { type BackboneConfig, openBackbone } from "../../../src/backbone/source.ts";
 import { compileBackbone } from "../../../src/compile/backbone.ts";
 import { Batch } from "../../../src/engine/batch.ts";
@@ -34,7 +35,7 @@ beforeAll(async () => {
   const source = await openBackbone(checkpoint);
   config = source.config;
   const { graph, weights } = await compileBackbone(source, cache, () => {});
-  session = await (await createRuntime("onnx", 1)).load(graph, weights);
+  session = await (await createRuntime("onnx", 1)).load(keepingGraph(graph, config.layers), weights);
   await source.close();
 });
 afterAll(async () => {
