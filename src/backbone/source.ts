@@ -1,4 +1,5 @@
 import { stat } from "node:fs/promises";
+import { elementCount } from "../tensor/tensor.ts";
 import { openGgufBackbone } from "./gguf-source.ts";
 import { openHuggingFaceBackbone } from "./huggingface-source.ts";
 import { badBackbone } from "./settings.ts";
@@ -74,6 +75,10 @@ export interface BackboneSource {
   fingerprint(onProgress?: (done: number) => void): Promise<string>;
   close(): Promise<void>;
 }
+
+/** How many numbers the backbone's tensors hold. */
+export const parametersOf = ({ tensors }: Pick<BackboneSource, "tensors">): number =>
+  [...tensors.values()].reduce((sum, dims) => sum + elementCount(dims), 0);
 
 /** A GGUF file, or a directory in the Hugging Face layout. Throws `bad_backbone`, which says what to do. */
 export async function openBackbone(path: string): Promise<BackboneSource> {

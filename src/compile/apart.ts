@@ -1,5 +1,5 @@
 /** Compiling in a process of its own: what it takes, most of a gigabyte, is given back when it ends. */
-import type { BackboneSource } from "../backbone/source.ts";
+import { type BackboneSource, parametersOf } from "../backbone/source.ts";
 import { startProcess } from "../processes.ts";
 import type { Progress } from "./backbone.ts";
 import type { OpenSettings } from "./open.ts";
@@ -22,8 +22,7 @@ export async function compileApart(
   progress: Progress,
   worth = WORTH,
 ): Promise<void> {
-  const sizes = [...source.tensors.values()].map(dims => dims.reduce((product, dim) => product * dim, 1));
-  if (sizes.reduce((sum, size) => sum + size, 0) < worth) return;
+  if (parametersOf(source) < worth) return;
   if (await areCompiled(source, options, progress)) return;
   const child = startProcess(new URL("./process", import.meta.url));
   child.on("message", ({ phase, done }: FromCompiler) => progress(phase, done));

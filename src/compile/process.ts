@@ -5,10 +5,14 @@ import { compileVariants } from "./variants.ts";
 
 process.once("disconnect", () => process.exit(0));
 process.once("message", async (settings: ToCompiler) => {
-  // Whoever started this compiles what is missing, and says what is wrong.
-  const { source, options } = await openSource(settings).catch(() => process.exit(1));
-  await compileVariants(source, options, (phase, done) =>
-    process.send!({ phase, done } satisfies FromCompiler),
-  ).catch(() => process.exit(1));
-  process.exit(0);
+  try {
+    const { source, options } = await openSource(settings);
+    await compileVariants(source, options, (phase, done) =>
+      process.send!({ phase, done } satisfies FromCompiler),
+    );
+    process.exit(0);
+  } catch {
+    // Whoever started this compiles what is missing, and says what is wrong.
+    process.exit(1);
+  }
 });

@@ -1,5 +1,4 @@
 /** The keys and values that a prompt compiles to, for use elsewhere: in fp32, in the backbone's own basis. */
-
 import { segmentsLength } from "../backbone/feeds.ts";
 import { keepingGraph } from "../backbone/kept.ts";
 import type { PrefixParameters } from "../prompt/file.ts";

@@ -1,5 +1,6 @@
 /** The engine's thread: all tensor work happens here, since `run()` blocks the thread that calls it. */
 import { parentPort, workerData } from "node:worker_threads";
+import { parametersOf } from "../backbone/source.ts";
 import { serves, trains } from "../compile/check.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError } from "../errors.ts";
@@ -35,14 +36,8 @@ async function start() {
   return { ...opened, observer: new AttentionObserver(opened), report: () => describe(opened) };
 }
 
-function describe({
-  source: { config, tensors },
-  compiled,
-  variants,
-  runtime,
-  core,
-  tokenizer,
-}: OpenedCore): BackboneReport {
+function describe({ source, compiled, variants, runtime, core, tokenizer }: OpenedCore): BackboneReport {
+  const { config } = source;
   const { fingerprint, precision } = compiled;
   return {
     name: settings.name,
@@ -55,10 +50,7 @@ function describe({
     head_dim: config.headDim,
     vocabulary: config.vocabSize,
     context: config.maxPositions,
-    parameters: [...tensors.values()].reduce(
-      (sum, shape) => sum + shape.reduce((product, dim) => product * dim, 1),
-      0,
-    ),
+    parameters: parametersOf(source),
     bos: tokenizer.bosText,
     runtime: { ...runtime.info },
     precision: { active: precision, table: precisionTable(variants) },
