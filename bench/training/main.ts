@@ -41,7 +41,7 @@ export async function run(args: string[]): Promise<void> {
   const wanted = values["time-to"] ? ["time-to"] : values.parts.split(",");
   const measures: Record<PartName, () => Promise<Part>> = {
     steps: () => stepTimes(given),
-    memory: () => trainerMemory(given),
+    memory: trainerMemory,
     latency: () => requestLatency(given),
     "time-to": () => timeTo(given, values.only ?? [], Number(values["limit-minutes"])),
   };

@@ -34,6 +34,7 @@ import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
 import { type Beginning, LeadingText } from "./leading.ts";
 import {
   compileLayer,
+  type PreparedBase,
   type PreparedLayer,
   type PreparedPrompt,
   prefixLength,
@@ -172,7 +173,7 @@ export class Core {
   async prefix(content: PromptContent): Promise<KvBlock> {
     const { config } = this.#options;
     const prompt = this.#prepare(content);
-    const bases = await this.#bases(prompt, patient);
+    const bases = await this.#basesOf(prompt, patient);
     try {
       const past = bases.map(({ value }) => value.block);
       const { block } = await this.#scheduler.submit(this.#layer(prompt, past), { seat: 0, ...patient });
@@ -279,15 +280,16 @@ export class Core {
   /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
   async #acquire(digest: string, options: CoreInferOptions) {
     const top = await this.#prefixes.acquire(digest, () => this.#fill(digest, options));
-    const { prompt, block } = top.value;
-    const bases = await this.#bases(prompt, options).catch(error => {
+    const { prompt, block, length, found } = top.value;
+    const read = async () => this.#prepare(await this.#options.prompts.load(digest)).bases;
+    const bases = await this.#bases(top.value.bases, read, options).catch(error => {
       top.release();
       throw error;
     });
     return {
       prompt,
       past: [...bases.map(({ value }) => value.block), block],
-      cached: top.hit ? prefixLength(prompt) : top.value.found,
+      cached: top.hit ? length : found,
       release: () => {
         for (const { release } of [...bases, top]) release();
       },
@@ -295,32 +297,44 @@ export class Core {
   }
 
   async #fill(digest: string, options: CoreInferOptions): Promise<ReadyPrefix> {
-    const prompt = this.#prepare(await this.#options.prompts.load(digest));
-    const bases = await this.#bases(prompt, options);
+    const prepared = this.#prepare(await this.#options.prompts.load(digest));
+    const bases = await this.#basesOf(prepared, options);
     try {
       const past = bases.map(({ value }) => value.block);
-      const { block, bytes } = await this.#run(this.#layer(prompt, past), options);
+      const { block, bytes } = await this.#run(this.#layer(prepared, past), options);
       const shared = bases.filter(({ hit }) => hit).map(({ value }) => value.block);
+      const { trained, bases: below, ...prompt } = prepared;
       return {
         prompt,
+        bases: below.map(({ key }) => key),
+        length: prefixLength(prepared),
         block,
         bytes: bytes + (prompt.soft?.byteLength ?? 0),
         // A trained prefix is read, never computed: it is cached from the first request on.
-        found: totalLength(shared) + (prompt.trained?.length ?? 0),
+        found: totalLength(shared) + (trained?.length ?? 0),
       };
     } finally {
       for (const { release } of bases) release();
     }
   }
 
-  /** What a prompt stands on, the lowest first: kept once for all that stand on it. */
-  async #bases({ bases }: PreparedPrompt, options: CoreInferOptions): Promise<Acquired<ReadyLayer>[]> {
+  #basesOf({ bases }: PreparedPrompt, options: CoreInferOptions): Promise<Acquired<ReadyLayer>[]> {
+    const keys = bases.map(({ key }) => key);
+    return this.#bases(keys, async () => bases, options);
+  }
+
+  /** What a prompt stands on, the lowest first: kept once for all that stand on it, and read where one is missing. */
+  async #bases(
+    keys: readonly string[],
+    read: () => Promise<readonly PreparedBase[]>,
+    options: CoreInferOptions,
+  ): Promise<Acquired<ReadyLayer>[]> {
     const acquired: Acquired<ReadyLayer>[] = [];
     try {
-      for (const base of bases) {
+      for (const [at, key] of keys.entries()) {
         const past = acquired.map(({ value }) => value.block);
-        const make = () => this.#run(this.#layer(base, past), options);
-        acquired.push(await this.#prefixes.acquire(base.key, make));
+        const make = async () => this.#run(this.#layer((await read())[at]!, past), options);
+        acquired.push(await this.#prefixes.acquire(key, make));
       }
       return acquired;
     } catch (error) {

@@ -57,8 +57,16 @@ export interface ReadyLayer {
   bytes: number;
 }
 
+/**
+ * Without what its keys and values were made of: a trained prefix would stand in memory twice, and that of a prompt below
+ * once for each prompt on it, beside the cache's limit.
+ */
 export interface ReadyPrefix extends ReadyLayer {
-  prompt: PreparedPrompt;
+  prompt: Omit<PreparedPrompt, "trained" | "bases">;
+  /** Keys of the prompts that it stands on, the lowest first. */
+  bases: readonly string[];
+  /** Positions, those below included. */
+  length: number;
   /** Positions, those below included, that were there when it was compiled. */
   found: number;
 }

@@ -2,8 +2,12 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { joinBlocks, type KvBlock } from "../../src/engine/kv.ts";
+import { preparePrompt } from "../../src/engine/prefix.ts";
 import { layersOf, PLATFORM, platform, restacked, unstacked } from "../../src/prompt/stack.ts";
 import { prefixFrom, promptFileOf } from "../../src/training/start.ts";
 import { describeBackbone } from "../support/backbone.ts";
@@ -133,5 +137,46 @@ describeBackbone("stacked prompts", path => {
       const single = await scoresOf([one, other][at % 2]!, inputs[Math.floor(at / 2)]!);
       for (const [label, logprob] of single) expect(Math.abs(logprob - found.get(label)!)).toBeLessThan(1e-3);
     }
+  });
+
+  test("a prompt below that the cache has let go is read again", async () => {
+    const { template, parameters } = on(hard(`Note: {{ input }}\nTopic:`), hard(`${system}{{ input }}`));
+    const top = core.prompt(template, parameters);
+    const before = await scoresOf(top, inputs[0]!);
+    const { fingerprint } = core;
+    const compiled = { fingerprint, valueScales: null };
+    const { bases } = preparePrompt({ template, parameters }, core.tokenizer, core.config, compiled);
+    const { prefixEntries } = core.core.statistics();
+    core.core.forget(bases[0]!.key);
+    expect(core.core.statistics().prefixEntries).toBe(prefixEntries - 1);
+    expect(await scoresOf(top, inputs[0]!)).toEqual(before);
+    expect(core.core.statistics().prefixEntries).toBe(prefixEntries);
+  });
+
+  test("what prompts take in memory is what the cache counts", async () => {
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    /** Buffers are freed some time after their collection, and what native code holds with the turn after it. */
+    const taken = async () => {
+      for (let last = Number.NaN; ; ) {
+        collect();
+        await sleep(200);
+        const { arrayBuffers } = process.memoryUsage();
+        if (arrayBuffers === last) return last;
+        last = arrayBuffers;
+      }
+    };
+    const parameters = await prefixFile(`${system}${shots}Message:`, null, "{{ input }}");
+    // Words behind a trained prefix make its block a new one.
+    const prompts = Array.from({ length: 20 }, (_, at) => {
+      const template = `${at}: {{ input }}\nTopic:`;
+      return core.prompt(template, restacked({ template, parameters }, [], { backbone: core.fingerprint }));
+    });
+    const [before, counted] = [await taken(), core.core.statistics().prefixBytes];
+    for (const prompt of prompts) await scoresOf(prompt, inputs[0]!);
+    const [grown, more] = [(await taken()) - before, core.core.statistics().prefixBytes - counted];
+    expect(more).toBeGreaterThan(20 * 2 ** 20);
+    expect(grown / more).toBeGreaterThan(0.95);
+    expect(grown / more).toBeLessThan(1.1);
   });
 });
