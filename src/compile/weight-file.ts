@@ -1,10 +1,12 @@
 /** One flat file of tensors, cached on disk: mapped, so that processes and sessions share it. */
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import type { WeightFile } from "../runtime/runtime.ts";
 
 /** Page size: what is mapped should begin on a page. */
 const ALIGNMENT = 4096;
+/** Compiling takes minutes at most: what nobody has written to for so long, a process that was killed has left. */
+const LEFT_MS = 3_600_000;
 
 type Layout = Record<string, { offset: number; bytes: number }>;
 
@@ -31,6 +33,7 @@ export async function writeWeights(folder: string, tensors: AsyncIterable<NamedT
   const scratch = `${folder}.${process.pid}.tmp`;
   await rm(scratch, { recursive: true, force: true });
   await mkdir(scratch, { recursive: true });
+  await sweep(folder);
   const layout: Layout = {};
   let offset = 0;
   const file = await open(join(scratch, "weights.bin"), "w");
@@ -50,6 +53,20 @@ export async function writeWeights(folder: string, tensors: AsyncIterable<NamedT
   await rm(folder, { recursive: true, force: true });
   await rename(scratch, folder);
   return weightFile(folder, layout);
+}
+
+/** Scratch folders beside `folder` that nobody will finish. */
+async function sweep(folder: string): Promise<void> {
+  const parent = dirname(folder);
+  const left = (name: string) => name.startsWith(`${basename(folder)}.`) && name.endsWith(".tmp");
+  for (const name of (await readdir(parent)).filter(left)) {
+    const path = join(parent, name);
+    // Another process that compiles the same may be done with it between two looks.
+    const written = await stat(join(path, "weights.bin"))
+      .catch(() => stat(path))
+      .catch(() => null);
+    if (written && Date.now() - written.mtimeMs > LEFT_MS) await rm(path, { recursive: true, force: true });
+  }
 }
 
 /** One float32 tensor of the file. */

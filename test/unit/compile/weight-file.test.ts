@@ -1,0 +1,64 @@
+/** A file of weights is there whole or not at all, and what a killed process began goes with the next one written. */
+import { mkdir, mkdtemp, readdir, rm, truncate, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import {
+  cachedWeights,
+  type NamedTensor,
+  readFloats,
+  writeWeights,
+} from "../../../src/compile/weight-file.ts";
+
+const HOUR = 3_600_000;
+let root: string;
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), "foreword-weights-"));
+});
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+async function* tensors(): AsyncGenerator<NamedTensor> {
+  yield { name: "a", data: Float32Array.of(1, 2, 3) };
+  yield { name: "b", data: Float32Array.of(4) };
+}
+
+async function scratch(name: string, hoursAgo: number): Promise<void> {
+  await mkdir(join(root, name));
+  const path = join(root, name, "weights.bin");
+  await writeFile(path, "begun");
+  const when = new Date(Date.now() - hoursAgo * HOUR);
+  await utimes(path, when, when);
+}
+
+test("what was written is read again, each tensor from a page of its own", async () => {
+  const folder = join(root, "fp32");
+  await writeWeights(folder, tensors());
+  const found = (await cachedWeights(folder))!;
+  expect([...(await readFloats(found, "a")), ...(await readFloats(found, "b"))]).toEqual([1, 2, 3, 4]);
+  expect([...found.entries.values()].map(({ offset }) => offset)).toEqual([0, 4096]);
+});
+
+test("a file that was cut is not taken for a whole one", async () => {
+  const folder = join(root, "fp32");
+  const { path } = await writeWeights(folder, tensors());
+  await truncate(path, 5000);
+  expect(await cachedWeights(folder)).toBeNull();
+});
+
+test("scratch folders of killed processes go, those still written to and those of other files stay", async () => {
+  await scratch("fp32.11.tmp", 2);
+  await scratch("fp32.12.tmp", 0.5);
+  await scratch("int8.13.tmp", 2);
+  await writeWeights(join(root, "fp32"), tensors());
+  expect((await readdir(root)).sort()).toEqual(["fp32", "fp32.12.tmp", "int8.13.tmp"]);
+});
+
+test("a write that fails leaves no file that is taken for a whole one", async () => {
+  async function* broken(): AsyncGenerator<NamedTensor> {
+    yield* tensors();
+    throw new Error("the source ends here");
+  }
+  const folder = join(root, "fp32");
+  await expect(writeWeights(folder, broken())).rejects.toThrow("the source ends here");
+  expect(await cachedWeights(folder)).toBeNull();
+});
