@@ -51,7 +51,8 @@ export async function scaling(rounds: number): Promise<Pick<Report, "checks" | "
       },
       (round, found) => console.log(round === 0 ? "warm-up, not counted:" : `round ${round}:`, found),
     );
-    // Both have loaded the backbone and run the same batches: what is between them is the tasks and their prompts.
+    // Both have loaded the backbone and answered as much: what is between them is the tasks, their prompts, and the
+    // buffers of the batches that computed those.
     const memory = { few: pss(few.pid), many: pss(many.pid) };
     // Of the tail, where nobody has asked before.
     const tail = Array.from({ length: MANY / 2 }, (_, at) => MANY - 1 - at);

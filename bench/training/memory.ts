@@ -36,7 +36,7 @@ export async function trainerMemory(): Promise<Part> {
   try {
     await product.post("/tasks", { id: "label", labels: ["good", "bad"] });
     await product.post("/tasks", { id: "write", type: "generation" });
-    const peaks: Record<string, number[]> = {};
+    const peaks: [string, number][] = [];
     for (const method of ["prefix", "soft"]) {
       for (const [name, make] of Object.entries(cases)) {
         const examples = make();
@@ -44,15 +44,15 @@ export async function trainerMemory(): Promise<Part> {
         const request = { method, examples, steps: STEPS, batch_size: BATCH, max_tokens: 2048 };
         const peak = await peakOf(product, task, request);
         console.log(`${method}, ${name}: ${peak.toFixed(2)} GB`);
-        peaks[`${method}, ${name}`] = [peak];
+        peaks.push([`${method}, ${name}`, peak]);
       }
     }
     return {
-      checks: Object.entries(peaks).map(([name, values]) =>
-        check(`peak PSS of a trainer, ${name}`, "GB", values, { ceiling: CEILING_GB }),
+      checks: peaks.map(([name, peak]) =>
+        check(`peak PSS of a trainer, ${name}`, "GB", [peak], { ceiling: CEILING_GB }),
       ),
       figures: Object.fromEntries(
-        Object.entries(peaks).map(([name, values]) => [`trainer's peak PSS, ${name}, GB`, summarise(values)]),
+        peaks.map(([name, peak]) => [`trainer's peak PSS, ${name}, GB`, summarise([peak])]),
       ),
     };
   } finally {
