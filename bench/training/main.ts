@@ -25,7 +25,8 @@ const options = {
   "time-to": { type: "boolean", default: false },
   /** Runs of time-to: `prompt`, `prompt/0.01`, `foreword`. */
   only: { type: "string", multiple: true },
-  "limit-minutes": { type: "string", default: "60" },
+  /** Of each of PEFT's runs of time-to; by default until it has lost. */
+  "limit-minutes": { type: "string" },
   data: { type: "string", default: new URL("../../../shared/data", import.meta.url).pathname },
 } as const;
 
@@ -38,12 +39,13 @@ export async function run(args: string[]): Promise<void> {
     seconds: Number(values.seconds),
     data: values.data,
   };
+  const limit = values["limit-minutes"];
   const wanted = values["time-to"] ? ["time-to"] : values.parts.split(",");
   const measures: Record<PartName, () => Promise<Part>> = {
     steps: () => stepTimes(given),
     memory: trainerMemory,
     latency: () => requestLatency(given),
-    "time-to": () => timeTo(given, values.only ?? [], Number(values["limit-minutes"])),
+    "time-to": () => timeTo(given, values.only ?? [], limit === undefined ? null : Number(limit)),
   };
   for (const name of partNames.filter(each => wanted.includes(each))) {
     console.log(`\n${name}`);

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { quantile } from "../../../bench/harness/samples.ts";
 import { arrivals, openLoop } from "../../../bench/training/latency.ts";
 import { precisions, stepJob } from "../../../bench/training/steps.ts";
-import { asked, runNames, summary, type TimeToRun } from "../../../bench/training/time-to.ts";
+import { asked, limitOf, runNames, summary, type TimeToRun } from "../../../bench/training/time-to.ts";
 import { randomFrom } from "../../../src/engine/sampler.ts";
 import { parseExamples } from "../../../src/training/examples.ts";
 
@@ -73,17 +73,35 @@ describe("the time to an accuracy", () => {
     expect(runNames().filter(name => asked(name, []))).toHaveLength(16);
   });
 
-  it("compares the best of both sides; what was not there counts as the whole time", () => {
-    const runs = [
-      run("prompt/0.01", 1200),
-      run("prefix/0.01", 3600, false),
-      run("foreword/60", 60, false),
-      run("foreword/120", 120),
-    ];
-    const { checks } = summary(runs, 60);
+  const runs = [
+    run("foreword/60", 60, false),
+    run("foreword/120", 120),
+    run("prefix/0.01", 700, false),
+    run("prompt/0.01", 1200),
+  ];
+
+  it("compares the best that got there on both sides", () => {
+    const { checks } = summary(runs);
     expect(checks[0]!.claim).toContain("2 of 12");
     expect(checks[0]!.figure.median).toBeCloseTo(0.1, 10);
-    expect(summary(runs.slice(1, 3), 60).checks[0]!.figure.median).toBe(1);
-    expect(summary(runs.slice(0, 1), 60).checks).toEqual([]);
+    expect(summary(runs.slice(0, 2)).checks).toEqual([]);
+    expect(summary(runs.slice(2)).checks).toEqual([]);
+  });
+
+  it("has an upper bound where none of PEFT's got there", () => {
+    const [only] = summary(runs.slice(0, 3)).checks;
+    expect(only!.claim).toContain("not there yet");
+    expect(only!.figure.median).toBeCloseTo(120 / 700, 10);
+  });
+
+  it("ends a run once it has lost, and starts none that would say nothing new", () => {
+    expect(limitOf("foreword/60", [], null)).toBe(Number.POSITIVE_INFINITY);
+    expect(limitOf("foreword/240", runs, null)).toBe(0);
+    expect(limitOf("prompt/0.03", runs.slice(0, 3), null)).toBe(600);
+    expect(limitOf("prompt/0.03", runs.slice(0, 3), 60)).toBe(3600);
+    expect(limitOf("prompt/0.03", runs, 60)).toBe(1200);
+    expect(limitOf("prompt/0.01", runs, 60)).toBe(0);
+    expect(limitOf("prefix/0.01", runs, null)).toBe(0);
+    expect(limitOf("prefix/0.01", runs, 60)).toBe(1200);
   });
 });
