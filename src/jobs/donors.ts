@@ -24,7 +24,6 @@ export const donorsRunner =
   (options: TrainRunnerOptions): Runner =>
   async (record, control): Promise<JobResult> => {
     const { engine, registry } = options;
-    await engine.ready();
     const { settings, template, verbalizers, examples, donors, base } = record.request as DonorsJobRequest;
     const { id, type, labels, description } = await registry.getTask(record.task);
     const job = {

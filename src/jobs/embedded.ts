@@ -94,6 +94,9 @@ class EmbeddedJobs implements Jobs {
 
   async #run(id: string, running: Running): Promise<void> {
     const ending = await attemptJob(this.#options, id, running, this.#closing.signal);
-    if (ending === "interrupted") this.#waiting.unshift({ id, task: running.task });
+    if (ending !== "interrupted") return;
+    // A cancel that came while its process was found dead.
+    if (running.cancelled) await this.#options.registry.updateJob(id, cancelled());
+    else this.#waiting.unshift({ id, task: running.task });
   }
 }

@@ -3,7 +3,7 @@ import type { JobProgress, JobResult } from "../contract/job.ts";
 import type { Active } from "../contract/task.ts";
 import { servedPrecision } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
-import { activateOnce, failed, isWanted, keepVersion, versionOf } from "./publish.ts";
+import { activateOnce, failed, keepVersion, versionOf } from "./publish.ts";
 import { activeOf, dataOf, promptsOf, type TrainJobRequest, type TrainWork, trained } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -37,11 +37,13 @@ export async function trainEnsemble(
   }
 
   const active: Active = { ensemble: versions, vote };
+  // What was active when the job began may be gone since.
+  const now = await registry.getTask(task.id);
   const job = {
     ...(await dataOf(registry, task, request)),
     ensemble: await promptsOf(registry, task.id, active),
     metric: request.settings.metric ?? ("accuracy" as const),
-    active: await activeOf(registry, engine, task, request.template),
+    active: await activeOf(registry, engine, now, request.template),
   };
   const { validation, better, ...report } = await runTrainer(
     options,
@@ -51,9 +53,14 @@ export async function trainEnsemble(
     control,
   );
   const answering: Active = { ...active, ...(vote === "weighted" && { weights: report.weights }) };
-  const activated = await activateOnce(work, answering, isWanted(request.activate, better));
-  if (!activated && request.activate === "if_better")
-    control.log("the ensemble is not better beyond chance; what was active stays");
+  const activated = await activateOnce(work, {
+    active: answering,
+    name: "the ensemble",
+    activate: request.activate,
+    better,
+    validation,
+    task: now,
+  });
   return { versions, ensemble: { ...report, active: answering }, validation, activated };
 }
 

@@ -28,7 +28,6 @@ export const evaluateRunner =
   (options: EvaluateRunnerOptions): Runner =>
   async (record, control) => {
     const { engine, registry } = options;
-    await engine.ready();
     const { contenders, examples, settings, stores } = record.request as EvaluateJobRequest;
     const { id, type, labels } = await registry.getTask(record.task);
     const contestants = await Promise.all(

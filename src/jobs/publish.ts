@@ -1,7 +1,7 @@
 /** A trained prompt becomes a version, once, as soon as the registry takes it. */
 
 import type { PromptRecord } from "../contract/prompt.ts";
-import type { Active } from "../contract/task.ts";
+import type { Active, Task } from "../contract/task.ts";
 import type { Activate } from "../contract/train.ts";
 import { ForewordError, type Problem } from "../errors.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
@@ -32,17 +32,12 @@ export const written = <Result>(
     },
   });
 
-export interface KeepOptions {
-  activate?: boolean;
-  /** Of an ensemble. */
-  member?: number;
-}
-
 /** A run that was stopped after its prompt was added, and before its job ended, adds no second one. */
 export const keepVersion = (
   work: TrainWork,
   { file, recipe, metrics, distillation }: TrainOutcome,
-  { activate = false, member }: KeepOptions,
+  /** Of an ensemble. */
+  { member }: { member?: number } = {},
 ): Promise<PromptRecord> => {
   const { engine, registry } = work.options;
   const { id, request } = work.record;
@@ -58,7 +53,7 @@ export const keepVersion = (
     waits: "a trained prompt can't be saved yet",
     told: "the prompt is trained, and not saved yet.",
   };
-  return addOnce(work, { ...(member !== undefined && { member }) }, make, told, activate);
+  return addOnce(work, { ...(member !== undefined && { member }) }, make, told);
 };
 
 /**
@@ -70,42 +65,66 @@ export const addOnce = (
   trace: Trace,
   make: () => Promise<NewPrompt>,
   told: { waits: string; told: string },
-  activate = false,
 ): Promise<PromptRecord> => {
   const { registry } = work.options;
   const { id, task } = work.record;
   const add = async () =>
-    (await versionOf(registry, task, id, trace)) ??
-    registry.addPrompt(task, await make(), activate ? { activate: { by: id } } : {});
+    (await versionOf(registry, task, id, trace)) ?? registry.addPrompt(task, await make());
   return written(work, add, told);
 };
 
+/** What a job found, and whether it may take the place of what is active. */
+export interface Found {
+  active: Active;
+  /** In the job's log. */
+  name: string;
+  activate: Activate;
+  better: boolean;
+  /** `active` is null where there was nothing to compare with. */
+  validation: { active: number | null };
+  /** As it was when what is active was read. */
+  task: Pick<Task, "active" | "active_revision">;
+}
+
 /**
  * Lets it answer where that is wanted, unless the job has done so before it was stopped: what a person chose since then
- * stays. Whether the job has activated it.
+ * stays. `if_better` takes the place of what it was compared with and of nothing else. Whether the job has activated it.
  */
 export async function activateOnce(
   work: Pick<TrainWork, "options" | "record" | "control">,
-  active: Active,
-  wanted: boolean,
+  { active, name, activate, better, validation, task: before }: Found,
 ): Promise<boolean> {
   const { registry } = work.options;
   const { id, task } = work.record;
-  // A try that was not confirmed may have done it.
-  const activate = async () => {
+  const { log } = work.control;
+  const comparing = activate === "if_better";
+  const compared = before.active === null || validation.active !== null;
+  const wanted = activate === true || (comparing && better && compared);
+  const write = async () => {
+    // A try that was not confirmed may have done it.
     if (await activatedBy(registry, task, id)) return true;
-    if (wanted) await registry.setActive(task, active, id);
+    if (wanted)
+      await registry.setActive(task, active, id, comparing ? { expected: before.active_revision } : {});
     return wanted;
   };
-  return written(work, activate, {
-    waits: "what a job found can't be activated yet",
-    told: "what was found is not active yet.",
-  });
+  try {
+    const activated = await written(work, write, {
+      waits: "what a job found can't be activated yet",
+      told: "what was found is not active yet.",
+    });
+    if (!activated && comparing)
+      log(
+        compared
+          ? `${name} is not better beyond chance; what was active stays`
+          : `${name} can't be compared with what is active, which stays`,
+      );
+    return activated;
+  } catch (error) {
+    if (!(comparing && error instanceof ForewordError && error.code === "revision_conflict")) throw error;
+    log(`another prompt was activated meanwhile, with which ${name} was not compared; it stays`);
+    return false;
+  }
 }
-
-/** Whether a request asks for what was found to answer. */
-export const isWanted = (activate: Activate, better: boolean): boolean =>
-  activate === true || (activate === "if_better" && better);
 
 /** Whether the task's latest activations have one of this job. */
 export async function activatedBy(registry: Registry, task: string, job: string): Promise<boolean> {

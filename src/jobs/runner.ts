@@ -1,9 +1,10 @@
 /** What a job does, by its kind. */
 import type { JobKind } from "../contract/job.ts";
+import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import { donorsRunner } from "./donors.ts";
 import { evaluateRunner } from "./evaluate.ts";
-import type { Runner } from "./jobs.ts";
+import type { JobControl, Runner } from "./jobs.ts";
 import { searchRunner } from "./search.ts";
 import { trainRunner } from "./train.ts";
 import type { TrainRunnerOptions } from "./train-work.ts";
@@ -15,10 +16,31 @@ const runners: Partial<Record<JobKind, (options: TrainRunnerOptions) => Runner>>
   donors: donorsRunner,
 };
 
+/**
+ * Until the backbone is there, or the job is stopped. One that can't be loaded is no job's fault: jobs wait, and go on
+ * when the server is started with one that can.
+ */
+function loaded(engine: Engine, { signal, log }: JobControl): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    if (signal.aborted) return stop();
+    signal.addEventListener("abort", stop, { once: true });
+    engine.ready().then(
+      () => {
+        signal.removeEventListener("abort", stop);
+        resolve();
+      },
+      (error: Error) => {
+        if (!signal.aborted) log(`waits for a backbone: ${error.message}`);
+      },
+    );
+  });
+}
+
 /** Runs a job where its backbone is loaded; elsewhere it fails, `backbone_mismatch`. */
 export function createRunner(options: TrainRunnerOptions): Runner {
   return async (record, control) => {
-    await options.engine.ready();
+    await loaded(options.engine, control);
     const { name, fingerprint } = options.engine.backbone();
     if ((record.backbone ?? fingerprint) !== fingerprint)
       throw new ForewordError(

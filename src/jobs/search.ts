@@ -8,7 +8,7 @@ import { standing } from "../prompt/stack.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import { servedPrecision, versionsOf } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
-import { activateOnce, addOnce, isWanted } from "./publish.ts";
+import { activateOnce, addOnce } from "./publish.ts";
 import { activeOf, dataOf, type TrainRunnerOptions } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -31,7 +31,6 @@ export const searchRunner =
   async (record, control): Promise<JobResult> => {
     const { engine, registry } = options;
     const work = { options, record, control };
-    await engine.ready();
     const { keep, activate, on = null, base = null, ...request } = record.request as SearchJobRequest;
     const task = await registry.getTask(record.task);
     const below = base === null ? null : await registry.getBlob(base);
@@ -53,12 +52,10 @@ export const searchRunner =
     const kept = new Map<number, number>();
     for (const ranked of table.slice(0, keep)) kept.set(ranked.rank, await keepHard(ranked, metric));
     const versions = [...kept.values()];
-    const { source, bias } = table[0]!;
-    const answering = source === "active" ? task.active! : { prompt: versions[0]! };
-    const active: Active = { ...answering, ...(bias && { bias }) };
-    const activated = await activateOnce(work, active, isWanted(activate, better));
-    if (!activated && activate === "if_better")
-      control.log("the best one is not better beyond chance; what was active stays");
+    const { bias } = table[0]!;
+    const active: Active = { prompt: versions[0]!, ...(bias && { bias }) };
+    const name = "the best one";
+    const activated = await activateOnce(work, { active, name, activate, better, validation, task });
     const report: SearchReport = {
       metric,
       table: table.map(ranked => ({ ...ranked, version: kept.get(ranked.rank) ?? null })),

@@ -3,13 +3,12 @@ import type { JobResult } from "../contract/job.ts";
 import type { TrainSettingsRequest } from "../contract/train.ts";
 import { trainEnsemble } from "./ensemble.ts";
 import type { Runner } from "./jobs.ts";
-import { activatedBy, failed, isWanted, keepVersion } from "./publish.ts";
+import { activateOnce, failed, keepVersion } from "./publish.ts";
 import { type TrainJobRequest, type TrainRunnerOptions, type TrainWork, trained } from "./train-work.ts";
 
 export const trainRunner =
   (options: TrainRunnerOptions): Runner =>
   async (record, control) => {
-    await options.engine.ready();
     const { ensemble, settings } = record.request as TrainJobRequest;
     const task = await options.registry.getTask(record.task);
     const work = { options, record, task, control };
@@ -20,12 +19,10 @@ async function trainOne(work: TrainWork, settings: TrainSettingsRequest): Promis
   const { activate } = work.record.request as TrainJobRequest;
   const outcome = await trained(work, settings, { checkpoint: work.record.checkpoint });
   const { better, failure, validation } = outcome;
-  const wanted = failure === null && isWanted(activate, better);
-  const { version } = await keepVersion(work, outcome, { activate: wanted });
+  const { version } = await keepVersion(work, outcome);
   if (failure) throw failed(failure, version, validation);
-  if (activate === "if_better" && !better)
-    work.control.log(`version ${version} is not better beyond chance; what was active stays`);
   const { distillation } = outcome;
-  const activated = wanted || (await activatedBy(work.options.registry, work.task.id, work.record.id));
+  const [active, name] = [{ prompt: version }, `version ${version}`];
+  const activated = await activateOnce(work, { active, name, activate, better, validation, task: work.task });
   return { versions: [version], validation, activated, ...(distillation && { distillation }) };
 }

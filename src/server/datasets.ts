@@ -1,4 +1,4 @@
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { Type } from "typebox";
 import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Dataset, DatasetFormat, type Example } from "../contract/dataset.ts";
@@ -43,6 +43,8 @@ const Created = Type.Object({
 });
 
 export const datasets: Resource = (app, { registry }) => {
+  // Lines of JSON are often sent as JSON: all that comes here is read line by line.
+  app.removeContentTypeParser("application/json");
   app.addContentTypeParser("*", (_request, payload, done) => done(null, payload));
 
   app.post(
@@ -61,7 +63,7 @@ export const datasets: Resource = (app, { registry }) => {
     async (request, reply) => {
       const csv = request.headers["content-type"]?.startsWith("text/csv");
       const read = await readExamples(
-        limited(request.body as Readable),
+        limited((request.body as Readable | undefined) ?? Readable.from([])),
         request.query.format ?? (csv ? "csv" : "ndjson"),
       );
       const bytes = writeExamples(read);

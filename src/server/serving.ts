@@ -36,7 +36,7 @@ export class Serving implements PromptSource {
   }
 
   prompt(task: Task, version: number): Promise<ServedPrompt> {
-    return kept(this.#prompts, `${task.id}@${version}`, async () => {
+    return kept(this.#prompts, promptKey(task, version), async () => {
       const record = await this.#registry.getPrompt(task.id, version);
       const { template, kind, parameters } = record;
       const digest = promptDigest(
@@ -61,7 +61,7 @@ export class Serving implements PromptSource {
     this.#unwatch();
   }
 
-  /** Just what a change touches: a prompt's labels come from its task, and versions never change. */
+  /** Just what a change touches: versions never change. */
   #drop(notice: Notice): void {
     const { kind } = notice;
     if (kind === "reload") {
@@ -69,14 +69,22 @@ export class Serving implements PromptSource {
       this.#prompts.clear();
     } else if (kind === "task") {
       this.#tasks.delete(notice.id);
-      for (const key of this.#prompts.keys()) if (key.startsWith(`${notice.id}@`)) this.#prompts.delete(key);
+      this.#forget(`${notice.id}@`);
     } else if (kind === "active") this.#tasks.delete(notice.id);
     else if (kind === "prompt") {
       this.#tasks.delete(notice.id);
-      this.#prompts.delete(`${notice.id}@${notice.version}`);
+      this.#forget(`${notice.id}@${notice.version}@`);
     }
   }
+
+  #forget(prefix: string): void {
+    for (const key of this.#prompts.keys()) if (key.startsWith(prefix)) this.#prompts.delete(key);
+  }
 }
+
+/** A prompt's labels come from its task: whoever still holds an older task must not leave its labels to others. */
+const promptKey = ({ id, created_at: born, revision }: Task, version: number): string =>
+  `${id}@${version}@${born}@${revision}`;
 
 /** The value under `key`, made once; a failure is not kept. */
 function kept<Value>(

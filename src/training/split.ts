@@ -48,8 +48,23 @@ export function withoutLeaks({ train, validation }: Split): { validation: Exampl
   return { validation: validation.filter(each => !leaked(each)), leaks: validation.filter(leaked) };
 }
 
-/** At most `count` examples, every label with its share of them. */
+/**
+ * At most `count` examples, every label with its share of them (systematic sampling: each label's examples are spread
+ * evenly over one line, from where chance puts the first, and the line is cut).
+ */
 export function sample(examples: readonly Example[], count: number, seed: number): Example[] {
   if (examples.length <= count) return [...examples];
-  return splitExamples(examples, count / examples.length, seed).validation;
+  const random = randomFrom(seed);
+  const line = [...strata(examples)]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([, group]) => {
+      const first = random();
+      return shuffled(group.length, random).map((index, place) => ({
+        example: group[index]!,
+        at: (first + place) / group.length,
+      }));
+    })
+    .sort((a, b) => a.at - b.at);
+  const chosen = new Set(line.slice(0, count).map(({ example }) => example));
+  return examples.filter(example => chosen.has(example));
 }

@@ -391,6 +391,18 @@ describeBackbone("training over HTTP", backbone => {
       expect(body).toMatchObject({ rows: 2, labels: { positive: 1, negative: 1 } });
     });
 
+    test("come as JSON too, whatever a client calls its lines", async () => {
+      const one = JSON.stringify(reviews[0]);
+      expect((await send("", one, "application/json")).body).toMatchObject({ rows: 1 });
+      expect((await send("", ndjson, "application/json")).body).toMatchObject({ rows: 10 });
+      expectProblem(await send("", JSON.stringify(reviews), "application/json"), 422, "bad_dataset", {
+        detail: expect.stringContaining("line 1"),
+      });
+      expectProblem(await server.call("POST", "/datasets"), 422, "bad_dataset", {
+        detail: expect.stringContaining("empty"),
+      });
+    });
+
     test.each([
       ["no JSON", "{\n", 1],
       ["no answer", `${JSON.stringify(reviews[0])}\n{"input":"x"}\n`, 2],

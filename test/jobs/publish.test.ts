@@ -2,8 +2,10 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
-import { activatedBy, activateOnce, addOnce, versionOf } from "../../src/jobs/publish.ts";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import type { Task } from "../../src/contract/task.ts";
+import type { Activate } from "../../src/contract/train.ts";
+import { activatedBy, activateOnce, addOnce, type Found, versionOf } from "../../src/jobs/publish.ts";
 import type { TrainWork } from "../../src/jobs/train-work.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
@@ -44,8 +46,17 @@ const workOf = (job: string, of: Registry) =>
     record: { id: job, task: "t" },
     control: { signal: new AbortController().signal, log: () => {} },
   }) as unknown as TrainWork;
-const activate = (wanted: boolean, job = "job-1") =>
-  activateOnce(workOf(job, registry), { prompt: 2 }, wanted);
+/** Version 2, found by a job that read the task as it is now or as it was `before`. */
+const found = async (activate: Activate, before?: Task): Promise<Found> => ({
+  active: { prompt: 2 },
+  name: "version 2",
+  activate,
+  better: true,
+  validation: { active: 0.5 },
+  task: before ?? (await registry.getTask("t")),
+});
+const activate = async (wanted: boolean, job = "job-1") =>
+  activateOnce(workOf(job, registry), await found(wanted));
 const active = async () => (await registry.getTask("t")).active;
 
 test("a job activates once: a roll-back since then stays, and it still says what it did", async () => {
@@ -60,6 +71,37 @@ test("a job activates once: a roll-back since then stays, and it still says what
   expect(await activatedBy(registry, "t", "job-2")).toBe(false);
   expect(await activate(true, "job-2")).toBe(true);
   expect(await active()).toEqual({ prompt: 2 });
+});
+
+describe("only if better", () => {
+  const log: string[] = [];
+  const decide = async (patch: Partial<Found>, before?: Task) => {
+    log.length = 0;
+    const work = workOf("job-1", registry);
+    work.control.log = text => log.push(text);
+    return activateOnce(work, { ...(await found("if_better", before)), ...patch });
+  };
+
+  test("what it was compared with gives way", async () => {
+    expect(await decide({ better: false })).toBe(false);
+    expect(log).toEqual([expect.stringContaining("not better beyond chance")]);
+    expect(await decide({})).toBe(true);
+    expect(await active()).toEqual({ prompt: 2 });
+  });
+
+  test("what a person activated meanwhile stays", async () => {
+    const before = await registry.getTask("t");
+    await registry.setActive("t", { prompt: 3 }, "ann");
+    expect(await decide({}, before)).toBe(false);
+    expect(await active()).toEqual({ prompt: 3 });
+    expect(log).toEqual([expect.stringContaining("activated meanwhile")]);
+  });
+
+  test("what it can't be compared with stays", async () => {
+    expect(await decide({ validation: { active: null } })).toBe(false);
+    expect(await active()).toEqual({ prompt: 1 });
+    expect(log).toEqual([expect.stringContaining("can't be compared")]);
+  });
 });
 
 test("a member's version is found again by its job and place", async () => {
@@ -86,14 +128,14 @@ describeRedis("with a Redis whose replica is away", () => {
     const told = { waits: "", told: "" };
     for (const member of [0, 1]) {
       const make = async () => hard({ job: "job-1", member });
-      expect((await addOnce(work, { member }, make, told, member === 1)).version).toBe(member + 2);
+      expect((await addOnce(work, { member }, make, told)).version).toBe(member + 2);
     }
-    expect(await activateOnce(workOf("job-2", unsure), { prompt: 2 }, true)).toBe(true);
+    const decision = await found(true, await sure.getTask("t"));
+    expect(await activateOnce(workOf("job-2", unsure), decision)).toBe(true);
     expect((await sure.listPrompts("t")).items.map(({ version }) => version)).toEqual([1, 2, 3]);
     const { items } = await sure.listHistory("t");
     expect(items.map(({ by, active }) => [by, active?.prompt])).toEqual([
       ["job-2", 2],
-      ["job-1", 3],
       ["ann", 1],
     ]);
   });

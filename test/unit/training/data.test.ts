@@ -3,7 +3,7 @@ import type { Example } from "../../../src/contract/dataset.ts";
 import { dataOf } from "../../../src/training/data.ts";
 import { parseExamples, readExamples, writeExamples } from "../../../src/training/examples.ts";
 import type { TrainJob } from "../../../src/training/job.ts";
-import { splitExamples, withoutLeaks } from "../../../src/training/split.ts";
+import { sample, splitExamples, withoutLeaks } from "../../../src/training/split.ts";
 
 const text = async function* (...parts: string[]) {
   yield* parts;
@@ -69,6 +69,26 @@ describe("split", () => {
       validation: [validation[1]],
       leaks: [validation[0]],
     });
+  });
+});
+
+describe("a sample", () => {
+  test("has as many as are asked for, and every label's share of them", () => {
+    expect(countsOf(sample(labelled({ a: 600, b: 300, c: 100 }), 50, 3))).toEqual({ a: 30, b: 15, c: 5 });
+    for (const seed of [1, 2, 3]) {
+      const some = countsOf(sample(labelled({ a: 101, b: 47, c: 9 }), 64, seed));
+      expect(Object.values(some).reduce((sum, each) => sum + each, 0)).toBe(64);
+      for (const [label, of] of Object.entries({ a: 101, b: 47, c: 9 }))
+        expect(Math.abs(some[label]! - (64 * of) / 157)).toBeLessThan(1.5);
+    }
+  });
+
+  test("is not empty where every label has one example", () => {
+    const one = labelled(Object.fromEntries(Array.from({ length: 150 }, (_, index) => [`l${index}`, 1])));
+    expect(sample(one, 128, 1)).toHaveLength(128);
+    expect(sample(one, 128, 1)).toEqual(sample(one, 128, 1));
+    expect(sample(one, 128, 1)).not.toEqual(sample(one, 128, 2));
+    expect(sample(one, 150, 1)).toEqual(one);
   });
 });
 
