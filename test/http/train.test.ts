@@ -396,7 +396,7 @@ describeBackbone("training over HTTP", backbone => {
       expect((await send("", one, "application/json")).body).toMatchObject({ rows: 1 });
       expect((await send("", ndjson, "application/json")).body).toMatchObject({ rows: 10 });
       expectProblem(await send("", JSON.stringify(reviews), "application/json"), 422, "bad_dataset", {
-        detail: expect.stringContaining("line 1"),
+        detail: expect.stringContaining("Line 1"),
       });
       expectProblem(await server.call("POST", "/datasets"), 422, "bad_dataset", {
         detail: expect.stringContaining("empty"),
