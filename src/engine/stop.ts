@@ -17,8 +17,8 @@ export class StopText {
   /** Adds text; returns what may be shown now. */
   push(more: string): string {
     this.#held += more;
-    const at = Math.min(...this.#stops.map(stop => this.#held.indexOf(stop)).filter(index => index >= 0));
-    if (at !== Number.POSITIVE_INFINITY) {
+    const at = this.#first();
+    if (at !== null) {
       this.stopped = true;
       return this.#show(at, 0);
     }
@@ -30,6 +30,18 @@ export class StopText {
     if (this.stopped) return "";
     const shown = this.push(more);
     return this.stopped ? shown : shown + this.#show(this.#held.length, 0);
+  }
+
+  /**
+   * Where the stop text begins that is whole first, the longest if several are: not the one that begins first, which may
+   * want text that is still to come.
+   */
+  #first(): number | null {
+    const [first] = this.#stops
+      .map(stop => ({ at: this.#held.indexOf(stop), length: stop.length }))
+      .filter(({ at }) => at >= 0)
+      .sort((a, b) => a.at + a.length - (b.at + b.length) || a.at - b.at);
+    return first?.at ?? null;
   }
 
   #show(length: number, keep: number): string {

@@ -21,12 +21,28 @@ describe("stop texts", () => {
         }
         shown += text.end("");
         const whole = pieces.join("");
-        const first = Math.min(...stops.map(stop => whole.indexOf(stop)).filter(at => at >= 0));
-        const expected = first === Number.POSITIVE_INFINITY ? whole : whole.slice(0, first);
+        // Letter by letter, until a stop text is whole.
+        let read = "";
+        let cut: string | undefined;
+        for (const letter of whole) {
+          read += letter;
+          [cut] = stops.filter(stop => read.endsWith(stop)).sort((a, b) => b.length - a.length);
+          if (cut !== undefined) break;
+        }
+        const expected = cut === undefined ? whole : read.slice(0, read.length - cut.length);
         expect(shown).toBe(expected);
         expect(text.text).toBe(expected);
-        expect(text.stopped).toBe(first !== Number.POSITIVE_INFINITY);
+        expect(text.stopped).toBe(cut !== undefined);
       }),
+      {
+        numRuns: 500,
+        examples: [
+          [
+            ["好b", "b"],
+            ["b", "好bb"],
+          ],
+        ],
+      },
     );
   });
 });
