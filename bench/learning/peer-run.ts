@@ -80,7 +80,7 @@ export async function peerRun(options: PeerRunOptions): Promise<PeerRun> {
     member: 0,
     checkpointSeconds: 30,
   };
-  const plan = planOf(job, data.train, tokenizer);
+  const plan = planOf(job, data.train, tokenizer, config.vocabSize);
   const context = contextOf(plan, task, tokenizer, config.maxPositions);
   const examples = layOut(data.train, context, example => data.train.indexOf(example) + 1, "train");
   // Steps as many as a prefix has, which trains in int8 on the default backbone.

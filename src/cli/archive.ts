@@ -36,7 +36,7 @@ export const importRegistry = (): Command =>
   options(new Command("import"))
     .description("read an archive of foreword export into an empty registry: a stopped server's, or Redis")
     .argument("<file>", "the archive; it is checked whole before anything is changed")
-    .option("--replace", "remove all that the registry holds first; no server or worker may run")
+    .option("--replace", "in place of all that the registry holds; servers on that Redis go on, and reload")
     .action(async (file: string, { replace, json, ...flags }) => {
       const archive = await Archive.open(file);
       try {

@@ -84,13 +84,16 @@ export class BullWorker {
     this.#client.disconnect();
   }
 
-  /** One job out of the queue: its task's oldest runs, whatever else is let go, and comes again when it is. */
+  /** One job out of the queue: its task's oldest for its backbone runs, whatever else is let go, and comes again. */
   async #work(job: Job<Place>, token: string): Promise<void> {
     const { registry, log } = this.#options;
     const { task } = job.data;
     const id = job.id!;
     const look = async () => {
-      if ((await registry.openJobs()).find(each => each.task === task)?.id !== id) return "none" as const;
+      const open = await registry.openJobs();
+      const mine = open.find(each => each.id === id);
+      const first = open.find(each => each.task === task && each.backbone === mine?.backbone);
+      if (mine === undefined || first !== mine) return "none" as const;
       const { backbone } = this.#options;
       const wanted = (await registry.getJob(id)).backbone;
       const fits = backbone === undefined || wanted === undefined || wanted === backbone;
@@ -124,7 +127,7 @@ export class BullWorker {
     this.#left.add(id);
     this.#options.log.error(
       { job: id, task },
-      "a job is for another backbone; it waits for a worker that has it, and its task's next ones wait behind it: start one, or cancel the job",
+      "a job is for another backbone; it waits for a worker that has it: start one, or cancel the job",
     );
   }
 

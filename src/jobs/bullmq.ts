@@ -2,8 +2,9 @@
  * The queue on BullMQ, for any number of servers, which submit and cancel, and of workers, which run
  * (bullmq-worker.ts). BullMQ hands out, renews locks and finds stalled jobs; the registry's record is the truth, and what
  * a job's holder may still write (writer.ts). Of each task only the oldest open job is in BullMQ: so one of a task runs
- * at a time, in their order, and a task with many waits no less than one with few. The next one is put in when one ends,
- * and by a round every half minute, should whoever ought to have done it be gone.
+ * at a time, in their order, and a task with many waits no less than one with few. Jobs for different backbones, which
+ * different workers run, do not wait for one another. The next one is put in when one ends, and by a round every half
+ * minute, should whoever ought to have done it be gone.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Queue } from "bullmq";
@@ -98,7 +99,7 @@ class BullJobs implements Jobs {
     this.#client.disconnect();
   }
 
-  /** Puts in the oldest open job of a task, or of every task; those that are in stay as they are. */
+  /** Puts in the oldest open job for each backbone of a task, or of every task; those that are in stay as they are. */
   async #enqueue(task?: string): Promise<void> {
     try {
       const open = (await this.#options.registry.openJobs()).filter(
@@ -106,9 +107,9 @@ class BullJobs implements Jobs {
       );
       await this.#soon(
         this.#queue.addBulk(
-          [...byTask(open)].map(([of, jobs]) => ({
+          byLine(open).map(jobs => ({
             name: NAME,
-            data: { task: of },
+            data: { task: jobs[0]!.task },
             // The more a task has open, the longer it waits among others.
             opts: { jobId: jobs[0]!.id, priority: jobs.length, removeOnComplete: true, removeOnFail: true },
           })),
@@ -134,11 +135,14 @@ class BullJobs implements Jobs {
   }
 }
 
-/** In the order in which they came. */
-function byTask(open: readonly OpenJob[]): Map<string, OpenJob[]> {
-  const tasks = new Map<string, OpenJob[]>();
-  for (const job of open) tasks.set(job.task, [...(tasks.get(job.task) ?? []), job]);
-  return tasks;
+/** Those that wait for one another, of a task and for a backbone, in the order in which they came. */
+function byLine(open: readonly OpenJob[]): OpenJob[][] {
+  const lines = new Map<string, OpenJob[]>();
+  for (const job of open) {
+    const line = `${job.task} ${job.backbone ?? ""}`;
+    lines.set(line, [...(lines.get(line) ?? []), job]);
+  }
+  return [...lines.values()];
 }
 
 function changedMeanwhile(error: unknown): null {

@@ -22,7 +22,7 @@ export class JobWriter {
   readonly #holder = randomUUID();
   readonly #onLost: () => void;
 
-  /** `onLost` is called once the record is another's. */
+  /** `onLost` is called once the record is another's, or gone. */
   constructor(registry: Registry, job: JobRecord, onLost: () => void) {
     this.#registry = registry;
     this.#job = job;
@@ -114,6 +114,7 @@ export class JobWriter {
     try {
       return await this.#registry.updateJob(id, whole, { expected: revision });
     } catch (error) {
+      if (error instanceof ForewordError && error.code === "job_not_found") this.#onLost();
       if (!(error instanceof ForewordError && error.code === "revision_conflict")) throw error;
       const now = await this.#registry.getJob(id);
       // A write of ours whose answer was lost is no other's.

@@ -7,13 +7,11 @@ import { BLOBS, MANIFEST, Manifest, ROWS, refused } from "./archive.ts";
 import type { Registry } from "./registry.ts";
 import { blobsOf, type Row, rowKinds } from "./store.ts";
 
-/** Rows that are written at once. */
-const BATCH = 200;
 /** Of a manifest; it has a few hundred. */
 const MANIFEST_BYTES = 100_000;
 
 export interface RestoreOptions {
-  /** Removes what the registry holds first. */
+  /** In place of what the registry holds. */
   replace?: boolean;
 }
 
@@ -52,33 +50,19 @@ export class Archive {
     }
   }
 
-  /** Throws `validation` where the registry holds something and is not to be replaced, `registry_unavailable`. */
+  /**
+   * Everything at once, or nothing. Throws `validation` where the registry holds something and is not to be replaced,
+   * `registry_unavailable`.
+   */
   async restore(registry: Registry, { replace = false }: RestoreOptions = {}): Promise<void> {
-    if (!(await registry.isEmpty())) {
-      if (!replace)
-        throw refused(
-          this.#path,
-          "the registry that it would go to is not empty, and nothing was changed. Give an empty one, or remove all that it holds first with --replace.",
-        );
-      await registry.clear();
-    }
-    const put = new Set<string>();
-    let batch: Row[] = [];
-    // Blobs just before what names them: a sweep takes those that nothing names for an hour.
-    const write = async () => {
-      for (const sha256 of batch.flatMap(({ key, row }) => blobsOf(key, row))) {
-        if (put.has(sha256)) continue;
-        await registry.putBlob(await buffer(await this.#stream(`${BLOBS}${sha256}`)));
-        put.add(sha256);
-      }
-      await registry.putRows(batch);
-      batch = [];
-    };
-    for await (const row of this.#rows()) {
-      batch.push(row);
-      if (batch.length === BATCH) await write();
-    }
-    await write();
+    const taken =
+      (replace || (await registry.isEmpty())) &&
+      (await registry.replaceRows(this.#rowsAfterBlobs(registry), { ifEmpty: !replace }));
+    if (!taken)
+      throw refused(
+        this.#path,
+        "the registry that it would go to is not empty, and nothing was changed. Give an empty one, or put it in place of all that is there with --replace.",
+      );
   }
 
   close(): void {
@@ -87,6 +71,19 @@ export class Archive {
 
   #stream(name: string) {
     return this.#zip.openReadStreamPromise(this.#entries.get(name)!);
+  }
+
+  /** Each behind the blobs that it names, which the registry then has. */
+  async *#rowsAfterBlobs(registry: Registry): AsyncGenerator<Row> {
+    const put = new Set<string>();
+    for await (const row of this.#rows()) {
+      for (const sha256 of blobsOf(row.key, row.row)) {
+        if (put.has(sha256)) continue;
+        await registry.putBlob(await buffer(await this.#stream(`${BLOBS}${sha256}`)));
+        put.add(sha256);
+      }
+      yield row;
+    }
   }
 
   async *#rows(hash = createHash("sha256")): AsyncGenerator<Row> {

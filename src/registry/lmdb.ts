@@ -14,6 +14,7 @@ import {
   blobsOf,
   feedBatch,
   feedLength,
+  isEmpty,
   lifeOf,
   type ReplyRow,
   type Row,
@@ -103,15 +104,26 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
       }),
 
     snapshot: work => inTurn(async () => db.read(() => work(snapshotRows()))),
-    clear: async () => {
-      await db.write(() => {
-        db.removeAll([...rowKinds, "change"].map(kind => [kind]));
-        // A number without its entry: whoever followed the feed reloads.
-        db.put(["seq"], newest() + 1);
-      });
-      told = newest();
-      tellAll(listeners, { kind: "reload" });
-    },
+    replaceRows: (given, { ifEmpty = false } = {}) =>
+      inTurn(async () => {
+        const all: Row[] = [];
+        for await (const row of given) all.push(row);
+        const replaced = await db.write(() => {
+          if (ifEmpty && !isEmpty(rows)) return false;
+          db.removeAll([...rowKinds, "change"].map(kind => [kind]));
+          for (const { key, row } of all) {
+            for (const blob of blobsOf(key, row)) rows.requireBlob(blob);
+            rows.put(key, row);
+          }
+          // A number without its entry: whoever followed the feed reloads.
+          db.put(["seq"], newest() + 1);
+          return true;
+        });
+        if (!replaced) return false;
+        told = newest();
+        tellAll(listeners, { kind: "reload" });
+        return true;
+      }),
 
     changes: async since =>
       db.read(() => {

@@ -8,7 +8,7 @@
 import { randomUUID } from "node:crypto";
 import { digest, requireName, verified } from "./blobs.ts";
 import { blobMissing } from "./problems.ts";
-import { LARGE_MS, type RedisConnection } from "./redis-connection.ts";
+import { isFull, LARGE_MS, type RedisConnection } from "./redis-connection.ts";
 import { keyOf } from "./redis-rows.ts";
 import { findUnnamed, giveUpBlob, indexBlob, removeBlob, touchBlob, writeBlob } from "./redis-scripts.ts";
 import { blobGrace } from "./store.ts";
@@ -81,11 +81,13 @@ export class RedisBlobs {
     return removed;
   }
 
-  /** Keeps sweeps of every replica from removing anything while `work` runs. */
+  /** Keeps sweeps of every replica from removing anything while `work` runs; a full Redis takes no such word. */
   async held<Result>(work: () => Promise<Result>): Promise<Result> {
     const { client } = this.#connection;
     const extend = () => this.#connection.inTime(client.set(hold, "backup", "PX", HOLD_MS));
-    await extend();
+    await extend().catch(error => {
+      if (!isFull(error)) throw error;
+    });
     const beat = setInterval(() => void extend().catch(() => {}), HOLD_MS / 10);
     try {
       return await work();

@@ -14,9 +14,10 @@ const OPEN_MS = 5000;
 const WAIT_MS = 2000;
 
 const REFUSED = "Redis refuses this user.";
+const FULL = /^OOM|\bOOM command not allowed/;
 /** What Redis refuses, and what is to be done about it. */
 const refusals: readonly [RegExp, string][] = [
-  [/^OOM|\bOOM command not allowed/, "Redis is full. Give it more memory (maxmemory), or delete something."],
+  [FULL, "Redis is full. Give it more memory (maxmemory), or delete something."],
   [
     /^(NOAUTH|WRONGPASS|NOPERM)/,
     `${REFUSED} See user and password in FOREWORD_REGISTRY, and the user's rights (ACL).`,
@@ -32,8 +33,10 @@ const refusals: readonly [RegExp, string][] = [
 
 export function toProblem(error: unknown): ForewordError {
   if (error instanceof ForewordError) return error;
-  // A cluster's client says that no node answered, and beside it what the last one said.
-  const { message, name } = (error as { lastNodeError?: Error }).lastNodeError ?? (error as Error);
+  // A cluster's client says that no node answered, and beside it what the last one said; a transaction says that it was
+  // given up, and beside it which command was refused.
+  const { lastNodeError, previousErrors } = error as { lastNodeError?: Error; previousErrors?: Error[] };
+  const { message, name } = lastNodeError ?? previousErrors?.[0] ?? (error as Error);
   // The error itself holds the command with all that was sent, a password too: no log may have that.
   const cause = Object.assign(new Error(message), { name });
   const [, told] = refusals.find(([pattern]) => pattern.test(message)) ?? [];
@@ -42,6 +45,10 @@ export function toProblem(error: unknown): ForewordError {
     ? unavailable("Redis refused a command; the server's log has the cause.", cause)
     : unavailable("Redis can't be reached. See that it runs, and that FOREWORD_REGISTRY names it.", cause);
 }
+
+/** Whether a command was refused because Redis has no memory left. */
+export const isFull = (error: unknown): boolean =>
+  error instanceof ForewordError && error.cause instanceof Error && FULL.test(error.cause.message);
 
 /** The connection broke before the answer came: what was asked for may have been done. */
 const broke = ({ name, message }: Error): boolean =>

@@ -66,11 +66,34 @@ export const readFeed = `
 local entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2])
 return {redis.call('GET', KEYS[1]) or '0', entries}`;
 
-/** KEYS: seq, feed, then what is to be empty. A number without its entry: whoever followed the feed reloads. */
-export const clearRows = `
-redis.call('INCR', KEYS[1])
-redis.call('DEL', unpack(KEYS, 2))
-return 1`;
+/**
+ * KEYS: ready, seq, feed, then pairs of an old key and the new one that takes its name, then what must be empty. ARGV:
+ * where the pairs end among the keys, how long it is known that it was done (ms), an entry of the feed or "", its commit.
+ * Says "done", "full" or "gone"; asked again after a broken connection it says what it said. A number without its entry:
+ * whoever followed the feed reloads; the entry behind it wakes who waits.
+ */
+export const replaceTables = `
+local last = tonumber(ARGV[1])
+local ready = redis.call('GET', KEYS[1])
+if ready ~= 'yes' then return ready or 'gone' end
+for at = last + 1, #KEYS do
+  if redis.call('EXISTS', KEYS[at]) == 1 then return 'full' end
+end
+redis.call('SET', KEYS[1], 'done', 'PX', ARGV[2])
+redis.call('INCR', KEYS[2])
+redis.call('DEL', KEYS[3])
+if ARGV[3] ~= '' then
+  redis.call('XADD', KEYS[3], redis.call('INCR', KEYS[2]) .. '-0', 'change', ARGV[3], 'commit', ARGV[4])
+end
+for at = 4, last, 2 do
+  if redis.call('EXISTS', KEYS[at + 1]) == 1 then
+    redis.call('RENAME', KEYS[at + 1], KEYS[at])
+    redis.call('PERSIST', KEYS[at])
+  else
+    redis.call('DEL', KEYS[at])
+  end
+end
+return 'done'`;
 
 /**
  * KEYS: reply. ARGV: the reply as JSON, how one of the same holder begins, its life (ms). What lives and is another's, or

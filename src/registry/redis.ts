@@ -17,22 +17,15 @@ import { blobMissing, closed, unavailable } from "./problems.ts";
 import { backupRedis } from "./redis-backup.ts";
 import { blobIndex, blobNames, RedisBlobs } from "./redis-blobs.ts";
 import type { RedisLog } from "./redis-client.ts";
-import { LARGE_MS, RedisConnection } from "./redis-connection.ts";
+import { RedisConnection } from "./redis-connection.ts";
 import { feedKeys, RedisFeed, readChanges } from "./redis-feed.ts";
+import { replaceRows } from "./redis-replace.ts";
 import { fieldOf, keyOf, Lacking, orderOf, type RangeQuery, RedisRows, tableOf } from "./redis-rows.ts";
-import { clearRows, commit, dropReply, keepReply, readRange, readRows } from "./redis-scripts.ts";
+import { commit, dropReply, keepReply, readRange, readRows } from "./redis-scripts.ts";
 import { snapshotRows } from "./redis-snapshot.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 import type { Registry } from "./registry.ts";
-import {
-  addListener,
-  feedLength,
-  lifeOf,
-  type ReplyRow,
-  rowKinds,
-  type Store,
-  type StoreKey,
-} from "./store.ts";
+import { addListener, feedLength, lifeOf, type ReplyRow, type Store, type StoreKey } from "./store.ts";
 import { type RegistryOptions, storedRegistry } from "./stored.ts";
 
 /** How long a commit is known by its id. */
@@ -164,11 +157,11 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
       }),
 
     snapshot: work => use(() => blobs.held(() => work(snapshotRows(connection)))),
-    clear: () =>
+    replaceRows: (rows, { ifEmpty = false } = {}) =>
       use(async () => {
-        const tables = rowKinds.flatMap(kind => [keyOf(kind), orderOf(keyOf(kind))]);
-        await connection.write(clearRows, [...feedKeys, blobNames, ...tables], [], LARGE_MS);
-        await feed.reload();
+        const replaced = await replaceRows(connection, blobs, rows, ifEmpty);
+        if (replaced) await feed.reload();
+        return replaced;
       }),
 
     changes: since => use(() => readChanges(connection, since)),

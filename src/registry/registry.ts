@@ -43,6 +43,8 @@ export type JobPatch = Partial<
 export interface OpenJob {
   id: string;
   task: string;
+  /** The fingerprint of the one that it is for; undefined where any will do. */
+  backbone?: string;
 }
 
 export interface Page<Item> {
@@ -191,10 +193,12 @@ export interface Registry {
   snapshot<Result>(work: (rows: AsyncIterable<Row>) => Promise<Result>): Promise<Result>;
   /** Whether nothing is there but what was marked. */
   isEmpty(): Promise<boolean>;
-  /** Writes rows that a snapshot gave, in its order. Errors: `registry_unavailable` when a blob that one names is missing. */
-  putRows(rows: readonly Row[]): Promise<void>;
-  /** Removes every row at once; whoever watches hears `reload`. */
-  clear(): Promise<void>;
+  /**
+   * Puts rows, as a snapshot gave them, in place of all that is there, in one step; whoever watches hears `reload`. False,
+   * and nothing changed, where with `ifEmpty` it is not empty. Errors: `registry_unavailable`, and nothing changed, when
+   * a blob that a row names is missing.
+   */
+  replaceRows(rows: AsyncIterable<Row>, options?: { ifEmpty?: boolean }): Promise<boolean>;
 
   /** Copies everything to a new folder while reads and writes go on; the copy opens as a registry. */
   backup(folder: string): Promise<void>;

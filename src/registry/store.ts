@@ -36,6 +36,8 @@ export interface JobPlace {
   order: number;
   id: string;
   task: string;
+  /** Of a job that is open. */
+  backbone?: string;
 }
 /** `name` is the SHA-256 of the caller's key, `hash` that of the request; `holder` makes the reply, until it is there. */
 export interface ReplyRow {
@@ -99,8 +101,8 @@ export interface Store {
 
   /** The rows of one moment, kind by kind; until the work ends no blob is removed. */
   snapshot<Result>(work: (rows: AsyncIterable<Row>) => Promise<Result>): Promise<Result>;
-  /** Removes every row at once; whoever follows the changes reloads. */
-  clear(): Promise<void>;
+  /** As the registry's. */
+  replaceRows(rows: AsyncIterable<Row>, options?: { ifEmpty?: boolean }): Promise<boolean>;
 
   changes(since: number): Promise<ChangeBatch>;
   watch(listener: (notice: Notice) => void): () => void;
@@ -109,6 +111,10 @@ export interface Store {
   sweep(): Promise<{ blobs: number; replies: number }>;
   close(): Promise<void>;
 }
+
+/** Whether nothing is there but what was marked. */
+export const isEmpty = (rows: Reader): boolean =>
+  rowKinds.every(kind => kind === "mark" || rows.values([kind], { limit: 1 }).length === 0);
 
 /** The blobs that a row needs. */
 export function blobsOf([kind]: StoreKey, row: unknown): string[] {

@@ -7,12 +7,11 @@ import { decodeCursor, oneMore, toPage } from "./page.ts";
 import * as problem from "./problems.ts";
 import type { Expected, JobRecord, NewPrompt, OpenJob, PageRequest, Registry } from "./registry.ts";
 import {
-  blobsOf,
+  isEmpty,
   type JobPlace,
   lifeOf,
   type Reader,
   type ReplyRow,
-  rowKinds,
   type Store,
   type TaskRow,
   type Writer,
@@ -55,6 +54,9 @@ function jobRow(rows: Reader, id: string): JobRecord {
   return row;
 }
 
+const openPlace = (place: JobPlace, { backbone }: Pick<JobRecord, "backbone">): JobPlace =>
+  backbone === undefined ? place : { ...place, backbone };
+
 /** Writes the task's next version, and its count into `row`, which the caller stores. */
 function addVersion(rows: Writer, row: TaskRow, prompt: NewPrompt, at: string): PromptRecord {
   if (prompt.parameters) rows.requireBlob(prompt.parameters);
@@ -93,7 +95,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
       const places = rows.values<JobPlace>(["job-order"]);
       const jobs = rows.getAll<JobRecord>(places.map(({ id }) => ["job", id]));
       for (const [at, place] of places.entries())
-        if (jobs[at]?.ended_at === null) rows.put(["open-job", place.id], place);
+        if (jobs[at]?.ended_at === null) rows.put(["open-job", place.id], openPlace(place, jobs[at]));
       rows.put(["mark", INDEXED], timestamp());
     });
   }
@@ -248,7 +250,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         const record = { ...job, created_at: timestamp(), revision: 1 };
         rows.put(["job", job.id], record);
         rows.put(["job-order", order], place);
-        if (record.ended_at === null) rows.put(["open-job", job.id], place);
+        if (record.ended_at === null) rows.put(["open-job", job.id], openPlace(place, job));
         rows.note("job", job.id);
         return record;
       }),
@@ -272,7 +274,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
       const open = (rows: Reader) =>
         rows.get(["mark", INDEXED]) === undefined ? null : rows.values<JobPlace>(["open-job"]);
       const places = (await store.read(open)) ?? (await indexOpenJobs().then(() => store.read(open))) ?? [];
-      return places.sort((a, b) => a.order - b.order).map(({ id, task }): OpenJob => ({ id, task }));
+      return places.sort((a, b) => a.order - b.order).map(({ order, ...open }): OpenJob => open);
     },
 
     updateJob: (id, patch, { expected }: Expected = {}) =>
@@ -310,20 +312,8 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     mark: name => store.write(rows => rows.put(["mark", name], timestamp())),
 
     snapshot: store.snapshot,
-    clear: store.clear,
-    isEmpty: () =>
-      store.read(rows =>
-        rowKinds.every(kind => kind === "mark" || rows.values([kind], { limit: 1 }).length === 0),
-      ),
-    putRows: given =>
-      store.write(rows => {
-        for (const { key, row } of given) {
-          for (const blob of blobsOf(key, row)) rows.requireBlob(blob);
-          rows.put(key, row);
-          const [kind, id] = key;
-          if (kind === "task" || kind === "dataset" || kind === "job") rows.note(kind, String(id));
-        }
-      }),
+    replaceRows: store.replaceRows,
+    isEmpty: () => store.read(isEmpty),
 
     changes: store.changes,
     watch: store.watch,

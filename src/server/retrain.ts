@@ -29,7 +29,7 @@ export const retrain: Resource = (app, dependencies) => {
           ? await Promise.all([...new Set(tasks)].map(id => registry.getTask(id)))
           : await everyTask(registry);
         const datasets = new Map((await everyDataset(registry)).map(({ sha256, id }) => [sha256, id]));
-        const busy = await trainingTasks(dependencies);
+        const busy = await trainingTasks(dependencies, fingerprint);
         const body: RetrainReply = { backbone: { name, fingerprint }, dry_run, jobs: [], skipped: [] };
         for (const task of chosen)
           await add(dependencies, fingerprint, { registry, engine, datasets, activate }, task, busy, body);
@@ -63,8 +63,9 @@ async function add(
   }
 }
 
-/** Tasks that are being trained, or wait for it. */
-async function trainingTasks({ registry }: Dependencies): Promise<Set<string>> {
+/** Tasks that are being trained on this backbone, or wait for it; for another, a job may wait for ever. */
+async function trainingTasks({ registry }: Dependencies, backbone: string): Promise<Set<string>> {
   const open = await Promise.all((await registry.openJobs()).map(({ id }) => registry.getJob(id)));
-  return new Set(open.filter(({ kind }) => kind === "train").map(({ task }) => task));
+  const training = open.filter(job => job.kind === "train" && (job.backbone ?? backbone) === backbone);
+  return new Set(training.map(({ task }) => task));
 }

@@ -157,7 +157,9 @@ async function startOf(
 ): Promise<Start> {
   const { verbalizers, base } = job;
   const request = { ...job.request, init };
-  const plan = planOf({ ...job, request, initial, task: withVerbalizers(job) }, examples, bench.tokenizer);
+  const { tokenizer, source } = bench;
+  const asked = { ...job, request, initial, task: withVerbalizers(job) };
+  const plan = planOf(asked, examples, tokenizer, source.config.vocabSize);
   const below = await baseOf(bench, base);
   const parameters = await begin(bench, plan, initial, request.seed ?? 0, below);
   const { method } = plan;

@@ -44,11 +44,12 @@ export interface Plan {
   patience: number;
 }
 
-/** Throws `validation` and `bad_template` naming the field. */
+/** Throws `validation` and `bad_template` naming the field. `vocabulary`: tokens in all. */
 export function planOf(
   { request, template: source, task, initial }: Pick<TrainJob, "request" | "template" | "task" | "initial">,
   train: readonly Example[],
   codec: TextCodec,
+  vocabulary: number,
 ): Plan {
   const { method = "prefix", init = "examples", length } = request;
   const given = compileTemplate(source);
@@ -61,6 +62,7 @@ export function planOf(
     task,
     examples: train,
     codec,
+    vocabulary,
     seed: request.seed ?? 0,
   });
   const positions =

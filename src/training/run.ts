@@ -66,8 +66,8 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   const job = await withDonor(bench, asked, hooks, left);
   const { distributions, answers, ...data } = await answersOf(bench, job, hooks, left);
   const task = withVerbalizers(job);
-  const plan = planOf({ ...job, task }, data.train, tokenizer);
   const { config } = source;
+  const plan = planOf({ ...job, task }, data.train, tokenizer, config.vocabSize);
   const base = await baseOf(bench, job.base);
   const start = base?.length ?? 0;
   const parameters = await begin(bench, plan, job.initial, job.request.seed ?? 0, base);

@@ -34,11 +34,22 @@ export interface StartContext {
   task: Pick<Task, "labels" | "description">;
   examples: readonly Example[];
   codec: TextCodec;
+  /** Tokens in all. */
+  vocabulary: number;
   seed: number;
 }
 
 /** Token ids that trained positions begin as, BOS left out; the words that they take the place of come last. */
-export function startIds({ init, initial, template, task, examples, codec, seed }: StartContext): number[] {
+export function startIds({
+  init,
+  initial,
+  template,
+  task,
+  examples,
+  codec,
+  seed,
+  ...rest
+}: StartContext): number[] {
   if (typeof init === "object") {
     if ("text" in init) return codec.encodeWithSpecials(init.text);
     return wordIds(initial ? compileTemplate(initial.template) : template, codec);
@@ -54,7 +65,8 @@ export function startIds({ init, initial, template, task, examples, codec, seed 
     case "vocabulary":
     case "random": {
       const random = randomFrom(seed);
-      return Array.from({ length: BY_CHANCE }, () => Math.floor(random() * FREQUENT));
+      const most = Math.min(FREQUENT, rest.vocabulary);
+      return Array.from({ length: BY_CHANCE }, () => Math.floor(random() * most));
     }
   }
 }

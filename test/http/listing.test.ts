@@ -6,6 +6,7 @@ import { expect, onTestFinished, test } from "vitest";
 import type { PromptRecord } from "../../src/contract/prompt.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { Row } from "../../src/registry/store.ts";
+import { inTurn } from "../registry/records.ts";
 import { tinyBackbone } from "../support/tiny.ts";
 import { files, startServer } from "./server.ts";
 
@@ -50,11 +51,11 @@ test("a list tells what prompts are made of without their parameters, and of old
     const found: Row[] = [];
     for await (const { key, row } of rows) {
       const { pieces, ...rest } = row as PromptRecord;
-      if (key[0] === "prompt") found.push({ key, row: rest });
+      found.push({ key, row: key[0] === "prompt" ? rest : row });
     }
     return found;
   });
-  await registry.putRows(older);
+  await registry.replaceRows(inTurn(older));
   await registry.close();
   server = await serve();
   expect(await listed()).toEqual(told);

@@ -117,15 +117,24 @@ describeRedis("BullMQ", () => {
       await vi.waitFor(async () => expect((await registry.getJob(others)).state).toBe("succeeded"));
     });
 
-    test("a job of a backbone that no worker has is cancelled, and its task's next one follows", async () => {
+    test("a job for a backbone that no worker has holds up none of its task for another, and is cancelled", async () => {
       const server = await another(false);
       await another(true);
-      const others = await submit(server, "t", "g");
-      const mine = await submit(server, "t");
-      await new Promise(resolve => setTimeout(resolve, 500));
-      expect(started).toEqual([]);
-      expect((await server.cancel(others)).state).toBe("cancelled");
-      expect((await starts(1)).job.id).toBe(mine);
+      const others = [await submit(server, "t", "g"), await submit(server, "t", "g")];
+      const mine = [await submit(server, "t"), await submit(server, "t")];
+      const first = await starts(1);
+      expect(first.job.id).toBe(mine[0]);
+      expect((await server.cancel(others[0]!)).state).toBe("cancelled");
+      first.finish();
+      const second = await starts(2);
+      expect(second.job.id).toBe(mine[1]);
+      second.finish();
+      await vi.waitFor(async () => expect((await registry.getJob(mine[1]!)).state).toBe("succeeded"));
+      await another(true, undefined, "g");
+      const last = await starts(3, 20_000);
+      expect(last.job.id).toBe(others[1]);
+      last.finish();
+      await vi.waitFor(async () => expect((await registry.getJob(others[1]!)).state).toBe("succeeded"));
     });
 
     test("a worker that is killed loses its job to another, which goes on from the checkpoint", async () => {

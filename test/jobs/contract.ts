@@ -11,6 +11,7 @@ import { ForewordError } from "../../src/errors.ts";
 import { Interrupted, type JobControl, type Jobs, type Runner } from "../../src/jobs/jobs.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { JobRecord, Registry } from "../../src/registry/registry.ts";
+import { inTurn } from "../registry/records.ts";
 import { emptyDisk, fillDisk } from "../support/full-disk.ts";
 
 export type OpenQueue = (registry: Registry, runner: Runner, concurrency: number) => Promise<Jobs>;
@@ -63,6 +64,18 @@ export function jobsContract(
       await jobs.close();
       await registry.close();
       await rm(folder, { recursive: true, force: true });
+    });
+
+    test("a job whose record is gone, with all others, stops; a later one runs", async () => {
+      await submit("t");
+      const { control } = await start(1);
+      await registry.replaceRows(inTurn([]));
+      control.log("a line");
+      await vi.waitFor(() => expect(control.signal.aborted).toBe(true), { timeout: 5000, interval: 5 });
+      const later = await submit("u");
+      (await start(2)).finish();
+      await becomes(later, "succeeded");
+      expect(await registry.openJobs()).toEqual([]);
     });
 
     test("a job is queued, runs, succeeds, and its record tells each", async () => {

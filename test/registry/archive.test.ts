@@ -13,7 +13,7 @@ import type { Notice, Registry } from "../../src/registry/registry.ts";
 import { foreword } from "../support/command.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisServer } from "../support/redis-server.ts";
-import { hard, newJob, newTask } from "./records.ts";
+import { allOf, hard, inTurn, newJob, newTask } from "./records.ts";
 
 let folder: string;
 const closing: (() => Promise<void>)[] = [];
@@ -68,12 +68,8 @@ async function fill(registry: Registry): Promise<string[]> {
 }
 
 /** Each row as its line in an archive, sorted. */
-const linesOf = (registry: Registry) =>
-  registry.snapshot(async rows => {
-    const lines: string[] = [];
-    for await (const { key, row } of rows) lines.push(JSON.stringify([key, row]));
-    return lines.sort();
-  });
+const linesOf = async (registry: Registry) =>
+  (await registry.snapshot(allOf)).map(({ key, row }) => JSON.stringify([key, row])).sort();
 const ofOpenJobs = (line: string) => /"open"/.test(line);
 
 async function restore(registry: Registry, file: string, options?: RestoreOptions): Promise<void> {
@@ -151,10 +147,22 @@ describeRedis("from LMDB into Redis and back", () => {
     other.watch(notice => notices.push(notice));
     expect(await refusal(restore(target, file))).toMatch(/not empty, and nothing was changed.*--replace/);
     expect((await target.listTasks()).items.map(({ id }) => id)).toEqual(["old"]);
-    await restore(target, file, { replace: true });
+    const seen = new Set<string>();
+    let restoring = true;
+    const looking = (async () => {
+      while (restoring) seen.add((await other.listTasks()).items.map(({ id }) => id).join(" "));
+    })();
+    await restore(target, file, { replace: true }).finally(() => {
+      restoring = false;
+    });
+    await looking;
+    // Never none of them, and never some.
+    expect([...seen].filter(tasks => tasks !== "old" && tasks !== "t t-2 t.3")).toEqual([]);
     expect((await target.listTasks()).items.map(({ id }) => id)).toEqual(["t", "t-2", "t.3"]);
-    await expect.poll(() => notices.map(({ kind }) => kind)).toContain("reload");
-    await expect.poll(() => notices.at(-1)).toMatchObject({ kind: "task", id: "t.3" });
+    await expect.poll(() => notices).toContainEqual({ kind: "reload" });
+    expect(await redis.admin.keys("{fw}:new:*")).toEqual([]);
+    for (const key of ["{fw}:task", "{fw}:task:order", "{fw}:names"])
+      expect(await redis.admin.ttl(key)).toBe(-1);
   });
 });
 
@@ -212,7 +220,7 @@ describe("archives", () => {
       const said = await outcome(changed);
       if (said === "taken") {
         expect(await linesOf(target)).toEqual(lines);
-        await target.clear();
+        await target.replaceRows(inTurn([]));
       } else {
         refusals++;
         expect(said).toMatch(/damaged or incomplete|no archive of a registry|format that this version/);

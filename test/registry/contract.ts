@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ForewordError } from "../../src/errors.ts";
 import type { NewPrompt, Notice, Registry } from "../../src/registry/registry.ts";
 import type { Row } from "../../src/registry/store.ts";
-import { hard, newJob, newTask } from "./records.ts";
+import { allOf, hard, inTurn, newJob, newTask } from "./records.ts";
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
@@ -292,13 +292,8 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
     it("knows open jobs that an earlier version put, whose rows did not say so", async () => {
       for (const id of ["open", "ended", "later"]) await registry.putJob(newJob(id));
       await registry.updateJob("ended", { ended_at: new Date().toISOString() });
-      const rows = await registry.snapshot(async all => {
-        const found: Row[] = [];
-        for await (const row of all) if (row.key[0] !== "open-job") found.push(row);
-        return found;
-      });
-      await registry.clear();
-      await registry.putRows(rows);
+      const rows = (await registry.snapshot(allOf)).filter(({ key: [kind] }) => kind !== "open-job");
+      await registry.replaceRows(inTurn(rows));
       for (let times = 0; times < 2; times++)
         expect((await registry.openJobs()).map(({ id }) => id)).toEqual(["open", "later"]);
       await registry.updateJob("open", { ended_at: new Date().toISOString() });
@@ -421,25 +416,28 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       const seen: Notice[] = [];
       registry.watch(notice => seen.push(notice));
       const { last } = await registry.changes(0);
-      await registry.clear();
+      expect(await registry.replaceRows(inTurn([]))).toBe(true);
       expect(seen).toContainEqual({ kind: "reload" });
       expect((await registry.changes(last)).trimmed).toBe(true);
       expect(await registry.isEmpty()).toBe(true);
       expect(await codeOf(registry.getTask("t"))).toBe("task_not_found");
       expect((await registry.listJobs()).items).toEqual([]);
-      await registry.putRows(rows);
+      await registry.mark("m");
+      expect(await registry.isEmpty()).toBe(true);
+      expect(await registry.replaceRows(inTurn(rows), { ifEmpty: true })).toBe(true);
+      expect(await registry.replaceRows(inTurn([]), { ifEmpty: true })).toBe(false);
       expect(await registry.isEmpty()).toBe(false);
+      expect(await registry.marked("m")).toBe(false);
       expect(await registry.getTask("t")).toMatchObject({ active: { prompt: 1 }, prompts: 2 });
       expect((await registry.addPrompt("t", hard())).version).toBe(3);
       expect(await registry.openJobs()).toEqual([{ id: "j", task: "t" }]);
-      await registry.clear();
       const lost = rows.map(({ key, row }) =>
         key[0] === "prompt" && key[2] === 2
           ? { key, row: { ...(row as object), parameters: "0".repeat(64) } }
           : { key, row },
       );
-      expect(await codeOf(registry.putRows(lost))).toBe("registry_unavailable");
-      expect(await registry.isEmpty()).toBe(true);
+      expect(await codeOf(registry.replaceRows(inTurn(lost)))).toBe("registry_unavailable");
+      expect((await registry.getTask("t")).prompts).toBe(3);
     });
 
     it("finishes writes under way when closed, and then is unavailable", async () => {
@@ -457,8 +455,7 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
         () => registry.backup("unused"),
         () => registry.snapshot(async () => {}),
         () => registry.isEmpty(),
-        () => registry.putRows([]),
-        () => registry.clear(),
+        () => registry.replaceRows(inTurn([])),
       ])
         expect(await codeOf(call())).toBe("registry_unavailable");
       await registry.close();

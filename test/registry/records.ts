@@ -1,5 +1,6 @@
 /** Small records that the registry's tests store. */
 import type { NewJob, NewPrompt, NewTask } from "../../src/registry/registry.ts";
+import type { Row } from "../../src/registry/store.ts";
 
 export const newTask = (id: string): NewTask => ({
   id,
@@ -38,3 +39,14 @@ export const newJob = (id: string, task = "t"): NewJob => ({
   holder: null,
   log: [],
 });
+
+export async function* inTurn(rows: readonly Row[]): AsyncGenerator<Row> {
+  yield* rows;
+}
+
+/** As `snapshot` gives them. */
+export async function allOf(rows: AsyncIterable<Row>): Promise<Row[]> {
+  const found = [];
+  for await (const row of rows) found.push(row);
+  return found;
+}

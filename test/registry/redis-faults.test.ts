@@ -9,7 +9,7 @@ import type { Notice, Registry } from "../../src/registry/registry.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisServer } from "../support/redis-server.ts";
 import { codeOf } from "./contract.ts";
-import { hard, newJob, newTask } from "./records.ts";
+import { allOf, hard, newJob, newTask } from "./records.ts";
 
 const hour = 3_600_000;
 const bytesOf = (text: string) => new TextEncoder().encode(text);
@@ -33,6 +33,11 @@ describeRedis("a Redis registry", () => {
       await Promise.all([a.close(), b.close()]);
     });
   });
+  const fill = async () => {
+    await redis.admin.config("SET", "maxmemory-policy", "noeviction");
+    await redis.admin.config("SET", "maxmemory", "1");
+  };
+  const relieve = () => redis.admin.config("SET", "maxmemory", "0");
   const prefix = (parameters: string) => ({ ...hard(), kind: "prefix" as const, parameters });
 
   test("where there is none, is refused in seconds and in words", async () => {
@@ -83,8 +88,7 @@ describeRedis("a Redis registry", () => {
 
   test("that is full refuses writes in words, answers reads, and takes writes again", async () => {
     await a.createTask(newTask("t"), hard(), "ann");
-    await redis.admin.config("SET", "maxmemory-policy", "noeviction");
-    await redis.admin.config("SET", "maxmemory", "1");
+    await fill();
     try {
       for (const call of [() => a.addPrompt("t", hard()), () => a.putBlob(bytesOf("x"))])
         await expect(call()).rejects.toMatchObject({
@@ -93,9 +97,34 @@ describeRedis("a Redis registry", () => {
         });
       expect(await a.getTask("t")).toMatchObject({ prompts: 1 });
     } finally {
-      await redis.admin.config("SET", "maxmemory", "0");
+      await relieve();
     }
     expect((await a.addPrompt("t", hard())).version).toBe(2);
+  });
+
+  test("that is full is copied all the same, unless it changes meanwhile", async () => {
+    await a.createTask(newTask("t"), hard(), "ann");
+    const blob = await a.putBlob(bytesOf("parameters"));
+    await a.addPrompt("t", prefix(blob));
+    const before = await a.snapshot(allOf);
+    const folder = await mkdtemp(join(tmpdir(), "foreword-full-"));
+    await fill();
+    try {
+      expect(await a.snapshot(allOf)).toEqual(before);
+      await a.backup(folder);
+      const copy = await openLmdbRegistry(folder);
+      expect(await copy.getPrompt("t", 2)).toMatchObject({ parameters: blob });
+      expect(new Uint8Array(await copy.getBlob(blob))).toEqual(bytesOf("parameters"));
+      await copy.close();
+      // What makes room goes on.
+      const torn = a.snapshot(async rows => {
+        for await (const { key } of rows) if (key[0] === "task") await b.deletePrompt("t", 2);
+      });
+      await expect(torn).rejects.toMatchObject({ message: expect.stringMatching(/changed.*Try again/) });
+    } finally {
+      await relieve();
+      await rm(folder, { recursive: true });
+    }
   });
 
   test("whose feed can't be read tells the writer's watchers to reload before a write resolves", async () => {

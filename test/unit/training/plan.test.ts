@@ -19,10 +19,10 @@ const job = (initial: TrainJob["initial"], request: object = {}) => ({
 const template = "The other one says this: {{ text }}!";
 
 test("virtual tokens begin as the words of the hard prompt that is named, not as the task's own", () => {
-  const { ids, template: planned } = planOf(job({ template, parameters: null }), examples, codec);
+  const { ids, template: planned } = planOf(job({ template, parameters: null }), examples, codec, 256);
   expect(ids).toEqual(bytes("The other one says this:"));
   expect(planned.source).toBe(`{{ soft(${ids.length}) }} {{ input }} so`);
-  const short = planOf(job({ template, parameters: null }, { length: 5 }), examples, codec);
+  const short = planOf(job({ template, parameters: null }, { length: 5 }), examples, codec, 256);
   expect(short.ids).toEqual(bytes("this:"));
 });
 
@@ -30,7 +30,16 @@ test("another prompt's virtual tokens say how many there are", () => {
   const soft = { dims: [7, 2] as const, data: new Float32Array(14) };
   const about = { kind: "soft", template: `{{ soft(7) }}${template}`, backbone: "f", recipe: null } as const;
   const parameters = writePromptFile({ ...about, soft });
-  const plan = planOf(job({ template: about.template, parameters }), examples, codec);
+  const plan = planOf(job({ template: about.template, parameters }), examples, codec, 256);
   expect(plan.softLengths).toEqual([7]);
   expect(plan.template.source).toBe("{{ soft(7) }} {{ input }} so");
 });
+
+test.each(["vocabulary", "random"] as const)(
+  "virtual tokens that begin as %s are tokens that there are",
+  init => {
+    const { ids } = planOf(job(null, { init, length: 50 }), examples, codec, 6);
+    expect(ids).toHaveLength(50);
+    expect(new Set(ids)).toEqual(new Set([0, 1, 2, 3, 4, 5]));
+  },
+);
