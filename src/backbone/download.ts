@@ -2,12 +2,16 @@
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 
 /** A source that says nothing for this long is passed over. */
 export const SILENCE_MS = 10_000;
+
+/** A partial file of another machine that nobody has written to for so long was left. */
+const LEFT_MS = 600_000;
 
 export type OnBytes = (received: number, total: number | null) => void;
 
@@ -21,14 +25,15 @@ export interface Wanted {
 
 /**
  * Writes a file by `write(partial)` and gives it its name once its checksum is right. `partial` may hold the beginning
- * from an earlier try; each process works on a partial file of its own, taken over from one that ended.
+ * from an earlier try; each process works on a partial file of its own, taken over from one that ended. Several machines,
+ * or containers, may share the folder.
  */
 export async function fetchFile(
   { path, sha256 }: Pick<Wanted, "path" | "sha256">,
   write: (partial: string) => Promise<void>,
 ): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const partial = `${path}.${process.pid}.part`;
+  const partial = `${path}.${hostname()}.${process.pid}.part`;
   await takeOver(path, partial);
   await write(partial);
   if (sha256 !== null) {
@@ -101,16 +106,24 @@ async function checksum(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Renames what a process that ended left behind. */
+/** Renames what a process that ended left behind, here or, as its silence tells, elsewhere. */
 async function takeOver(path: string, partial: string): Promise<void> {
   const prefix = `${basename(path)}.`;
   for (const name of await readdir(dirname(path))) {
-    const pid = name.startsWith(prefix) ? /^(\d+)\.part$/.exec(name.slice(prefix.length))?.[1] : undefined;
-    if (pid === undefined || Number(pid) === process.pid || lives(Number(pid))) continue;
-    await rename(join(dirname(path), name), partial).catch(() => {});
+    const [, host, pid] =
+      (name.startsWith(prefix) && /^(?:(.+)\.)?(\d+)\.part$/.exec(name.slice(prefix.length))) || [];
+    const place = join(dirname(path), name);
+    if (pid === undefined || place === partial) continue;
+    if (host === hostname() ? lives(Number(pid)) : !(await isSilent(place))) continue;
+    await rename(place, partial).catch(() => {});
     return;
   }
 }
+
+const isSilent = async (path: string): Promise<boolean> => {
+  const { mtimeMs } = (await stat(path).catch(() => null)) ?? { mtimeMs: Date.now() };
+  return Date.now() - mtimeMs > LEFT_MS;
+};
 
 function lives(pid: number): boolean {
   try {

@@ -3,8 +3,8 @@
  * tokens points the same way, which is harder to keep than a prefix's. Run on every kind of CPU: without the instructions
  * for it, products of bytes may saturate.
  */
-import { createHash } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
+import { createHash, randomUUID } from "node:crypto";
+import { readFile, rename, writeFile } from "node:fs/promises";
 import { arch } from "node:os";
 import { dirname, join } from "node:path";
 import { gradient } from "../autodiff/gradient.ts";
@@ -53,7 +53,10 @@ export async function checkVariant(
   progress: (done: number) => void,
 ): Promise<VariantCheck> {
   const file = await checkFile(dirname(int8.weights.path), context.runtime);
-  const known = await readFile(file, "utf8").then(JSON.parse, () => null);
+  // One that was cut off is made again.
+  const known = await readFile(file, "utf8")
+    .then(JSON.parse)
+    .catch(() => null);
   if (known) return known as VariantCheck;
   const a = await measure(context, plain, done => progress(0.7 * done));
   const b = await measure(context, int8, done => progress(0.7 + 0.3 * done));
@@ -61,7 +64,9 @@ export async function checkVariant(
     text_loss: { fp32: a.loss, int8: b.loss },
     gradient_cosine: cosine(a.gradients, b.gradients),
   };
-  await writeFile(file, `${JSON.stringify(check, null, 2)}\n`);
+  const partial = `${file}.${randomUUID()}`;
+  await writeFile(partial, `${JSON.stringify(check, null, 2)}\n`);
+  await rename(partial, file);
   return check;
 }
 

@@ -1,5 +1,16 @@
 /** One flat file of tensors, cached on disk: mapped, so that processes and sessions share it. */
-import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import {
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { WeightFile } from "../runtime/runtime.ts";
 
@@ -7,6 +18,9 @@ import type { WeightFile } from "../runtime/runtime.ts";
 const ALIGNMENT = 4096;
 /** Compiling takes minutes at most: what nobody has written to for so long, a process that was killed has left. */
 const LEFT_MS = 3_600_000;
+
+/** Bytes that are written at once. */
+const PIECE = 1 << 30;
 
 type Layout = Record<string, { offset: number; bytes: number }>;
 
@@ -30,17 +44,26 @@ export async function cachedWeights(folder: string): Promise<WeightFile | null> 
 
 /** Writes beside the final place and renames, so that a half-written file is never taken for a whole one. */
 export async function writeWeights(folder: string, tensors: AsyncIterable<NamedTensor>): Promise<WeightFile> {
-  const scratch = `${folder}.${process.pid}.tmp`;
-  await rm(scratch, { recursive: true, force: true });
+  // By chance, since processes of several machines, or containers, may share the disk.
+  const scratch = `${folder}.${randomUUID()}.tmp`;
   await mkdir(scratch, { recursive: true });
   await sweep(folder);
+  try {
+    const layout = await writeAll(scratch, tensors);
+    return await publish(scratch, folder, layout);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+async function writeAll(scratch: string, tensors: AsyncIterable<NamedTensor>): Promise<Layout> {
   const layout: Layout = {};
   let offset = 0;
   const file = await open(join(scratch, "weights.bin"), "w");
   try {
     for await (const { name, data } of tensors) {
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      await file.write(bytes, 0, bytes.length, offset);
+      await writeAt(file, bytes, offset);
       layout[name] = { offset, bytes: bytes.length };
       offset = Math.ceil((offset + bytes.length) / ALIGNMENT) * ALIGNMENT;
     }
@@ -50,9 +73,30 @@ export async function writeWeights(folder: string, tensors: AsyncIterable<NamedT
     await file.close();
   }
   await writeFile(join(scratch, "layout.json"), JSON.stringify({ layout, bytes: offset }));
+  return layout;
+}
+
+/** Node writes less than 2 GiB at a time, and may write less than it was given. */
+async function writeAt(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
+  for (let from = 0; from < bytes.length; ) {
+    const length = Math.min(bytes.length - from, PIECE);
+    from += (await file.write(bytes, from, length, offset + from)).bytesWritten;
+  }
+}
+
+/** Gives it its name, unless another process did so meanwhile: theirs is the same, and may be in use. */
+async function publish(scratch: string, folder: string, layout: Layout): Promise<WeightFile> {
+  const theirs = await cachedWeights(folder);
+  if (theirs) return theirs;
   await rm(folder, { recursive: true, force: true });
-  await rename(scratch, folder);
-  return weightFile(folder, layout);
+  try {
+    await rename(scratch, folder);
+    return weightFile(folder, layout);
+  } catch (error) {
+    const first = await cachedWeights(folder);
+    if (first) return first;
+    throw error;
+  }
 }
 
 /** Scratch folders beside `folder` that nobody will finish. */

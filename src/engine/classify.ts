@@ -2,11 +2,11 @@ import type { Segment } from "../backbone/feeds.ts";
 import type { TargetScore } from "../contract/infer.ts";
 import { type LabelScore, LabelSearch } from "../prompt/search.ts";
 import { branches, decisions, endBranch, type LabelTrie, type TrieNode } from "../prompt/trie.ts";
-import { feed } from "./feed.ts";
+import { CHUNK, feed } from "./feed.ts";
 import type { KvBlock } from "./kv.ts";
 import { logSumExp } from "./sampler.ts";
 import type { Program } from "./scheduler.ts";
-import { scoreTargets, type Targets, targetBranches, targetTokens } from "./targets.ts";
+import type { Targets } from "./targets.ts";
 import type { PrefillWork } from "./work.ts";
 
 export interface ClassifyRow {
@@ -18,47 +18,73 @@ export interface ClassifyRow {
   mode: "top" | "all";
   settle: readonly string[];
   targets: Targets;
+  /** Tokens that may stand behind the row in its run. */
+  room: number;
 }
 
 /**
  * P(label) over the trie (contract, section 1), reading only the verbalizers' rows of the vocabulary. `all` scores every
- * node in the row's one run, as branches behind it; `top` goes best first, a run a node, and stops when it is certain.
+ * node in the row's one run, as branches behind it, as far as there is room; `top` goes best first, a run a node, and
+ * stops when it is certain.
  */
 export function* classify(row: ClassifyRow): Program<{ scores: LabelScore[]; targets: TargetScore[] }> {
   const { trie, mode, targets } = row;
   const search = new LabelSearch(trie, mode, row.settle);
-  const first = mode === "all" ? decisions(trie) : search.wanted().filter(node => node === trie.root);
+  const branched = targets.branches;
+  const left = row.room - branched.reduce((sum, { length }) => sum + length, 0);
+  const first =
+    mode === "all"
+      ? (groups(decisions(trie), left)[0] ?? []).filter(({ path }) => path.length <= left)
+      : search.wanted().filter(node => node === trie.root);
   const nodes = first.filter(node => node.path.length > 0);
-  const branched = targetBranches(targets);
   const candidates = (node: TrieNode) => branches(node).map(token => (token === endBranch ? row.eos : token));
   const scored = first.map(node => ({
     end: node.path.length === 0 ? -1 : branched.length + nodes.indexOf(node),
     candidates: candidates(node),
   }));
-  const deeper = mode === "top" && decisions(trie).some(node => node.path.length > 0);
+  const begun = new Set(first);
+  const deeper = decisions(trie).some(node => !begun.has(node));
 
   const { result, past } = yield* feed(row.past, row.segments, {
     branches: [...branched, ...nodes.map(node => node.path)],
     scored,
-    sampled: trunk => targetTokens(targets, trunk),
-    keep: deeper,
+    sampled: trunk => targets.sampled(trunk),
+    keep: deeper || targets.keep,
   });
-  const scoredTargets = scoreTargets(targets, result.logits);
+  const scoredTargets = yield* targets.score(result, past);
   for (const [index, node] of first.entries()) search.tell(node, checked(result.scores[index]!));
 
   for (let wanted = search.wanted(); wanted.length > 0; wanted = search.wanted()) {
-    const work: PrefillWork = {
-      past: [...past, result.kept!],
-      segments: [],
-      branches: wanted.map(node => node.path),
-      scored: wanted.map((node, end) => ({ end, candidates: candidates(node) })),
-      sampled: [],
-      keep: false,
-    };
-    const { prefilled } = yield [work];
-    for (const [index, node] of wanted.entries()) search.tell(node, checked(prefilled![0]!.scores[index]!));
+    const works = groups(wanted, CHUNK).map(
+      (group): PrefillWork => ({
+        past: [...past, result.kept!],
+        segments: [],
+        branches: group.map(node => node.path),
+        scored: group.map((node, end) => ({ end, candidates: candidates(node) })),
+        sampled: [],
+        keep: false,
+      }),
+    );
+    const { prefilled } = yield works;
+    const found = prefilled!.flatMap(({ scores }) => scores);
+    for (const [index, node] of wanted.entries()) search.tell(node, checked(found[index]!));
   }
   return { scores: search.scores(), targets: scoredTargets };
+}
+
+/** In their order, as many tokens of paths in each as there is room for. */
+function groups(nodes: readonly TrieNode[], room: number): TrieNode[][] {
+  const found: TrieNode[][] = [];
+  let left = 0;
+  for (const node of nodes) {
+    if (found.length === 0 || node.path.length > left) {
+      found.push([]);
+      left = room;
+    }
+    found.at(-1)!.push(node);
+    left -= node.path.length;
+  }
+  return found;
 }
 
 /** Refuses logits that are not numbers. */

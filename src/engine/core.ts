@@ -26,8 +26,8 @@ import type {
   PromptInspection,
   PromptSource,
 } from "./engine.ts";
-import { fill } from "./feed.ts";
-import { fitRow } from "./fit.ts";
+import { branchRoom, fill } from "./feed.ts";
+import { boundFields, fitRow, requireShort } from "./fit.ts";
 import { closed, generate } from "./generate.ts";
 import { Grammars } from "./grammars.ts";
 import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
@@ -45,7 +45,8 @@ import {
 } from "./prefix.ts";
 import { type Acquired, PrefixCache } from "./prefix-cache.ts";
 import { randomFrom } from "./sampler.ts";
-import { type Program, Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
+import { abandoned, type Program, Scheduler, type SchedulerLimits } from "./scheduler.ts";
+import { Targets } from "./targets.ts";
 
 export interface CoreOptions {
   session: Session;
@@ -131,20 +132,22 @@ export class Core {
     request: Request,
     options: CoreInferOptions,
   ): Promise<AnswerTo<Request>> {
-    const acquired = await this.#acquire(request.prompt, options);
+    const acquired = await inTime(this.#acquire(request.prompt), options, ({ release }) => release());
     let beginning: Beginning | null = null;
     try {
       const { tokenizer, config } = this.#options;
       const { prompt, past } = acquired;
       const length = totalLength(past);
-      const laidOut = layoutRow(prompt.template, tokenizer, request.fields, prompt.softLengths);
       const room = config.maxPositions - length - this.#reserve(request);
+      const fields = boundFields(request.fields, config.maxPositions, tokenizer.longest, request.truncate);
+      const laidOut = layoutRow(prompt.template, tokenizer, fields, prompt.softLengths);
       const row = toSegments(fitRow(laidOut, room, request.truncate), prompt.soft, config.hiddenSize);
-      beginning = await this.#leading.take(request.prompt, past, row, program => this.#run(program, options));
+      const taking = this.#leading.take(request.prompt, past, row, program => this.#run(program));
+      beginning = await inTime(taking, options, late => late.release());
       const prepared: Prepared = {
         past: [...past, ...beginning.blocks],
         segments: beginning.rest,
-        context: [...prompt.segments, ...row].flatMap(segment => ("ids" in segment ? segment.ids : [])),
+        context: [...prompt.words, ...row.flatMap(segment => ("ids" in segment ? segment.ids : []))],
         inputTokens: length + segmentsLength(row),
         cachedTokens: acquired.cached + beginning.cached,
       };
@@ -173,7 +176,7 @@ export class Core {
   async prefix(content: PromptContent): Promise<KvBlock> {
     const { config } = this.#options;
     const prompt = this.#prepare(content);
-    const bases = await this.#basesOf(prompt, patient);
+    const bases = await this.#basesOf(prompt);
     try {
       const past = bases.map(({ value }) => value.block);
       const { block } = await this.#scheduler.submit(this.#layer(prompt, past), { seat: 0, ...patient });
@@ -183,6 +186,7 @@ export class Core {
     }
   }
 
+  /** Drops a prompt's KV prefix, which a caller of many knows not to need again. */
   forget(digest: string): void {
     this.#prefixes.forget(digest);
   }
@@ -218,7 +222,7 @@ export class Core {
       eos: tokenizer.eosIds[0]!,
       mode: request.scores,
       settle: request.settle ?? [],
-      targets: this.#targets(request.targets),
+      ...this.#targets(request.targets, prepared),
     });
     const { scores, targets } = await this.#scheduler.submit(program, { seat: 0, ...options });
     return { kind: "classify", scores, ...(request.targets && { targets }), usage: usage(prepared, 0) };
@@ -230,13 +234,15 @@ export class Core {
     options: CoreInferOptions,
   ): Promise<GenerateAnswer> {
     const { tokenizer, config } = this.#options;
-    const maxTokens = Math.min(request.maxTokens, config.maxPositions - prepared.inputTokens);
-    const constraint = await this.#constraint(request);
+    // A choice is whole, and ends with EOS.
+    const wanted = Math.max(request.maxTokens, this.#longestChoice(request) + 1);
+    const maxTokens = Math.min(wanted, config.maxPositions - prepared.inputTokens);
+    const constraint = await inTime(this.#constraint(request), options, each => each?.dispose());
     try {
       const row = {
         past: prepared.past,
         segments: prepared.segments,
-        targets: this.#targets(request.targets),
+        ...this.#targets(request.targets, prepared),
         sampling: request,
         random: randomFrom(request.seed ?? Math.floor(Math.random() * 2 ** 32)),
         context: prepared.context,
@@ -278,11 +284,11 @@ export class Core {
   }
 
   /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
-  async #acquire(digest: string, options: CoreInferOptions) {
-    const top = await this.#prefixes.acquire(digest, () => this.#fill(digest, options));
+  async #acquire(digest: string) {
+    const top = await this.#prefixes.acquire(digest, () => this.#fill(digest));
     const { prompt, block, length, found } = top.value;
     const read = async () => this.#prepare(await this.#options.prompts.load(digest)).bases;
-    const bases = await this.#bases(top.value.bases, read, options).catch(error => {
+    const bases = await this.#bases(top.value.bases, read).catch(error => {
       top.release();
       throw error;
     });
@@ -296,14 +302,14 @@ export class Core {
     };
   }
 
-  async #fill(digest: string, options: CoreInferOptions): Promise<ReadyPrefix> {
+  async #fill(digest: string): Promise<ReadyPrefix> {
     const prepared = this.#prepare(await this.#options.prompts.load(digest));
-    const bases = await this.#basesOf(prepared, options);
+    const bases = await this.#basesOf(prepared);
     try {
       const past = bases.map(({ value }) => value.block);
-      const { block, bytes } = await this.#run(this.#layer(prepared, past), options);
+      const { block, bytes } = await this.#run(this.#layer(prepared, past));
       const shared = bases.filter(({ hit }) => hit).map(({ value }) => value.block);
-      const { trained, bases: below, ...prompt } = prepared;
+      const { trained, bases: below, segments, ...prompt } = prepared;
       return {
         prompt,
         bases: below.map(({ key }) => key),
@@ -318,22 +324,21 @@ export class Core {
     }
   }
 
-  #basesOf({ bases }: PreparedPrompt, options: CoreInferOptions): Promise<Acquired<ReadyLayer>[]> {
+  #basesOf({ bases }: PreparedPrompt): Promise<Acquired<ReadyLayer>[]> {
     const keys = bases.map(({ key }) => key);
-    return this.#bases(keys, async () => bases, options);
+    return this.#bases(keys, async () => bases);
   }
 
   /** What a prompt stands on, the lowest first: kept once for all that stand on it, and read where one is missing. */
   async #bases(
     keys: readonly string[],
     read: () => Promise<readonly PreparedBase[]>,
-    options: CoreInferOptions,
   ): Promise<Acquired<ReadyLayer>[]> {
     const acquired: Acquired<ReadyLayer>[] = [];
     try {
       for (const [at, key] of keys.entries()) {
         const past = acquired.map(({ value }) => value.block);
-        const make = async () => this.#run(this.#layer((await read())[at]!, past), options);
+        const make = async () => this.#run(this.#layer((await read())[at]!, past));
         acquired.push(await this.#prefixes.acquire(key, make));
       }
       return acquired;
@@ -348,8 +353,9 @@ export class Core {
     return compileLayer(layer, past, config, chunk);
   }
 
-  #run<Value>(program: Program<Value>, options: CoreInferOptions): Promise<Value> {
-    return this.#scheduler.submit(program, forOthersToo(options));
+  /** Others may wait for the same keys and values: the caller that came first does not cancel them by leaving. */
+  #run<Value>(program: Program<Value>): Promise<Value> {
+    return this.#scheduler.submit(program, { seat: 0, ...patient });
   }
 
   #prepare(content: PromptContent) {
@@ -364,14 +370,28 @@ export class Core {
     }));
   }
 
-  #targets(texts: readonly string[] = []) {
-    return { texts, ids: texts.map(text => this.#options.tokenizer.encode(text)) };
+  #targets(texts: readonly string[] = [], { segments }: Prepared) {
+    const room = branchRoom(segments, this.#options.config.maxPositions);
+    return { targets: new Targets(texts, this.#encoded(texts, "targets"), room), room };
+  }
+
+  #longestChoice({ choices = [] }: GenerateRequest): number {
+    return Math.max(0, ...this.#encoded(choices, "choices").map(ids => ids.length));
+  }
+
+  /** Throws `input_too_long` before a text is encoded that could not fit. */
+  #encoded(texts: readonly string[], field: string): number[][] {
+    const { tokenizer, config } = this.#options;
+    return texts.map(text => {
+      requireShort(text, field, config.maxPositions, tokenizer.longest);
+      return tokenizer.encode(text);
+    });
   }
 
   /** Positions that the answer takes. */
   #reserve(request: EngineRequest): number {
-    const targets = this.#targets(request.targets).ids.map(ids => ids.length);
-    if (request.kind === "generate") return Math.max(1, ...targets);
+    const targets = this.#encoded(request.targets ?? [], "targets").map(ids => ids.length);
+    if (request.kind === "generate") return Math.max(1, this.#longestChoice(request) + 1, ...targets);
     return Math.max(
       ...this.#sequences(request.labels).flatMap(label => label.sequences.map(sequence => sequence.length)),
       ...targets,
@@ -379,12 +399,29 @@ export class Core {
   }
 }
 
-/** Others may wait for the same keys and values: the caller that happened to come first does not cancel them by leaving. */
-const forOthersToo = ({ deadline }: CoreInferOptions): SubmitOptions => ({
-  seat: 0,
-  deadline: Math.max(deadline, Date.now() + 60_000),
-  cancelled: () => false,
-});
+/** Timers count no further. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/** What `work` gives, unless the caller's time is over first: then `late` is given what comes, and nobody waits for it. */
+async function inTime<Value>(
+  work: Promise<Value>,
+  options: CoreInferOptions,
+  late: (value: Value) => void,
+): Promise<Value> {
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<never>((_, reject) => {
+    const left = Math.min(options.deadline - Date.now(), LONGEST_MS);
+    timer = setTimeout(() => reject(abandoned(options)), left);
+  });
+  try {
+    return await Promise.race([work, over]);
+  } catch (error) {
+    work.then(late, () => {});
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
 
 const usage = ({ inputTokens, cachedTokens }: Prepared, outputTokens: number) => ({
   input_tokens: inputTokens,

@@ -164,8 +164,6 @@ export interface Engine {
   attention(content: PromptContent, inputs: readonly (string | FieldValues)[]): Promise<PromptAttention>;
   /** Calls the listener at once, and whenever it changes whether a request waits for an answer; returns how to stop. */
   watchBusy(listener: (busy: boolean) => void): () => void;
-  /** Forgets a prompt's KV prefix. */
-  forget(digest: PromptDigest): void;
   /** Counters and gauges since start, for `/metrics` and benches. */
   statistics(): Promise<EngineStatistics>;
   /** Finishes what is running, refuses what comes, releases the backbone. */

@@ -6,6 +6,10 @@ import type { PrefillResult, PrefillWork } from "./work.ts";
 /** Tokens of a trunk that one run takes: bounds a step's time, and the memory of its attention scores. */
 export const CHUNK = 512;
 
+/** Tokens of branches that may stand behind a row's last chunk: a run takes no more tokens than the context has. */
+export const branchRoom = (segments: readonly Segment[], maxPositions: number): number =>
+  Math.min(CHUNK, maxPositions - (((segmentsLength(segments) - 1) % CHUNK) + 1));
+
 /**
  * Feeds a row of any length: all but its last chunk in runs of their own, whose keys and values the later ones see.
  * Returns the last run's result, and the past that it saw.

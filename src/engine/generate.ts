@@ -14,7 +14,7 @@ import {
 } from "./sampler.ts";
 import type { Program, Seats } from "./scheduler.ts";
 import { StopText } from "./stop.ts";
-import { scoreTargets, type Targets, targetBranches, targetTokens } from "./targets.ts";
+import type { Targets } from "./targets.ts";
 import type { NextToken } from "./work.ts";
 
 export interface GenerateRow {
@@ -53,18 +53,19 @@ export interface Generated {
 /** Prefill, then one token a step until EOS, a stop text or `maxTokens`. Y ends with EOS, which is not part of the text. */
 export function* generate(row: GenerateRow, seats: Seats): Program<Generated> {
   const { result, past } = yield* feed(row.past, row.segments, {
-    branches: targetBranches(row.targets),
+    branches: row.targets.branches,
     scored: [],
-    sampled: trunk => (row.targets.texts.length > 0 ? targetTokens(row.targets, trunk) : [trunk - 1]),
-    keep: row.maxTokens > 1,
+    sampled: trunk => (row.targets.texts.length > 0 ? row.targets.sampled(trunk) : [trunk - 1]),
+    keep: row.maxTokens > 1 || row.targets.keep,
   });
-  const targets = scoreTargets(row.targets, result.logits);
+  // A view, which targets that have runs of their own would outlive.
+  const first = row.targets.keep ? result.logits[0]!.slice() : result.logits[0]!;
+  const targets = yield* row.targets.score(result, past);
   const { choose, greedy } = chooser(row);
   const text = new StopText(row.stop);
   const logprobs: TokenLogprob[] = [];
   let finishReason: FinishReason = "length";
   let tokens = 0;
-  const first = result.logits[0]!;
   checkNumbers(first);
   let next: NextToken = { best: argmax(first), logits: first };
   let seat = null as ReturnType<Seats["take"]> | null;

@@ -10,6 +10,8 @@ import { loadXGrammar, type XGrammar } from "./xgrammar.ts";
 
 /** What is promised ends after a few dozen tokens, or as many as its shortest value has characters. */
 const MOST_CLOSING = 16_384;
+/** Compiled schemas that are kept. */
+const KEPT = 32;
 /** Of them without letting others have their turn. */
 const AT_ONCE = 16;
 
@@ -40,18 +42,29 @@ export class Grammars {
   async #compile(schema: string): Promise<JsonConstraint> {
     this.#tokens ??= jsonTokens(this.#tokenizer, this.#size);
     this.#loaded ??= this.#load(this.#tokens);
-    const { xgrammar, compiler, complaints } = await this.#loaded;
+    const loading = this.#loaded;
+    const { xgrammar, compiler, compiled, complaints } = await loading;
+    // Rows that are under way keep the old copy; it goes with the last of them.
+    const giveUp = () => {
+      if (this.#loaded === loading) this.#loaded = null;
+    };
     complaints.length = 0;
     try {
-      const compiled = await compiler.compileJSONSchema(schema);
-      const matcher = await xgrammar.GrammarMatcher.createGrammarMatcher(compiled);
-      compiled.dispose();
-      const constraint = new JsonConstraint(matcher, this.#tokens);
+      const grammar = compiled.get(schema) ?? (await compiler.compileJSONSchema(schema));
+      // The last one used stands last.
+      compiled.delete(schema);
+      compiled.set(schema, grammar);
+      const [oldest] = compiled.keys();
+      if (compiled.size > KEPT) {
+        compiled.get(oldest!)!.dispose();
+        compiled.delete(oldest!);
+      }
+      const matcher = await xgrammar.GrammarMatcher.createGrammarMatcher(grammar);
+      const constraint = new JsonConstraint(matcher, this.#tokens, giveUp);
       await constraint.refresh();
       return constraint;
     } catch (error) {
-      // Rows that are under way keep the old copy; it goes with the last of them.
-      this.#loaded = null;
+      giveUp();
       const why = complaints.at(-1) ?? String((error as Error).message ?? error);
       const detail = `json_schema cannot be compiled: ${why.replace(/^\[FATAL\] \S+ /, "")}. Correct or simplify it.`;
       throw new ForewordError("validation", detail, { field: "json_schema" });
@@ -69,16 +82,21 @@ export class Grammars {
       this.#size,
       [...eosIds],
     );
-    return { xgrammar, compiler: await xgrammar.GrammarCompiler.createGrammarCompiler(info), complaints };
+    // Its own cache keeps all that it ever compiled.
+    const compiler = await xgrammar.GrammarCompiler.createGrammarCompiler(info, false);
+    return { xgrammar, compiler, compiled: new Map(), complaints };
   }
 }
 
 interface Loaded {
   xgrammar: XGrammar;
-  compiler: Awaited<ReturnType<XGrammar["GrammarCompiler"]["createGrammarCompiler"]>>;
+  compiler: Compiler;
+  /** By schema, the last one used last. */
+  compiled: Map<string, Awaited<ReturnType<Compiler["compileJSONSchema"]>>>;
   /** What it wrote of the schema that it compiles; the last line says why it gave up. */
   complaints: string[];
 }
+type Compiler = Awaited<ReturnType<XGrammar["GrammarCompiler"]["createGrammarCompiler"]>>;
 type Matcher = Awaited<ReturnType<XGrammar["GrammarMatcher"]["createGrammarMatcher"]>>;
 
 export class JsonConstraint implements Constraint {
@@ -87,12 +105,16 @@ export class JsonConstraint implements Constraint {
   /** Null while XGrammar works it out, which it does within microtasks: long before the next step's logits are there. */
   #bitmask: Int32Array | null = null;
   #refreshed: Promise<void> = Promise.resolve();
+  #failed: Error | null = null;
+  readonly #broken: () => void;
   /** Bytes of a character that is not whole yet. */
   #begun: Uint8Array = new Uint8Array(0);
 
-  constructor(matcher: Matcher, tokens: JsonTokens) {
+  /** `broken` is called where XGrammar fails, which ends this answer alone: its memory may be full. */
+  constructor(matcher: Matcher, tokens: JsonTokens, broken: () => void) {
     this.#matcher = matcher;
     this.#tokens = tokens;
+    this.#broken = broken;
   }
 
   /** Resolves when `mask` can answer. */
@@ -109,6 +131,7 @@ export class JsonConstraint implements Constraint {
   }
 
   mask(logits: Float32Array): void {
+    if (this.#failed) throw this.#failed;
     if (!this.#bitmask) throw new Error("the grammar's bitmask is not there yet");
     for (let token = 0; token < logits.length; token++)
       if (!this.#inGrammar(token)) logits[token] = -Infinity;
@@ -119,7 +142,12 @@ export class JsonConstraint implements Constraint {
     const bytes = this.#tokens.partial.get(token);
     this.#begun = (bytes && unfinished([...this.#begun, ...bytes])) ?? new Uint8Array(0);
     this.#matcher.acceptToken(token);
-    if (!this.#matcher.isTerminated()) void this.refresh();
+    if (this.#matcher.isTerminated()) return;
+    // Told when the mask is asked for.
+    this.refresh().catch(error => {
+      this.#failed = error;
+      this.#broken();
+    });
   }
 
   async close(): Promise<number[]> {
@@ -138,7 +166,8 @@ export class JsonConstraint implements Constraint {
   }
 
   dispose(): void {
-    void this.#refreshed.finally(() => this.#matcher.dispose());
+    const end = () => this.#matcher.dispose();
+    this.#refreshed.then(end, end).catch(this.#broken);
   }
 
   #inGrammar(token: number): boolean {

@@ -121,10 +121,6 @@ class EngineHost implements Engine {
     return () => this.#watchers.delete(watcher);
   }
 
-  forget(digest: PromptDigest): void {
-    this.#post({ type: "forget", digest });
-  }
-
   infer<Request extends EngineRequest>(
     request: Request,
     { deadline, signal, background = false, onToken }: InferOptions,

@@ -12,6 +12,7 @@ import type { Graph } from "../graph/graph.ts";
 import type { NearestTokens, PromptContent } from "./engine.ts";
 import type { OpenedCore } from "./open.ts";
 import { preparePrompt } from "./prefix.ts";
+import { largest } from "./sampler.ts";
 
 /** Virtual tokens of one run: their products with the table are returned. */
 const AT_ONCE = 16;
@@ -75,17 +76,4 @@ function tableGraph(config: BackboneConfig): Graph {
     products: g.op("Gemm", [virtual, table], { transB: 1 }),
     lengths: g.op("Sqrt", [g.op("ReduceSumSquare", [table], { axes: [1], keepdims: 1 })], {}),
   });
-}
-
-/** Indices of the `count` largest values, the largest first; of equal ones the first. */
-function largest(values: Float32Array, count: number): number[] {
-  const best: number[] = [];
-  for (let index = 0; index < values.length; index++) {
-    if (best.length === count && values[index]! <= values[best.at(-1)!]!) continue;
-    let place = best.length;
-    while (place > 0 && values[index]! > values[best[place - 1]!]!) place--;
-    best.splice(place, 0, index);
-    if (best.length > count) best.pop();
-  }
-  return best;
 }

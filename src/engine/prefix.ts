@@ -49,6 +49,8 @@ export interface PreparedPrompt extends PreparedLayer {
   soft: Float32Array | null;
   /** What it stands on, the lowest first. */
   bases: readonly PreparedBase[];
+  /** Token ids before the first field, those below included. */
+  words: readonly number[];
 }
 
 /** Keys and values of one prompt of a stack. */
@@ -62,7 +64,7 @@ export interface ReadyLayer {
  * once for each prompt on it, beside the cache's limit.
  */
 export interface ReadyPrefix extends ReadyLayer {
-  prompt: Omit<PreparedPrompt, "trained" | "bases">;
+  prompt: Omit<PreparedPrompt, "trained" | "bases" | "segments">;
   /** Keys of the prompts that it stands on, the lowest first. */
   bases: readonly string[];
   /** Positions, those below included. */
@@ -97,7 +99,11 @@ export function preparePrompt(
   });
   // A prompt's words are its version's; the file names them too.
   const layer = { ...own, template: content.template };
-  return { ...prepareLayer(layer, start, asWritten, codec, config, compiled), bases: prepared };
+  const top = prepareLayer(layer, start, asWritten, codec, config, compiled);
+  const words = [...prepared, top]
+    .flatMap(({ segments }) => segments)
+    .flatMap(segment => ("ids" in segment ? segment.ids : []));
+  return { ...top, bases: prepared, words };
 }
 
 function prepareLayer(
@@ -107,7 +113,7 @@ function prepareLayer(
   codec: TextCodec,
   config: BackboneConfig,
   { valueScales }: Pick<CompiledBackbone, "valueScales">,
-): Omit<PreparedPrompt, "bases"> {
+): Omit<PreparedPrompt, "bases" | "words"> {
   const template = compileTemplate(source);
   const lengths = softLengths(template, codec);
   checkShapes(soft, prefix, lengths, config);

@@ -1,14 +1,7 @@
 /** What the server's thread and the engine's worker say to each other. Everything survives `postMessage`. */
 import type { BackboneReport } from "../contract/backbone.ts";
 import type { Problem } from "../errors.ts";
-import type {
-  EngineRequest,
-  EngineStatistics,
-  FieldValues,
-  LabelVerbalizers,
-  PromptContent,
-  PromptDigest,
-} from "./engine.ts";
+import type { EngineRequest, FieldValues, LabelVerbalizers, PromptContent, PromptDigest } from "./engine.ts";
 import type { CoreSettings } from "./open.ts";
 
 export interface WorkerSettings extends CoreSettings {
@@ -24,13 +17,11 @@ export type Call =
   | { call: "labels"; labels: readonly LabelVerbalizers[] }
   | { call: "nearest"; content: PromptContent; count: number }
   | { call: "attention"; content: PromptContent; inputs: readonly (string | FieldValues)[] }
-  | { call: "report" }
   | { call: "statistics" };
 
 export type ToWorker =
   | ({ type: "call"; id: number } & Call)
   | { type: "cancel"; id: number }
-  | { type: "forget"; digest: PromptDigest }
   /** The answer to `load`. */
   | { type: "prompt"; id: number; content: PromptContent }
   | { type: "no-prompt"; id: number; problem: Problem }
@@ -38,7 +29,7 @@ export type ToWorker =
 
 export type FromWorker =
   | { type: "phase"; phase: string; done: number | null }
-  | { type: "ready"; report: BackboneReport; statistics: EngineStatistics }
+  | { type: "ready"; report: BackboneReport }
   | { type: "failed"; problem: Problem }
   | { type: "answer"; id: number; answer: unknown }
   | { type: "problem"; id: number; problem: Problem; cause?: string }

@@ -76,8 +76,15 @@ export function sample(logits: Float32Array, options: SamplingOptions, random: (
   return candidates[count - 1]!;
 }
 
-/** The `count` best tokens, best first. */
+/** From so many on, sorting all is faster than keeping the best in order. */
+const SORTED = 256;
+
+/** The `count` best tokens, best first; of equal ones the first. */
 export function largest(logits: Float32Array, count: number): number[] {
+  if (count >= SORTED)
+    return allowed(logits)
+      .sort((a, b) => logits[b]! - logits[a]!)
+      .slice(0, count);
   const best: number[] = [];
   for (let token = 0; token < logits.length; token++) {
     const value = logits[token]!;
@@ -92,7 +99,12 @@ export function largest(logits: Float32Array, count: number): number[] {
 
 /** All tokens in vocabulary order where nothing is cut off; else those that could matter, best first. */
 function sorted(logits: Float32Array, topP: number): number[] {
-  const allowed: number[] = [];
-  for (let token = 0; token < logits.length; token++) if (logits[token]! > -Infinity) allowed.push(token);
-  return topP < 1 ? allowed.sort((a, b) => logits[b]! - logits[a]!) : allowed;
+  const tokens = allowed(logits);
+  return topP < 1 ? tokens.sort((a, b) => logits[b]! - logits[a]!) : tokens;
+}
+
+function allowed(logits: Float32Array): number[] {
+  const tokens: number[] = [];
+  for (let token = 0; token < logits.length; token++) if (logits[token]! > -Infinity) tokens.push(token);
+  return tokens;
 }

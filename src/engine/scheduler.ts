@@ -191,11 +191,16 @@ export class Scheduler implements Seats {
       }
   }
 
-  /** First come, first served, as far as seats and one run's tokens go; the background where nothing else is there. */
+  /** First come, first served, as far as seats and one run's tokens go, each for itself; the background where nothing else is there. */
   #admit(): void {
     while (this.#queue.length > 0 && this.#waitingTokens(false) < this.#prefillTokens(false)) {
       if (this.#seats(this.#queue[0]!)) this.#enter(this.#queue.shift()!);
-      else if (!this.#makeRoom()) return;
+      else if (!this.#makeRoom()) {
+        // What needs no seat does not wait for one.
+        const next = this.#queue.findIndex(({ options }) => options.seat === 0);
+        if (next < 0) break;
+        this.#enter(this.#queue.splice(next, 1)[0]!);
+      }
     }
     if (this.#busy) return;
     while (this.#later.length > 0 && this.#waitingTokens(true) < this.#prefillTokens(true)) {
@@ -342,7 +347,7 @@ export class Scheduler implements Seats {
   }
 }
 
-function abandoned(options: SubmitOptions): ForewordError {
+export function abandoned(options: Pick<SubmitOptions, "cancelled">): ForewordError {
   const detail = options.cancelled()
     ? "The caller went away."
     : "The deadline passed before the answer was ready. Allow more time (timeout_ms), or ask for less.";

@@ -15,6 +15,8 @@ const settings = workerData as WorkerSettings;
 const port = parentPort!;
 const post = (message: FromWorker) => port.postMessage(message);
 
+/** Of calls that are being served. */
+const served = new Set<number>();
 const cancelled = new Set<number>();
 const loads = new Map<
   number,
@@ -33,7 +35,7 @@ const prompts = {
 
 async function start() {
   const opened = await openCore(settings, prompts, (phase, done) => post({ type: "phase", phase, done }));
-  return { ...opened, observer: new AttentionObserver(opened), report: () => describe(opened) };
+  return { ...opened, observer: new AttentionObserver(opened) };
 }
 
 function describe({ source, compiled, variants, runtime, core, tokenizer }: OpenedCore): BackboneReport {
@@ -107,7 +109,7 @@ async function oneByOne<Answer>(make: () => Promise<Answer>): Promise<Answer> {
 type Started = Awaited<ReturnType<typeof start>>;
 
 function answer(started: Started, message: Extract<ToWorker, { type: "call" }>): unknown {
-  const { core, observer, report } = started;
+  const { core, observer } = started;
   switch (message.call) {
     case "infer":
       return core.infer(message.request, {
@@ -126,8 +128,6 @@ function answer(started: Started, message: Extract<ToWorker, { type: "call" }>):
       return oneByOne(() => nearestTokens(started, message.content, message.count));
     case "attention":
       return oneByOne(() => observer.observe(message.content, message.inputs));
-    case "report":
-      return report();
     case "statistics":
       return core.statistics();
   }
@@ -135,6 +135,7 @@ function answer(started: Started, message: Extract<ToWorker, { type: "call" }>):
 
 async function serveCall(started: Started, message: Extract<ToWorker, { type: "call" }>): Promise<void> {
   const { id } = message;
+  served.add(id);
   try {
     post({ type: "answer", id, answer: await answer(started, message) });
   } catch (error) {
@@ -142,6 +143,7 @@ async function serveCall(started: Started, message: Extract<ToWorker, { type: "c
     const cause = error instanceof ForewordError ? undefined : String((error as Error).stack ?? error);
     post({ type: "problem", id, problem, ...(cause && { cause }) });
   } finally {
+    served.delete(id);
     cancelled.delete(id);
   }
 }
@@ -157,9 +159,9 @@ try {
   const started = await start();
   port.on("message", (message: ToWorker) => {
     if (message.type === "call") void serveCall(started, message);
-    else if (message.type === "cancel") cancelled.add(message.id);
-    else if (message.type === "forget") started.core.forget(message.digest);
-    else if (message.type === "close") void close(started);
+    else if (message.type === "cancel") {
+      if (served.has(message.id)) cancelled.add(message.id);
+    } else if (message.type === "close") void close(started);
     else {
       const load = loads.get(message.id)!;
       loads.delete(message.id);
@@ -167,7 +169,7 @@ try {
       else load.reject(ForewordError.fromProblem(message.problem));
     }
   });
-  post({ type: "ready", report: started.report(), statistics: started.core.statistics() });
+  post({ type: "ready", report: describe(started) });
 } catch (error) {
   const known =
     error instanceof ForewordError

@@ -1,5 +1,6 @@
 import { setMaxListeners } from "node:events";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import pMap from "p-map";
 import { Type } from "typebox";
 import { Id } from "../contract/common.ts";
 import { InferReplies, InferReply, InferRequest, Input } from "../contract/infer.ts";
@@ -65,12 +66,19 @@ export const infer: Resource = (app, dependencies) => {
       };
       if (body.stream) return stream(task, body, reply, onToken => one(inputs[0], onToken));
       if (body.inputs === undefined) return one(inputs[0]);
-      return {
-        results: await Promise.all(inputs.map(input => orProblem(() => one(input), request))),
-      } as never;
+      // Half of the queue is left to others, and no list is too long for it.
+      const concurrency = Math.max(1, Math.floor(config.queue / 2 / membersOf(task, body)));
+      const results = await pMap(inputs, input => orProblem(() => one(input), request), { concurrency });
+      return { results } as never;
     },
   );
 };
+
+/** Prompts that answer each input. */
+function membersOf({ active }: Task, { prompt }: InferRequest): number {
+  const chosen = typeof prompt === "object" ? prompt.ensemble : prompt === undefined && active?.ensemble;
+  return chosen ? chosen.length : 1;
+}
 
 function inputsOf({ input, inputs }: InferRequest): readonly unknown[] {
   if ((input === undefined) === (inputs === undefined))

@@ -93,6 +93,10 @@ describeBackbone("problems", path => {
     expect(many.filter(({ status }) => status === 200).length).toBe(80 - full.length);
     expectProblem(full[0]!, 429, "queue_full", { limit: 2 });
     expect(Number(full[0]!.headers.get("retry-after"))).toBeGreaterThan(0);
+    // One request alone never fills the queue.
+    const inputs = Array.from({ length: 40 }, () => "Once upon a");
+    const { results } = (await server.post("/tasks/go/infer", { inputs, max_tokens: 4 })).body;
+    expect(results.map((each: { usage?: object }) => each.usage)).not.toContain(undefined);
     const late = await server.post("/tasks/go/infer", { input: "Once", max_tokens: 2000, timeout_ms: 200 });
     expectProblem(late, 504, "deadline");
     expect((await server.infer("go", { input: "Once", max_tokens: 2 })).usage.output_tokens).toBe(2);

@@ -1,5 +1,5 @@
 /** Compiling in a process of its own: everything is on disk afterwards, and what is wrong is the caller's to tell. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -60,4 +60,14 @@ test("what was missing is compiled, and the caller only reads it", async () => {
   expect(phases).toEqual([]);
   expect([chosen.precision, check]).not.toContain(null);
   expect(await apart(backbone.path, 0), "a second time").toEqual([]);
+});
+
+test("figures that were cut off while they were written are measured again", async () => {
+  const { check } = await compileVariants(opened.source, opened.options, () => {});
+  const names = await readdir(cache, { recursive: true });
+  const figures = names.filter(name => /check-[0-9a-f]+\.json$/.test(name));
+  expect(figures).toHaveLength(1);
+  await writeFile(join(cache, figures[0]!), "");
+  expect((await compileVariants(opened.source, opened.options, () => {})).check).toEqual(check);
+  expect(await readdir(cache, { recursive: true })).toEqual(names);
 });

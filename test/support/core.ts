@@ -14,6 +14,7 @@ export async function openCore(
   precision: "fp32" | "int8" = "fp32",
 ) {
   const contents = new Map<string, PromptContent>();
+  const waits = new Map<string, Promise<void>>();
   const opened = await open(
     {
       backbone: path,
@@ -25,7 +26,12 @@ export async function openCore(
       batchTokens: 2048,
       queue: 1024,
     },
-    { load: async digest => contents.get(digest)! },
+    {
+      load: async digest => {
+        await waits.get(digest);
+        return contents.get(digest)!;
+      },
+    },
     () => {},
   );
   const { core, session, source, tokenizer, runtime, close } = opened;
@@ -35,9 +41,23 @@ export async function openCore(
     contents.set(digest, { template, parameters });
     return digest;
   };
+  /** A prompt is not there before. */
+  const reading = (digest: string, until: Promise<void>) => void waits.set(digest, until);
   const far = () => ({ deadline: Date.now() + 600_000, cancelled: () => false, onToken: () => {} });
   const infer = <Request extends EngineRequest>(request: Request) => core.infer(request, far());
-  return { core, tokenizer, config: source.config, fingerprint, session, runtime, prompt, infer, far, close };
+  return {
+    core,
+    tokenizer,
+    config: source.config,
+    fingerprint,
+    session,
+    runtime,
+    prompt,
+    reading,
+    infer,
+    far,
+    close,
+  };
 }
 
 export type TestCore = Awaited<ReturnType<typeof openCore>>;

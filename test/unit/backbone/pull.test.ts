@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { catalogue } from "../../../src/backbone/catalogue.ts";
@@ -67,9 +67,29 @@ describe("downloads", () => {
     });
   });
 
+  test("what another machine began is taken over once it is silent", async () => {
+    const path = join(folder, "file");
+    const begun = `${path}.elsewhere.1.part`;
+    await writeFile(begun, whole.subarray(0, 100_000));
+    const ranges: (string | undefined)[] = [];
+    const answer = (request: IncomingMessage, response: ServerResponse) => {
+      ranges.push(request.headers.range);
+      if (request.headers.range) response.statusCode = 206;
+      response.end(request.headers.range ? whole.subarray(100_000) : whole);
+    };
+    await serving(answer, url => fetched(url, path));
+    expect((await readdir(folder)).sort()).toEqual(["file", "file.elsewhere.1.part"]);
+    const hourAgo = new Date(Date.now() - 3_600_000);
+    await utimes(begun, hourAgo, hourAgo);
+    await serving(answer, url => fetched(url, path));
+    expect(ranges).toEqual([undefined, "bytes=100000-"]);
+    expect((await readFile(path)).equals(whole)).toBe(true);
+    expect(await readdir(folder)).toEqual(["file"]);
+  });
+
   test("a server that knows no ranges sends the whole again", async () => {
     const path = join(folder, "file");
-    await writeFile(`${path}.${process.pid}.part`, randomBytes(1000));
+    await writeFile(`${path}.${hostname()}.${process.pid}.part`, randomBytes(1000));
     await serving(
       (_, response) => void response.end(whole),
       url => fetched(url, path),

@@ -4,7 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type CatalogueEntry, catalogue } from "../../../src/backbone/catalogue.ts";
@@ -129,7 +129,7 @@ describe("the hub", () => {
     while (received < 1000) await new Promise(setImmediate);
     vi.advanceTimersByTime(10_000);
     await ended;
-    expect(await readdir(join(folder, "backbones"))).toEqual([`tiny.gguf.${process.pid}.part`]);
+    expect(await readdir(join(folder, "backbones"))).toEqual([`tiny.gguf.${hostname()}.${process.pid}.part`]);
   });
 
   test("is left when the caller gives up, and nothing else is tried", async () => {

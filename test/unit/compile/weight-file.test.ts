@@ -53,6 +53,13 @@ test("scratch folders of killed processes go, those still written to and those o
   expect((await readdir(root)).sort()).toEqual(["fp32", "fp32.12.tmp", "int8.13.tmp"]);
 });
 
+test("of several that write at once each has a whole file, and nothing is left over", async () => {
+  const folder = join(root, "fp32");
+  const files = await Promise.all(Array.from({ length: 4 }, () => writeWeights(folder, tensors())));
+  for (const file of files) expect([...(await readFloats(file, "b"))]).toEqual([4]);
+  expect(await readdir(root)).toEqual(["fp32"]);
+});
+
 test("a write that fails leaves no file that is taken for a whole one", async () => {
   async function* broken(): AsyncGenerator<NamedTensor> {
     yield* tensors();
@@ -60,5 +67,6 @@ test("a write that fails leaves no file that is taken for a whole one", async ()
   }
   const folder = join(root, "fp32");
   await expect(writeWeights(folder, broken())).rejects.toThrow("the source ends here");
+  expect(await readdir(root)).toEqual([]);
   expect(await cachedWeights(folder)).toBeNull();
 });

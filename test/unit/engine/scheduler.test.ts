@@ -131,6 +131,19 @@ test("seats bound how many decode at once, in number and in bytes", async () => 
   expect(await decoded({ seatBytes: 1 })).toBe(1);
 });
 
+test("who waits for a seat holds up nobody who needs none", async () => {
+  const one = scheduler({ seats: 1 });
+  const ended: string[] = [];
+  const note = (name: string) => () => void ended.push(name);
+  await Promise.all([
+    one.submit(story(one, 4, 30), { seat: 40, ...far }).then(note("first story")),
+    one.submit(story(one, 4, 30), { seat: 40, ...far }).then(note("second story")),
+    one.submit(prefill(10), { seat: 0, ...far }).then(note("one")),
+    one.submit(prefill(10), { seat: 0, ...far }).then(note("two")),
+  ]);
+  expect(ended).toEqual(["one", "two", "first story", "second story"]);
+});
+
 test("a long prefill does not hold up rows that decode", async () => {
   const one = scheduler();
   let tokens = 0;

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { choiceConstraint } from "../../../src/engine/constraint.ts";
-import { fitRow } from "../../../src/engine/fit.ts";
+import { boundFields, fitRow } from "../../../src/engine/fit.ts";
 import { largest, logSumExp, penalise, randomFrom, sample } from "../../../src/engine/sampler.ts";
 import { StopText } from "../../../src/engine/stop.ts";
 
@@ -95,7 +95,7 @@ describe("sampling", () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: -20, max: 20 }), { minLength: 1 }),
-        fc.nat(8),
+        fc.oneof(fc.nat(8), fc.constantFrom(254, 255, 300)),
         (values, count) => {
           const sorted = values.map((_, token) => token).sort((a, b) => values[b]! - values[a]! || a - b);
           expect(largest(Float32Array.from(values), count + 1)).toEqual(sorted.slice(0, count + 1));
@@ -134,6 +134,24 @@ describe("rows that are too long", () => {
   test("only fields are cut, from the end that was named", () => {
     expect(ids(fitRow(row, 7, "start"))).toEqual([[1, 2], [5, 6], [7], [8, 9]]);
     expect(ids(fitRow(row, 6, "end"))).toEqual([[1, 2], [3, 4, 5], [7], []]);
+  });
+  test("texts longer than any tokens that fit are cut before they are encoded, or refused", () => {
+    const bound = (input: Parameters<typeof boundFields>[0], truncate?: "start" | "end") =>
+      boundFields(input, 3, 2, truncate);
+    expect(bound("abcdef")).toBe("abcdef");
+    expect(bound("abcdefgh", "start")).toBe("cdefgh");
+    const messages = [{ role: "user", content: "abcdefgh" }];
+    expect(bound({ a: "abcdefgh", b: "x", messages }, "end")).toEqual({
+      a: "abcdef",
+      b: "x",
+      messages: [{ role: "user", content: "abcdef" }],
+    });
+    expect(() => bound({ a: "abcdefgh" })).toThrow(
+      expect.objectContaining({
+        code: "input_too_long",
+        fields: { field: "a", tokens: 4, limit: 3, over: 1 },
+      }),
+    );
   });
   test("what cannot be cut is refused with figures", () => {
     expect(() => fitRow(row, 7, undefined)).toThrow(

@@ -1,0 +1,135 @@
+/** Requests that ask for much: what one run can't hold takes several, with the same answers, or is refused in time. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { restacked } from "../../src/prompt/stack.ts";
+import { describeBackbone } from "../support/backbone.ts";
+import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
+
+describeBackbone("requests that ask for much", path => {
+  let cache: string;
+  let core: TestCore;
+  beforeAll(async () => {
+    cache = await mkdtemp(join(tmpdir(), "foreword-limits-"));
+    core = await openCore(path, cache);
+  });
+  afterAll(async () => {
+    await core.close();
+    await rm(cache, { recursive: true, force: true });
+  });
+
+  const story = (lines: number) =>
+    Array.from(
+      { length: lines },
+      (_, line) => ` Line ${line} says that ${line * line} lamps were sold.`,
+    ).join("");
+
+  test("targets that are too many tokens for one run score as they do alone", async () => {
+    const prompt = core.prompt("{{ input }}");
+    const targets = [story(25), story(30), " The end."];
+    const lengths = targets.map(text => core.tokenizer.encode(text).length);
+    expect(lengths[0]!).toBeLessThan(512);
+    expect(lengths[0]! + lengths[1]!).toBeGreaterThan(512);
+    const input = "What was sold?";
+    const scored = async (texts: string[]) => {
+      const written = await core.infer(generateRequest(prompt, input, { targets: texts, maxTokens: 4 }));
+      const labelled = await core.infer(
+        classifyRequest(prompt, input, { yes: " yes", no: " no" }, { targets: texts }),
+      );
+      for (const [at, { logprob }] of labelled.targets!.entries())
+        expect(Math.abs(logprob - written.targets![at]!.logprob)).toBeLessThan(1e-2);
+      return { targets: written.targets!, text: written.text, scores: labelled.scores };
+    };
+    const together = await scored(targets);
+    expect(together.targets.map(({ tokens }) => tokens)).toEqual(lengths);
+    for (const [at, text] of targets.entries()) {
+      const alone = await scored([text]);
+      expect(Math.abs(alone.targets[0]!.logprob - together.targets[at]!.logprob)).toBeLessThan(1e-2);
+      expect(alone.text).toBe(together.text);
+      for (const [label, { logprob }] of alone.scores.entries())
+        expect(Math.abs(logprob - together.scores[label]!.logprob)).toBeLessThan(1e-3);
+    }
+  }, 120_000);
+
+  test("labels whose texts are too many tokens for one run have all their probabilities", async () => {
+    const prompt = core.prompt("{{ input }}\nTopic:");
+    const words = ["lamp", "chair", "table", "order", "refund", "parcel", "invoice", "voucher"];
+    // Pairs of words before a third: hundreds of nodes, each a path of several tokens.
+    const texts = words.flatMap(a =>
+      words.flatMap(b => ["late", "lost"].map(c => ` the ${a} and the ${b} are ${c}`)),
+    );
+    const labels = Object.fromEntries(texts.map((text, at) => [`label ${at}`, text]));
+    const { scores } = await core.infer(classifyRequest(prompt, "My lamp has not come.", labels));
+    expect(scores).toHaveLength(texts.length);
+    expect(scores.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0)).toBeCloseTo(1, 4);
+    const settle = ["label 3", scores[0]!.label, scores.at(-1)!.label];
+    const top = await core.infer(
+      classifyRequest(prompt, "My lamp has not come.", labels, { scores: "top", settle }),
+    );
+    for (const label of settle) {
+      const of = (found: typeof scores) => found.find(each => each.label === label)!.logprob;
+      expect(Math.abs(of(top.scores) - of(scores))).toBeLessThan(1e-3);
+    }
+  }, 120_000);
+
+  test("a text that can't fit is refused before it is encoded, or cut first", async () => {
+    const prompt = core.prompt("{{ input }}\nTopic:");
+    const labels = { yes: " yes", no: " no" };
+    const { maxPositions } = core.config;
+    const huge = "a".repeat(20_000_000);
+    const started = performance.now();
+    for (const request of [
+      classifyRequest(prompt, huge, labels),
+      classifyRequest(prompt, "short", labels, { targets: [huge] }),
+      generateRequest(prompt, "short", { choices: [huge] }),
+    ])
+      await expect(core.infer(request)).rejects.toMatchObject({
+        code: "input_too_long",
+        fields: { limit: maxPositions },
+      });
+    // It takes minutes and gigabytes to encode.
+    expect(performance.now() - started).toBeLessThan(5000);
+  });
+
+  test("a choice is whole, however few tokens are allowed", async () => {
+    const prompt = core.prompt("{{ input }}\nAnswer:");
+    const choices = [" it was sent to the wrong address", " it was never sent"];
+    const { text, finishReason } = await core.infer(
+      generateRequest(prompt, "Where is it?", { choices, maxTokens: 1 }),
+    );
+    expect(choices).toContain(text);
+    expect(finishReason).toBe("stop");
+  });
+
+  test("a caller's time is over also while a prompt is being read; others still get it", async () => {
+    const digest = core.prompt("Something that nobody has asked before: {{ input }}\nAnswer:");
+    let read = () => {};
+    const loading = new Promise<void>(resolve => {
+      read = resolve;
+    });
+    core.reading(digest, loading);
+    const request = generateRequest(digest, "x", { maxTokens: 2 });
+    const late = core.core.infer(request, { ...core.far(), deadline: Date.now() + 100 });
+    const patient = core.infer(request);
+    await expect(late).rejects.toMatchObject({ code: "deadline" });
+    read();
+    expect((await patient).usage.output_tokens).toBeGreaterThan(0);
+  });
+
+  test("a repetition penalty counts the words of prompts below", async () => {
+    const below = "Lamps, chairs, tables: we sell lamps, chairs and tables.\n";
+    const task = "{{ input }}\nWe sell";
+    const stacked = restacked({ template: task, parameters: null }, [{ template: `${below}{{ input }}` }], {
+      backbone: core.fingerprint,
+    });
+    const more = { repetitionPenalty: 3, maxTokens: 12 };
+    const [one, other] = [core.prompt(task, stacked), core.prompt(below + task)];
+    const plain = await core.infer(generateRequest(other, "What do you sell?", { maxTokens: 12 }));
+    const [a, b] = await Promise.all(
+      [one, other].map(digest => core.infer(generateRequest(digest, "What do you sell?", more))),
+    );
+    expect(a!.text).toBe(b!.text);
+    expect(a!.text).not.toBe(plain.text);
+  });
+});
