@@ -75,7 +75,7 @@ export function createMetrics() {
     /** Has a label, so that it can say nothing at all while the registry is away. */
     jobs: new Gauge({
       name: "foreword_jobs",
-      help: "Jobs of all servers that have not ended: runnable (one of a task) or waiting behind one of their task.",
+      help: "Jobs of all servers that have not ended: runnable (one of a task, for this backbone) or waiting, behind one of their task or for another backbone.",
       labelNames: ["state"] as const,
       registers,
     }),

@@ -1,6 +1,7 @@
 import { Type } from "typebox";
 import { BackboneReport } from "../contract/backbone.ts";
 import { withLearning } from "../gate/choice.ts";
+import type { OpenJob } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
 
 const Health = Type.Object({ status: Type.Literal("ok"), version: Type.String() });
@@ -61,7 +62,9 @@ export const status: Resource = (app, { engine, registry, metrics, version, prep
     const open = await registry.openJobs().catch(() => null);
     metrics.jobs.reset();
     if (open === null) return;
-    const runnable = new Set(open.map(({ task }) => task)).size;
+    const mine = engine.state().status === "ready" ? engine.backbone().fingerprint : undefined;
+    const fits = ({ backbone = mine }: OpenJob) => mine === undefined || backbone === mine;
+    const runnable = new Set(open.filter(fits).map(({ task }) => task)).size;
     metrics.jobs.set({ state: "runnable" }, runnable);
     metrics.jobs.set({ state: "waiting" }, open.length - runnable);
   }
