@@ -91,20 +91,28 @@ export async function start(config: Config): Promise<Running> {
   const opened = await open(config);
   const { registry, serving, engine, log } = opened;
   const metrics = createMetrics();
-  const jobs = await openJobs(config, opened, "elsewhere");
   let prepared = false;
-  const { app, drain } = await createApp({
-    config,
-    engine,
-    registry,
-    jobs,
-    serving,
-    metrics,
-    version,
-    log,
-    prepared: () => prepared,
-  });
-  const address = await app.listen({ host: config.host, port: config.port });
+  let jobs: Jobs | null = null;
+  let served: Awaited<ReturnType<typeof createApp>> | null = null;
+  const close = async () => {
+    served?.drain();
+    await jobs?.close();
+    await served?.app.close();
+    serving.close();
+    await engine.close();
+    await registry.close();
+  };
+  let address: string;
+  try {
+    jobs = await openJobs(config, opened, "elsewhere");
+    const shown = { version, log, prepared: () => prepared };
+    served = await createApp({ config, engine, registry, jobs, serving, metrics, ...shown });
+    address = await listen(served.app, config);
+  } catch (error) {
+    // What has begun would keep the process alive, without a port.
+    await close();
+    throw error;
+  }
   const ready = engine
     .ready()
     .then(() => loadLibrary(registry, engine, log))
@@ -118,16 +126,31 @@ export async function start(config: Config): Promise<Running> {
   sweep();
   const sweeping = setInterval(sweep, SWEEP_MS).unref();
 
-  const close = async () => {
-    drain();
-    clearInterval(sweeping);
-    await jobs.close();
-    await app.close();
-    serving.close();
-    await engine.close();
-    await registry.close();
+  return {
+    address,
+    ready,
+    close: () => {
+      clearInterval(sweeping);
+      return close();
+    },
   };
-  return { address, ready, close };
+}
+
+async function listen(
+  app: Awaited<ReturnType<typeof createApp>>["app"],
+  { host, port }: Config,
+): Promise<string> {
+  try {
+    return await app.listen({ host, port });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === "EADDRINUSE" ? "another process listens there" : message;
+    throw new ForewordError(
+      "validation",
+      `The server can't listen at ${host}, port ${port} (${why}). Choose others with --host and --port (FOREWORD_HOST, FOREWORD_PORT).`,
+      { setting: code === "EADDRINUSE" || code === "EACCES" ? "port" : "host" },
+    );
+  }
 }
 
 /**
@@ -150,6 +173,8 @@ export async function startWorker(config: Config): Promise<Pick<Running, "ready"
     log.info({}, "the worker takes jobs");
   });
   const close = async () => {
+    // Ends its loading; jobs that run need it until they have stopped.
+    if (jobs === null) await engine.close();
     await ready.catch(() => {});
     await jobs?.close();
     serving.close();

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import type { Dataset } from "../contract/dataset.ts";
-import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { call, listAll, print, type ServerFlags, serverOptions, table } from "./request.ts";
 import { formatOption, remarks, type UploadOptions, upload } from "./upload.ts";
 
 const labelsOf = ({ labels }: Dataset) => (labels === null ? "(outputs)" : Object.keys(labels).length);
@@ -13,7 +13,7 @@ export function datasets(): Command {
   serverOptions(command.command("list", { isDefault: true }))
     .description("list the data sets")
     .action(async (flags: ServerFlags) => {
-      const reply = await call<{ items: Dataset[] }>(flags, "GET", "/datasets?limit=1000");
+      const reply = await listAll<Dataset>(flags, "/datasets");
       print(flags.json, reply, () =>
         table(
           ["data set", "rows", "labels", "created"],

@@ -1,5 +1,7 @@
+import { existsSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { availableParallelism, freemem, totalmem } from "node:os";
+import { dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { resolveBackbone } from "../backbone/pull.ts";
 import { createRuntime } from "../runtime/create.ts";
@@ -23,7 +25,7 @@ export const doctor = (): Command =>
       const findings = [
         node(),
         memory(),
-        await disk(),
+        await disk(config),
         await runtime("onnx"),
         await runtime("tfjs"),
         await backbone(config),
@@ -49,10 +51,13 @@ const memory = (): Finding => ({
   found: `${(totalmem() / GiB).toFixed(1)} GiB, ${(freemem() / GiB).toFixed(1)} free`,
 });
 
-async function disk(): Promise<Finding> {
-  const { bavail, bsize } = await statfs(".");
+async function disk({ data }: ReturnType<typeof settingsOf>): Promise<Finding> {
+  // The folder may not be there yet.
+  let place = resolve(data);
+  while (!existsSync(place)) place = dirname(place);
+  const { bavail, bsize } = await statfs(place);
   return {
-    check: "1 GiB of free disk",
+    check: "1 GiB of free disk for the data folder",
     ok: bavail * bsize >= GiB,
     found: `${((bavail * bsize) / GiB).toFixed(1)} GiB`,
   };

@@ -19,9 +19,9 @@ export const infer = (): Command =>
           ...(scores && { scores }),
           ...(maxTokens && { max_tokens: Number(maxTokens) }),
         };
-        const ask = (url: string) =>
+        const ask = (url: string, key?: string) =>
           call<InferReply>({ server: url, key } as ServerFlags, "POST", `/tasks/${task}/infer`, body);
-        const reply = local ? await inProcess(flags, ask) : await ask(server);
+        const reply = local ? await inProcess(flags, ask) : await ask(server, key);
         print(json, reply, () => `${reply.text ?? reply.label ?? "unsure"}\n`);
       },
     );
@@ -29,12 +29,13 @@ export const infer = (): Command =>
 /** A whole server on a free port of this machine, for one question: the same code answers as in production. */
 async function inProcess(
   flags: Record<string, unknown>,
-  ask: (url: string) => Promise<InferReply>,
+  ask: (url: string, key?: string) => Promise<InferReply>,
 ): Promise<InferReply> {
-  const running = await start(settingsOf({ logLevel: "error", ...flags, host: "127.0.0.1", port: 0 }));
+  const config = settingsOf({ logLevel: "error", ...flags, host: "127.0.0.1", port: 0 });
+  const running = await start(config);
   try {
     await running.ready;
-    return await ask(running.address);
+    return await ask(running.address, config.adminKey);
   } finally {
     await running.close();
   }

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import type { Job } from "../contract/job.ts";
-import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { call, listAll, print, type ServerFlags, serverOptions, table } from "./request.ts";
 import { watch } from "./watch.ts";
 
 const done = ({ progress }: Job) => (progress === null ? "" : `${progress.step}/${progress.steps}`);
@@ -12,8 +12,8 @@ export function jobs(): Command {
     .description("list the jobs, newest first")
     .option("--task <id>", "of one task")
     .action(async ({ task, ...flags }) => {
-      const query = new URLSearchParams({ limit: "1000", ...(task && { task }) });
-      const reply = await call<{ items: Job[] }>(flags as ServerFlags, "GET", `/jobs?${query}`);
+      const query = task ? `?${new URLSearchParams({ task })}` : "";
+      const reply = await listAll<Job>(flags as ServerFlags, `/jobs${query}`);
       print(flags.json, reply, () =>
         table(
           ["job", "task", "kind", "state", "steps", "created"],

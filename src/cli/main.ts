@@ -52,6 +52,12 @@ for (const command of [
 ])
   program.addCommand(command());
 
+// Whoever reads may stop reading: `foreword tasks | head`.
+process.stdout.on("error", error => {
+  if ((error as NodeJS.ErrnoException).code !== "EPIPE") throw error;
+  process.exit();
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

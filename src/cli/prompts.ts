@@ -2,7 +2,7 @@ import { Command, Option } from "commander";
 import type { Piece, PromptRecord } from "../contract/prompt.ts";
 import type { AttentionReport, NearestReport } from "../contract/transfer.ts";
 import { exportPrompt, type ImportOptions, importPrompt } from "./prompt-files.ts";
-import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { call, listAll, print, type ServerFlags, serverOptions, table } from "./request.ts";
 import { drawAttention, drawNearest } from "./transfer-report.ts";
 import { numberOf, refOf } from "./values.ts";
 
@@ -16,7 +16,7 @@ export function prompts(): Command {
   serverOptions(command.command("list <task>", { isDefault: true }))
     .description("list the versions")
     .action(async (task: string, flags: ServerFlags) => {
-      const reply = await call<{ items: Prompt[] }>(flags, "GET", `/tasks/${task}/prompts?limit=1000`);
+      const reply = await listAll<Prompt>(flags, `/tasks/${task}/prompts`);
       print(flags.json, reply, () =>
         table(
           ["version", "kind", "tokens", "name", "created"],

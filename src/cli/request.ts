@@ -57,6 +57,23 @@ export async function call<Reply>(
   return (response.status === 204 ? undefined : await response.json()) as Reply;
 }
 
+/** Every item of a list, page by page. */
+export async function listAll<Item>(flags: ServerFlags, path: string): Promise<{ items: Item[] }> {
+  const items: Item[] = [];
+  let cursor: string | null = null;
+  do {
+    const query = new URLSearchParams({ limit: "1000", ...(cursor !== null && { cursor }) });
+    const page: { items: Item[]; next_cursor: string | null } = await call(
+      flags,
+      "GET",
+      `${path}${path.includes("?") ? "&" : "?"}${query}`,
+    );
+    items.push(...page.items);
+    cursor = page.next_cursor;
+  } while (cursor !== null);
+  return { items };
+}
+
 /** A table with aligned columns, for people. */
 export function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
   const lines = [head, ...rows].map(row => row.map(String));

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import type { Labels, Task } from "../contract/task.ts";
 import { addActivations } from "./activations.ts";
-import { call, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { call, listAll, print, type ServerFlags, serverOptions, table } from "./request.ts";
 
 const names = (labels: Labels | null) =>
   labels === null ? "" : Array.isArray(labels) ? labels.join(", ") : Object.keys(labels).join(", ");
@@ -15,7 +15,7 @@ export function tasks(): Command {
   serverOptions(command.command("list", { isDefault: true }))
     .description("list the tasks")
     .action(async (flags: ServerFlags) => {
-      const reply = await call<{ items: Task[] }>(flags, "GET", "/tasks?limit=1000");
+      const reply = await listAll<Task>(flags, "/tasks");
       print(flags.json, reply, () =>
         table(
           ["task", "type", "prompts", "labels"],

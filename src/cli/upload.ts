@@ -72,9 +72,14 @@ export async function upload(
 
 async function source(file: string): Promise<Readable> {
   if (file === "-") return process.stdin;
+  const unreadable = (why: string) => new ForewordError("bad_dataset", `${file} can't be read (${why}).`);
   const handle = await open(file).catch(error => {
-    throw new ForewordError("bad_dataset", `${file} can't be read (${(error as Error).message}).`);
+    throw unreadable((error as Error).message);
   });
+  if ((await handle.stat()).isDirectory()) {
+    await handle.close();
+    throw unreadable("it is a folder");
+  }
   return handle.createReadStream();
 }
 

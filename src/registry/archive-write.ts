@@ -15,9 +15,10 @@ import { blobsOf, type JobPlace, type Row } from "./store.ts";
 export async function writeArchive(registry: Registry, path: string): Promise<Manifest> {
   if (existsSync(path)) throw refused(path, "it exists already. Name another file, or remove it.");
   const partial = `${path}.partial`;
-  const target = createWriteStream(partial, { flush: true });
   try {
-    const manifest = await registry.snapshot(rows => write(registry, rows, target));
+    const manifest = await registry.snapshot(rows =>
+      write(registry, rows, createWriteStream(partial, { flush: true })),
+    );
     await rename(partial, path);
     return manifest;
   } catch (error) {
@@ -52,9 +53,9 @@ async function write(registry: Registry, rows: AsyncIterable<Row>, target: Writa
   zip.on("error", error => output.destroy(error as Error));
   const written = pipeline(output, target);
   const options = { mtime: new Date(created_at) };
-  // Awaited below: a failure must not be unhandled until then.
-  written.catch(() => {});
   const stream = Readable.from(lines());
+  // Rows that nobody will read are given back.
+  written.catch(() => stream.destroy());
   const ended = new Promise<void>((resolve, reject) => {
     stream.once("end", resolve);
     stream.once("error", reject);

@@ -15,6 +15,7 @@ import {
   feedBatch,
   feedLength,
   isEmpty,
+  type JobPlace,
   lifeOf,
   type ReplyRow,
   type Row,
@@ -24,7 +25,7 @@ import {
   tellAll,
   type Writer,
 } from "./store.ts";
-import { type RegistryOptions, storedRegistry } from "./stored.ts";
+import { INDEXED, type RegistryOptions, storedRegistry } from "./stored.ts";
 
 /** Opens the registry in `folder`, making it. Errors: `registry_unavailable`, also when another process holds it. */
 export async function openLmdbRegistry(folder: string, options: RegistryOptions = {}): Promise<Registry> {
@@ -75,8 +76,16 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
   }
 
   function namedBlobs(): Set<string> {
-    const kinds = ["prompt", "dataset", "job"];
-    return new Set(kinds.flatMap(kind => db.values([kind]).flatMap(row => blobsOf([kind], row))));
+    const named = new Set<string>();
+    const add = (kind: string, row: unknown) => {
+      for (const sha256 of blobsOf([kind], row)) named.add(sha256);
+    };
+    for (const kind of ["prompt", "dataset"]) for (const row of db.values([kind])) add(kind, row);
+    // Ended jobs, of which there are ever more, name none.
+    const open = db.get(["mark", INDEXED]) !== undefined;
+    for (const { id } of db.values<JobPlace>([open ? "open-job" : "job-order"]))
+      add("job", db.get(["job", id]));
+    return named;
   }
 
   const store: Store = {

@@ -23,7 +23,7 @@ export interface RegistryOptions {
 }
 
 /** Says that open jobs of versions which kept no rows of them have theirs. */
-const INDEXED = "open jobs";
+export const INDEXED = "open jobs";
 
 /** A caller's key may be of any length, the store's may not. */
 const replyName = (key: string) => createHash("sha256").update(key).digest("hex");

@@ -9,6 +9,8 @@ import { ForewordError } from "../errors.ts";
 const LISTED = 10;
 /** Of one line, so that a file without line breaks is refused before it fills the memory. */
 const LINE_CHARACTERS = 4_000_000;
+/** Each takes memory beside its text. */
+const MOST_ROWS = 1_000_000;
 
 export interface LineProblem {
   line: number;
@@ -28,27 +30,33 @@ export async function readExamples(
 ): Promise<ReadExamples> {
   const read: ReadExamples = { examples: [], lines: [] };
   const problems: LineProblem[] = [];
+  let count = 0;
+  const wrongAt = (line: number, detail: string) => {
+    count++;
+    if (problems.length < LISTED) problems.push({ line, detail });
+  };
   let kind: "label" | "output" | null = null;
   for await (const { line, row } of format === "csv" ? csvRows(source) : ndjsonRows(source)) {
+    if (read.examples.length === MOST_ROWS)
+      throw refused([
+        { line, detail: `a data set has at most ${MOST_ROWS} examples; send fewer, or several of them` },
+      ]);
     if (typeof row === "string") {
-      problems.push({ line, detail: row });
+      wrongAt(line, row);
       continue;
     }
     const wrong = problemOf(row.value);
     const found = wrong === null ? (Object.hasOwn(row.value as object, "label") ? "label" : "output") : null;
-    if (wrong !== null) problems.push({ line, detail: wrong });
+    if (wrong !== null) wrongAt(line, wrong);
     else if (kind !== null && found !== kind)
-      problems.push({
-        line,
-        detail: `it has ${found}, the lines before have ${kind}; give all of them the same`,
-      });
+      wrongAt(line, `it has ${found}, the lines before have ${kind}; give all of them the same`);
     else {
       kind = found;
       read.examples.push(row.value as Example);
       read.lines.push(line);
     }
   }
-  if (problems.length > 0) throw refused(problems);
+  if (count > 0) throw refused(problems, undefined, count);
   if (read.examples.length === 0)
     throw new ForewordError(
       "bad_dataset",
@@ -59,15 +67,19 @@ export async function readExamples(
 }
 
 /** `bad_dataset`, naming the first lines and counting the others; `field` says of which examples they are. */
-export function refused(problems: readonly LineProblem[], field?: string): ForewordError {
+export function refused(
+  problems: readonly LineProblem[],
+  field?: string,
+  count = problems.length,
+): ForewordError {
   const [first, ...others] = problems.toSorted((a, b) => a.line - b.line);
-  const more = others.length > 0 ? ` (and ${others.length} more lines: see errors)` : "";
+  const more = count > 1 ? ` (and ${count - 1} more lines: see errors)` : "";
   const line = field === undefined ? `Line ${first!.line}` : `${field}: line ${first!.line}`;
   return new ForewordError("bad_dataset", `${line}: ${first!.detail.replace(/\.$/, "")}${more}.`, {
     ...(field !== undefined && { field }),
     line: first!.line,
     errors: [first!, ...others].slice(0, LISTED),
-    count: problems.length,
+    count,
   });
 }
 
@@ -176,16 +188,27 @@ async function* decoded(
  * several are the template's fields.
  */
 async function* csvRows(source: AsyncIterable<Uint8Array | string>): AsyncGenerator<Row> {
-  const parser = parse({ bom: true, info: true, skip_empty_lines: true, relax_column_count: true });
+  const parser = parse({
+    bom: true,
+    info: true,
+    skip_empty_lines: true,
+    relax_column_count: true,
+    max_record_size: LINE_CHARACTERS,
+  });
   const pumped = pump(source, parser);
   let head: string[] | null = null;
   let from = 1;
+  let twice = 0;
   try {
     for await (const { record, info } of parser as AsyncIterable<{
       record: string[];
       info: { lines: number };
     }>) {
-      const line = from;
+      // Empty lines stand between records. Of the breaks in a cell the parser counts every character.
+      const text = record.join();
+      const counted = text.match(/[\r\n]/g)?.length ?? 0;
+      const line = info.lines - counted - twice;
+      twice += counted - (text.match(/\r\n|\r|\n/g)?.length ?? 0);
       from = info.lines + 1;
       if (head === null) {
         head = checkHead(record.map(name => name.trim()));

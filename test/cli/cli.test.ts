@@ -1,5 +1,7 @@
-import { access } from "node:fs/promises";
-import { dirname } from "node:path";
+import { access, mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startServer, type TestServer } from "../http/server.ts";
 import { describeBackbone } from "../support/backbone.ts";
@@ -31,6 +33,38 @@ describe("foreword", () => {
       expect(help.code).toBe(0);
       expect(help.out).toMatch(/^Usage: foreword \w+/);
     }
+  });
+
+  test("a server whose port is taken says so, and ends", async () => {
+    const other = createServer().listen(0, "127.0.0.1");
+    await new Promise(resolve => other.once("listening", resolve));
+    const data = await mkdtemp(join(tmpdir(), "foreword-cli-"));
+    try {
+      const { port } = other.address() as { port: number };
+      const args = [
+        "serve",
+        "--port",
+        String(port),
+        "--host",
+        "127.0.0.1",
+        "--data",
+        data,
+        "--backbone",
+        data,
+      ];
+      const { code, err } = await foreword(args);
+      expect(code).toBe(1);
+      expect(err).toMatch(/can't listen at 127\.0\.0\.1, port \d+ \(another process listens there\).*--port/);
+    } finally {
+      other.close();
+      await rm(data, { recursive: true, force: true });
+    }
+  });
+
+  test("a folder is no file of examples", async () => {
+    const { code, err } = await foreword(["datasets", "add", tmpdir()]);
+    expect(code).toBe(1);
+    expect(err).toMatch(/can't be read \(it is a folder\)/);
   });
 
   test.each([
@@ -146,6 +180,13 @@ describeBackbone("foreword with a server and a backbone", path => {
     expect(out).toMatch(/layers\.29\.mlp\.down_proj\.weight/);
     const whole = await foreword(["graph", "--backbone", path, "--gradient"]);
     expect(whole.out).toMatch(/^ {2}d\.past_key\.0 {2}float32\[1, 3, past, 64\]/m);
+  });
+
+  test("whoever stops reading ends it without a word", async () => {
+    const { code, err } = await foreword(["graph", "--backbone", path], {
+      started: child => child.stdout!.once("data", () => child.stdout!.destroy()),
+    });
+    expect({ code, err }).toEqual({ code: 0, err: "" });
   });
 
   test("doctor finds the runtimes and the backbone", async () => {

@@ -126,7 +126,10 @@ describeBackbone("problems", path => {
     const other = createServer().listen(0, "127.0.0.1");
     await new Promise(resolve => other.once("listening", resolve));
     const { port } = other.address() as { port: number };
-    await expect(startServer(path, { port })).rejects.toThrow(/EADDRINUSE/);
+    await expect(startServer(path, { port })).rejects.toMatchObject({
+      code: "validation",
+      message: expect.stringMatching(/another process listens there.*--port/),
+    });
     other.close();
   });
 });

@@ -103,7 +103,8 @@ describeRedis("from LMDB into Redis and back", () => {
     closing.push(() => middle.close());
     await restore(middle, one);
     expect(await linesOf(middle)).toEqual(kept);
-    expect(await redis.admin.keys("{fw}:copy:*")).toEqual([]);
+    expect(await refusal(writeArchive(middle, join(folder, "no/where.zip")))).toMatch(/can't be written/);
+    await expect.poll(() => redis.admin.keys("{fw}:copy:*")).toEqual([]);
 
     const two = join(folder, "two.zip");
     expect((await writeArchive(middle, two)).left_out).toEqual({ open_jobs: 0 });

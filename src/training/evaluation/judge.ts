@@ -10,10 +10,12 @@ import {
   type PromptContent,
   type PromptSource,
 } from "../../engine/engine.ts";
+import { randomFrom } from "../../engine/sampler.ts";
 import { ForewordError } from "../../errors.ts";
 import { compileTemplate } from "../../prompt/template.ts";
 import { verbalize } from "../../prompt/verbalizer.ts";
 import { best, calibrate, type Scores, vote } from "../../prompt/votes.ts";
+import { shuffled } from "../batches.ts";
 import { answerOf } from "../examples.ts";
 import type { TaskPrompt } from "../job.ts";
 import type { Judged } from "./metrics.ts";
@@ -96,7 +98,8 @@ export function label(
         ),
       );
       const scores = all ? answered(found, active) : exponents(found[0]!);
-      return { wanted, given: best(scores), loss: -Math.log(scores.get(wanted)!), scores, members: found };
+      const loss = all ? lossOf(found, active, wanted) : -found[0]!.get(wanted)!;
+      return { wanted, given: best(scores), loss, scores, members: found };
     });
   });
 }
@@ -109,6 +112,12 @@ export function answered(members: readonly Scores[], active: Active): Scores {
   return vote(scores, active.vote ?? "mean", weights ?? members.map(() => 1));
 }
 
+/** -log P(wanted). Shares of votes are no probabilities, and may be none at all: theirs is that of the members' mean. */
+function lossOf(members: readonly Scores[], active: Active, wanted: string): number {
+  const scores = answered(members, active.vote === "majority" ? { ...active, vote: "mean" } : active);
+  return -Math.log(Math.max(scores.get(wanted)!, Number.MIN_VALUE));
+}
+
 /** An example answered anew from its members' scores, by another active record. */
 export function answeredAnew(
   each: Labelled,
@@ -116,23 +125,29 @@ export function answeredAnew(
   members: readonly Scores[] = each.members,
 ): Labelled & { loss: number } {
   const scores = answered(members, active);
-  return { ...each, scores, given: best(scores), loss: -Math.log(scores.get(each.wanted)!) };
+  return { ...each, scores, given: best(scores), loss: lossOf(members, active, each.wanted) };
 }
 
 /**
  * Every example answered anew with what the other half of them fits, so that nothing is judged by what it was fitted
- * to; where there is no other half, with what all of them fit.
+ * to; where there is no other half, with what all of them fit. Each label's examples are halved by chance.
  */
 export function crossFitted<Fit>(
   judged: readonly Labelled[],
   fitTo: (examples: readonly Labelled[]) => Fit,
   activeOf: (fitted: Fit) => Active,
 ): Labelled[] {
+  const halves = new Uint8Array(judged.length);
+  const order = shuffled(judged.length, randomFrom(0));
+  order.sort((a, b) =>
+    judged[a]!.wanted < judged[b]!.wanted ? -1 : Number(judged[a]!.wanted > judged[b]!.wanted),
+  );
+  for (const [place, index] of order.entries()) halves[index] = place % 2;
   const actives = [1, 0].map(half => {
-    const other = judged.filter((_, index) => index % 2 === half);
+    const other = judged.filter((_, index) => halves[index] === half);
     return activeOf(fitTo(other.length > 0 ? other : judged));
   });
-  return judged.map((each, index) => answeredAnew(each, actives[index % 2]!));
+  return judged.map((each, index) => answeredAnew(each, actives[halves[index]!]!));
 }
 
 /** Log P of every label, or of the best one and of `settle`. */

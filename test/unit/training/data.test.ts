@@ -27,6 +27,12 @@ describe("examples as text", () => {
       '\n{"input":"a","label":"x"}\n\n{"input":"b","label":"y"}',
       [2, 4],
     ],
+    [
+      "CSV with empty lines",
+      "csv" as const,
+      'input,label\r\n\r\n\r\na,x\r\n\r\n"b\r\nc",y\r\nd,x\r\n',
+      [4, 6, 8],
+    ],
     ["CSV with line breaks in a cell", "csv" as const, 'input,label\n"a\nb\nc",x\nd,y\n', [2, 5]],
   ])("%s: each stands at the line that it began at", async (_, format, file, expected) => {
     const read = await readExamples(text(file), format);
@@ -39,6 +45,20 @@ describe("examples as text", () => {
     );
   });
 });
+
+test("of any number of bad lines ten are listed; more examples than a million are refused at the next one", async () => {
+  async function* lines(line: string, thousands: number) {
+    for (let sent = 0; sent < thousands; sent++) yield line.repeat(1000);
+  }
+  await expect(readExamples(lines("a\n", 50), "ndjson")).rejects.toMatchObject({
+    code: "bad_dataset",
+    fields: { line: 1, count: 50_000, errors: { length: 10 } },
+  });
+  await expect(readExamples(lines('{"input":"a","label":"x"}\n', 1001), "ndjson")).rejects.toMatchObject({
+    code: "bad_dataset",
+    fields: { line: 1_000_001 },
+  });
+}, 60_000);
 
 describe("split", () => {
   test("every label gives its share, at least one; a lone example is trained on", () => {

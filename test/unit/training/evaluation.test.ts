@@ -6,7 +6,7 @@ import { bleu, bleuCounts, tokens13a } from "../../../src/training/evaluation/bl
 import { calibrationError, fitTemperature } from "../../../src/training/evaluation/calibration.ts";
 import { casesOf } from "../../../src/training/evaluation/cases.ts";
 import { agreed, fitWeights, revoted } from "../../../src/training/evaluation/ensemble.ts";
-import type { Labelled } from "../../../src/training/evaluation/judge.ts";
+import { crossFitted, type Labelled } from "../../../src/training/evaluation/judge.ts";
 import {
   classifierReport,
   compareLabels,
@@ -281,6 +281,29 @@ describe("an ensemble's weights", () => {
     });
     expect(split.length).toBeGreaterThan(0);
     expect(agreement).toBeLessThan(1);
+  });
+
+  test("a majority's loss is that of the members' mean: a label may have no vote at all", () => {
+    const voted = revoted(answers, "majority");
+    expect(voted.some(({ scores, wanted }) => scores.get(wanted) === 0)).toBe(true);
+    expect(voted.map(({ loss }) => loss)).toEqual(revoted(answers, "mean").map(({ loss }) => loss));
+    const { calibration } = classifierReport(voted, { ensemble: [1, 2, 3], vote: "majority" }, ["a", "b"], {
+      calibrate: true,
+    });
+    expect(Number.isFinite(calibration!.after.log_loss)).toBe(true);
+    expect(calibration!.temperature).toBeGreaterThan(0.1);
+  });
+
+  test("both halves of what is fitted have every label, in whatever order they came", () => {
+    const sorted = ["a", "b"].flatMap(label => answers.filter(({ wanted }) => wanted === label).slice(0, 20));
+    const alternating = sorted.slice(0, 20).flatMap((each, at) => [each, sorted[20 + at]!]);
+    for (const examples of [sorted, alternating]) {
+      const halves: string[][] = [];
+      const fitTo = (half: readonly Labelled[]) => void halves.push(half.map(({ wanted }) => wanted).sort());
+      expect(crossFitted(examples, fitTo, () => ({}))).toHaveLength(40);
+      const half = [...Array(10).fill("a"), ...Array(10).fill("b")];
+      expect(halves).toEqual([half, half]);
+    }
   });
 
   test("votes give each example its answer anew", () => {
