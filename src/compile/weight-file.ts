@@ -86,17 +86,16 @@ async function writeAt(file: FileHandle, bytes: Uint8Array, offset: number): Pro
 
 /** Gives it its name, unless another process did so meanwhile: theirs is the same, and may be in use. */
 async function publish(scratch: string, folder: string, layout: Layout): Promise<WeightFile> {
-  const theirs = await cachedWeights(folder);
-  if (theirs) return theirs;
-  await rm(folder, { recursive: true, force: true });
   try {
     await rename(scratch, folder);
-    return weightFile(folder, layout);
-  } catch (error) {
-    const first = await cachedWeights(folder);
-    if (first) return first;
-    throw error;
+  } catch {
+    const theirs = await cachedWeights(folder);
+    if (theirs) return theirs;
+    // What is there is not whole.
+    await rm(folder, { recursive: true, force: true });
+    await rename(scratch, folder);
   }
+  return weightFile(folder, layout);
 }
 
 /** Scratch folders beside `folder` that nobody will finish. */

@@ -172,7 +172,8 @@ test("who went away, or is too late, leaves at the next step, whether waiting or
   );
   const waiting = one.submit(story(one, 4, 10), {
     seat: 14,
-    deadline: Date.now() + 30,
+    // Sooner than the one that runs comes to the context's end.
+    deadline: Date.now() + 5,
     cancelled: () => false,
   });
   const patient = one.submit(story(one, 4, 10), { seat: 14, ...far });
