@@ -92,6 +92,7 @@ export class Core {
   readonly #prefixes: PrefixCache;
   readonly #leading: LeadingText;
   readonly #grammars: Grammars;
+  readonly #encodings = new WeakMap<readonly string[], number[][]>();
 
   constructor(options: CoreOptions) {
     this.#options = options;
@@ -275,12 +276,7 @@ export class Core {
   async #constraint({ jsonSchema, choices }: GenerateRequest) {
     const { tokenizer } = this.#options;
     if (jsonSchema) return this.#grammars.json(jsonSchema);
-    return choices
-      ? choiceConstraint(
-          choices.map(choice => tokenizer.encode(choice)),
-          tokenizer.eosIds[0]!,
-        )
-      : null;
+    return choices ? choiceConstraint(this.#encoded(choices, "choices"), tokenizer.eosIds[0]!) : null;
   }
 
   /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
@@ -379,13 +375,17 @@ export class Core {
     return Math.max(0, ...this.#encoded(choices, "choices").map(ids => ids.length));
   }
 
-  /** Throws `input_too_long` before a text is encoded that could not fit. */
-  #encoded(texts: readonly string[], field: string): number[][] {
+  /** A request's list, encoded once. Throws `input_too_long` before a text is encoded that could not fit. */
+  #encoded(texts: readonly string[], field: "choices" | "targets"): number[][] {
+    const known = this.#encodings.get(texts);
+    if (known) return known;
     const { tokenizer, config } = this.#options;
-    return texts.map(text => {
+    const found = texts.map(text => {
       requireShort(text, field, config.maxPositions, tokenizer.longest);
       return tokenizer.encode(text);
     });
+    this.#encodings.set(texts, found);
+    return found;
   }
 
   /** Positions that the answer takes. */
