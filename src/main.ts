@@ -6,6 +6,7 @@ import { createEngine } from "./engine/host.ts";
 import { ForewordError } from "./errors.ts";
 import { openEmbeddedJobs } from "./jobs/embedded.ts";
 import type { Jobs } from "./jobs/jobs.ts";
+import { patiently } from "./jobs/patience.ts";
 import { createRunner } from "./jobs/runner.ts";
 import { createLogger, type Logger } from "./observe/log.ts";
 import { createMetrics } from "./observe/metrics.ts";
@@ -94,7 +95,9 @@ export async function start(config: Config): Promise<Running> {
   let prepared = false;
   let jobs: Jobs | null = null;
   let served: Awaited<ReturnType<typeof createApp>> | null = null;
+  const closing = new AbortController();
   const close = async () => {
+    closing.abort();
     served?.drain();
     await jobs?.close();
     await served?.app.close();
@@ -115,7 +118,13 @@ export async function start(config: Config): Promise<Running> {
   }
   const ready = engine
     .ready()
-    .then(() => loadLibrary(registry, engine, log))
+    .then(() =>
+      patiently(() => loadLibrary(registry, engine, log), {
+        signal: closing.signal,
+        within: Number.POSITIVE_INFINITY,
+        onFailure: error => log.error({ err: error }, "the bundled tasks wait for the registry"),
+      }),
+    )
     .then(() => {
       prepared = true;
     });

@@ -14,9 +14,13 @@ export const backboneOptions = (command: Command): Command =>
     .option("--mirror <folder>", "a folder that holds backbones already (FOREWORD_MIRROR)")
     .option("--runtime <runtime>", "onnx or tfjs (FOREWORD_RUNTIME)")
     .option("--threads <count>", "threads of the runtime (FOREWORD_THREADS)")
+    .option("--precision <precision>", "auto, fp32 or int8 (FOREWORD_PRECISION)")
     .option("--log-level <level>", "fatal, error, warn, info, debug, trace or silent (FOREWORD_LOG_LEVEL)");
 
 export const registryOption = (command: Command): Command =>
   command.option("--registry <where>", "lmdb, or a Redis as redis://host:6379 (FOREWORD_REGISTRY)");
+
+export const trainThreadsOption = (command: Command): Command =>
+  command.option("--train-threads <count>", "threads of a trainer (FOREWORD_TRAIN_THREADS)");
 
 export const settingsOf = (flags: Record<string, unknown>): Config => loadConfig({ flags });

@@ -1,15 +1,14 @@
 import closeWithGrace from "close-with-grace";
 import { Command } from "commander";
 import { startWorker } from "../main.ts";
-import { backboneOptions, registryOption, settingsOf } from "./settings.ts";
+import { backboneOptions, registryOption, settingsOf, trainThreadsOption } from "./settings.ts";
 
 /** How long it may take to hand back what runs after SIGTERM. */
 const GRACE_MS = 30_000;
 
 export const worker = (): Command =>
-  registryOption(backboneOptions(new Command("worker")))
+  trainThreadsOption(registryOption(backboneOptions(new Command("worker"))))
     .description("run the jobs of all servers on one Redis; start as many as you like, on any machine")
-    .option("--train-threads <count>", "threads of a trainer (FOREWORD_TRAIN_THREADS)")
     .action(async flags => {
       const running = await startWorker(settingsOf(flags));
       const { uninstall } = closeWithGrace({ delay: GRACE_MS }, () => running.close());

@@ -51,8 +51,8 @@ export async function dataFor(
   const compiled = templates.map(compileTemplate);
   const known = new Set(labelsOf(task));
   for (const [index, example] of data.entries()) {
-    checkKind(task, "label" in example, field);
     try {
+      checkKind(task, "label" in example, field);
       if ("label" in example && !known.has(example.label)) throw unknownLabel(task, example.label);
       for (const template of compiled) fillFields(template, example.input);
     } catch (error) {

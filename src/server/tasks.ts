@@ -9,6 +9,7 @@ import { hardPrompt } from "../registry/new-prompt.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, etag, expectedRevision } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
+import { promptsOf } from "./trained.ts";
 
 /** Version 1 of a task that was given no prompt. */
 export const plainPattern = {
@@ -114,8 +115,7 @@ export const tasks: Resource = (app, { registry, engine, jobs }) => {
           throw new ForewordError("validation", "labels: a generation task has none. Leave them out.", {
             field: "labels",
           });
-        const { items } = await registry.listPrompts(task.id, { limit: 1000 });
-        for (const { template, verbalizers } of items)
+        for (const { template, verbalizers } of await promptsOf(registry, task.id))
           await engine.checkLabels(verbalize(labels, compileTemplate(template), verbalizers));
       }
       const task = await registry.patchTask(request.params.id, request.body, expectedRevision(request));
