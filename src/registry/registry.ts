@@ -112,12 +112,13 @@ export interface Registry {
 
   /**
    * Assigns the next version; `activate` makes it the active prompt in the same write. With `once`, a version of the same
-   * name and parameters is given back as it is. Errors: `task_not_found`, `registry_unavailable` when its blob is missing.
+   * name and parameters is given back as it is. Errors: `task_not_found`, `revision_conflict` where what is active is not
+   * what was expected, `registry_unavailable` when its blob is missing.
    */
   addPrompt(
     task: string,
     prompt: NewPrompt,
-    options?: { activate?: { by: string }; once?: boolean },
+    options?: { activate?: { by: string } & Expected; once?: boolean },
   ): Promise<PromptRecord>;
   /** Errors: `task_not_found`, `prompt_not_found`. */
   getPrompt(task: string, version: number): Promise<PromptRecord>;

@@ -159,6 +159,12 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         const same = (other: PromptRecord) => other.name === name && other.parameters === parameters;
         const there = once ? rows.values<PromptRecord>(["prompt", task]).find(same) : undefined;
         if (there) return there;
+        if (activation)
+          problem.checkRevision(
+            `The active record of task "${task}"`,
+            activation.expected,
+            row.active_revision,
+          );
         const at = timestamp();
         const record = addVersion(rows, row, prompt, at);
         if (activation) activate(rows, row, { prompt: record.version }, activation.by, at);

@@ -9,7 +9,7 @@ import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
 import { copiedVerbalizers } from "./copies.ts";
 import type { Resource } from "./dependencies.ts";
-import { actor } from "./headers.ts";
+import { actor, expectedRevision } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
 import { adaptedPrompt, adapterOf, archive } from "./peft.ts";
 import { readUpload, uploadContent } from "./peft-form.ts";
@@ -110,7 +110,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
         const record = await registry.addPrompt(
           task.id,
           prompt,
-          request.query.activate ? { activate: { by: actor(request) } } : {},
+          request.query.activate ? { activate: { by: actor(request), ...expectedRevision(request) } } : {},
         );
         return {
           status: 201,

@@ -188,6 +188,10 @@ describeBackbone("what answers, over HTTP", path => {
     const etag = { "if-match": shown.headers.get("etag")! };
     expect((await server.put("/tasks/mood/active", { prompt: 2 }, etag)).status).toBe(200);
     expectProblem(await server.put("/tasks/mood/active", { prompt: 1 }, etag), 412, "revision_conflict");
+    const { prompts } = (await server.get("/tasks/mood")).body;
+    const added = await server.post("/tasks/mood/prompts?activate=true", { template: "{{ input }}:" }, etag);
+    expectProblem(added, 412, "revision_conflict");
+    expect((await server.get("/tasks/mood")).body).toMatchObject({ prompts, active: { prompt: 2 } });
   });
 
   test.each<[string, object, number, string]>([
