@@ -30,11 +30,12 @@ export interface ClassifyRow {
 export function* classify(row: ClassifyRow): Program<{ scores: LabelScore[]; targets: TargetScore[] }> {
   const { trie, mode, targets } = row;
   const search = new LabelSearch(trie, mode, row.settle);
+  const every = decisions(trie);
   const branched = targets.branches;
   const left = row.room - branched.reduce((sum, { length }) => sum + length, 0);
   const first =
     mode === "all"
-      ? (groups(decisions(trie), left)[0] ?? []).filter(({ path }) => path.length <= left)
+      ? (groups(every, left)[0] ?? []).filter(({ path }) => path.length <= left)
       : search.wanted().filter(node => node === trie.root);
   const nodes = first.filter(node => node.path.length > 0);
   const candidates = (node: TrieNode) => branches(node).map(token => (token === endBranch ? row.eos : token));
@@ -43,7 +44,7 @@ export function* classify(row: ClassifyRow): Program<{ scores: LabelScore[]; tar
     candidates: candidates(node),
   }));
   const begun = new Set(first);
-  const deeper = decisions(trie).some(node => !begun.has(node));
+  const deeper = every.some(node => !begun.has(node));
 
   const { result, past } = yield* feed(row.past, row.segments, {
     branches: [...branched, ...nodes.map(node => node.path)],
