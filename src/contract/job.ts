@@ -26,7 +26,11 @@ export const JobResult = Type.Object(
     validation: Type.Optional(Type.Object({ new: Measure, active: Measure, p_value: Measure })),
     activated: Type.Optional(Type.Boolean()),
   },
-  { additionalProperties: true },
+  {
+    additionalProperties: true,
+    description:
+      "Of kind evaluate an EvaluationReport, of search a SearchReport, of donors a DonorsReport; of train what is listed here.",
+  },
 );
 export type JobResult = Static<typeof JobResult> & Readonly<Record<string, unknown>>;
 

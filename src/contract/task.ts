@@ -102,7 +102,8 @@ export const Activation = Type.Object({
   revision: Type.Integer(),
   active: Type.Union([Active, Type.Null()]),
   by: Type.String({
-    description: "Who asked: a key's name, `library` for the bundled prompts, or `anonymous`.",
+    description:
+      "Who asked: a job's id, `library` for the bundled prompts, `admin` where a key is asked for, or `anonymous`.",
   }),
   at: Timestamp,
 });

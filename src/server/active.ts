@@ -3,12 +3,12 @@ import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Activation, Active, ShadowReport, type Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import type { Resource } from "./dependencies.ts";
-import { actor, etag, expectedRevision } from "./headers.ts";
+import { actor, Conditional, etag, expectedRevision } from "./headers.ts";
 
 const Params = Type.Object({ id: Id });
 const View = Type.Object({ active: Type.Union([Active, Type.Null()]), revision: Type.Integer() });
 
-export const active: Resource = (app, { registry, shadows }) => {
+export const active: Resource = (app, { config, registry, shadows }) => {
   app.get(
     "/tasks/:id/active",
     { schema: { tags: ["active"], summary: "What answers", params: Params, response: { 200: View } } },
@@ -25,6 +25,7 @@ export const active: Resource = (app, { registry, shadows }) => {
         tags: ["active"],
         summary: "Choose what answers; a roll-back is the same call",
         params: Params,
+        headers: Conditional,
         body: Active,
         response: { 200: View },
       },
@@ -35,7 +36,7 @@ export const active: Resource = (app, { registry, shadows }) => {
       const { active, active_revision } = await registry.setActive(
         task.id,
         request.body,
-        actor(request),
+        actor(config),
         expectedRevision(request),
       );
       return etag(reply, active_revision).send({ active, revision: active_revision });

@@ -1,7 +1,5 @@
 /** The HTTP server as one Fastify app: what it is made of, in the order in which a request meets it. */
 import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
-import swagger from "@fastify/swagger";
-import swaggerUi from "@fastify/swagger-ui";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import fastify, { type FastifyBaseLogger } from "fastify";
 import { FastifySSEPlugin } from "fastify-sse-v2";
@@ -19,6 +17,7 @@ import { jobs } from "./jobs.ts";
 import { positions } from "./positions.ts";
 import { frameworkErrors, installProblems } from "./problems.ts";
 import { prompts } from "./prompts.ts";
+import { installReference, needsKey } from "./reference.ts";
 import { retrain } from "./retrain.ts";
 import { search } from "./search.ts";
 import { Shadows } from "./shadows.ts";
@@ -45,7 +44,6 @@ const resources: Resource[] = [
   datasets,
   backup,
 ];
-const open = [/^\/healthz$/, /^\/readyz$/, /^\/docs(\/|$)/, /^\/openapi\.json$/];
 
 export interface AppOptions extends Omit<Dependencies, "draining" | "shadows"> {
   log: Logger;
@@ -86,18 +84,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
   });
 
   await app.register(FastifySSEPlugin, { retryDelay: false });
-  await app.register(swagger, {
-    openapi: {
-      openapi: "3.1.0",
-      info: {
-        title: "Foreword",
-        version: given.version,
-        description: "One frozen language model, many tasks: each is a prompt put before the input.",
-      },
-    },
-  });
-  await app.register(swaggerUi, { routePrefix: "/docs" });
-  app.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
+  await installReference(app, given.version, given.config.adminKey !== undefined);
   for (const resource of resources) await app.register(async scope => resource(scope as App, dependencies));
 
   return {
@@ -112,7 +99,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
 const digest = (text: string) => createHash("sha256").update(text).digest();
 
 function authorise(key: string, url: string, header: string | undefined): void {
-  if (open.some(pattern => pattern.test(url.split("?")[0]!))) return;
+  if (!needsKey(url.split("?")[0]!)) return;
   if (header !== undefined && timingSafeEqual(digest(header), digest(`Bearer ${key}`))) return;
   throw new ForewordError(
     "unauthorized",

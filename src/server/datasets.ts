@@ -13,6 +13,7 @@ import {
   writeExamples,
 } from "../training/examples.ts";
 import type { Resource } from "./dependencies.ts";
+import { Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
 
 /** A body of examples may be larger than other bodies: it is read line by line. */
@@ -28,6 +29,9 @@ const Query = Type.Object({
     Type.String({ ...Id, description: "A data set that is trained on: the reply then lists shared inputs." }),
   ),
 });
+
+/** Nothing is checked before it is read. */
+const Rows = Type.Unknown({ description: "Examples, a line each." });
 
 const Lines = Type.Object({
   count: Type.Integer(),
@@ -55,8 +59,9 @@ export const datasets: Resource = (app, { registry }) => {
         summary: "Keep examples: one JSON object a line, or CSV with a header",
         description:
           'Lines such as {"input": "…", "label": "…"} or {"input": {…}, "output": "…"}. CSV has a column "label" or "output"; one other column is the input, several are its fields. An id that is taken is given the new rows.',
-        consumes: ["application/x-ndjson", "text/csv"],
         querystring: Query,
+        headers: Repeatable,
+        body: { content: { "application/x-ndjson": { schema: Rows }, "text/csv": { schema: Rows } } },
         response: { 201: Created },
       },
     },

@@ -6,6 +6,7 @@ import { DonorsRequest } from "../contract/transfer.ts";
 import { ForewordError } from "../errors.ts";
 import type { DonorsJobRequest } from "../jobs/donors.ts";
 import type { Dependencies, Resource } from "./dependencies.ts";
+import { Repeatable } from "./headers.ts";
 import { inField } from "./problems.ts";
 import { baseUnder } from "./stack.ts";
 import { submitJob } from "./submit.ts";
@@ -23,6 +24,7 @@ export const donors: Resource = (app, dependencies) => {
         tags: ["transfer"],
         summary: "Rank other tasks' prompts as starts of this task's training; the job's result is the table",
         params: Params,
+        headers: Repeatable,
         body: DonorsRequest,
         response: { 202: Job },
       },

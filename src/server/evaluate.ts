@@ -11,6 +11,7 @@ import { type EvaluateJobRequest, nameOf } from "../jobs/evaluate.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
+import { Repeatable } from "./headers.ts";
 import { route } from "./routing.ts";
 import { submitJob } from "./submit.ts";
 import { chosenData, dataFor } from "./task-data.ts";
@@ -27,6 +28,7 @@ export const evaluate: Resource = (app, dependencies) => {
         tags: ["evaluate"],
         summary: "Judge prompts on the same examples; the job's result is the report",
         params: Params,
+        headers: Repeatable,
         body: EvaluateRequest,
         response: { 202: Job },
       },

@@ -1,7 +1,25 @@
-/** If-Match, ETag, and who asks. */
+/** If-Match, ETag, Idempotency-Key, and who asks. */
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { Type } from "typebox";
+import type { Config } from "../config.ts";
 import { ForewordError } from "../errors.ts";
 import type { Expected } from "../registry/registry.ts";
+
+/** Of a route that answers a repetition with the first answer. */
+export const Repeatable = Type.Object({
+  "idempotency-key": Type.Optional(
+    Type.String({ description: "A text of the caller's own: what was done under it is not done again." }),
+  ),
+});
+
+/** Of a route that changes what may have been changed meanwhile. */
+export const Conditional = Type.Object({
+  "if-match": Type.Optional(
+    Type.String({
+      description: 'The revision that was read, as in "3"; another one is a revision_conflict.',
+    }),
+  ),
+});
 
 export function expectedRevision(request: FastifyRequest): Expected {
   const header = request.headers["if-match"];
@@ -20,6 +38,6 @@ export function expectedRevision(request: FastifyRequest): Expected {
 export const etag = (reply: FastifyReply, revision: number): FastifyReply =>
   reply.header("ETag", `"${revision}"`);
 
-/** The name under which a change is written into the history. */
-export const actor = (request: FastifyRequest): string =>
-  request.headers.authorization ? "admin" : "anonymous";
+/** The name under which a change is written into the history: who comes this far has the key, where there is one. */
+export const actor = ({ adminKey }: Pick<Config, "adminKey">): string =>
+  adminKey === undefined ? "anonymous" : "admin";

@@ -30,7 +30,15 @@ export const infer: Resource = (app, dependencies) => {
         summary: "Answer one input, a list of up to 256, or stream a generation",
         params: Params,
         body: InferRequest,
-        response: { 200: Type.Union([InferReply, InferReplies]) },
+        response: {
+          200: {
+            description: "With `stream`, events: token, done (the whole reply), error (a problem).",
+            content: {
+              "application/json": { schema: Type.Union([InferReply, InferReplies]) },
+              "text/event-stream": { schema: Type.String() },
+            },
+          },
+        },
       },
       // Replies are made of our own numbers; serialising by a union of schemas would only drop what they don't name.
       serializerCompiler: () => data => JSON.stringify(data),

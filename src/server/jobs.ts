@@ -71,6 +71,14 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
         tags: ["jobs"],
         summary: "A job's progress, states and lines as they come (server-sent events)",
         params: Params,
+        headers: Type.Object({
+          "last-event-id": Type.Optional(
+            Type.String({
+              description: "The id of the last event that was heard: what came behind it is sent.",
+            }),
+          ),
+        }),
+        response: { 200: { content: { "text/event-stream": { schema: Type.String() } } } },
       },
     },
     async (request, reply) => {

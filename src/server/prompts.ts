@@ -9,7 +9,7 @@ import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
 import { copiedVerbalizers } from "./copies.ts";
 import type { Resource } from "./dependencies.ts";
-import { actor, expectedRevision } from "./headers.ts";
+import { actor, Conditional, expectedRevision, Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
 import { adaptedPrompt, adapterOf, archive } from "./peft.ts";
 import { readUpload, uploadContent } from "./peft-form.ts";
@@ -42,6 +42,18 @@ const NewPromptBody = Type.Union([
 ]);
 type NewPromptBody = Type.Static<typeof NewPromptBody>;
 
+const File = Type.Unknown({ description: "A file of safetensors." });
+/** Read part by part (peft-form.ts); here for those who read the reference. */
+const Form = Type.Unknown({
+  properties: {
+    "adapter_config.json": Type.Object({}),
+    "adapter_model.safetensors": File,
+    template: Type.Optional(Type.String()),
+    task_index: Type.Optional(Type.Integer({ minimum: 0, description: "Of a multitask prompt." })),
+  },
+  required: ["adapter_config.json", "adapter_model.safetensors"],
+});
+
 const Params = Type.Object({ id: Id });
 const One = Type.Object({ id: Id, version: Version });
 
@@ -53,7 +65,8 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
 
   const make = async (body: unknown, to: Task): Promise<NewPrompt> => {
     if (Buffer.isBuffer(body)) return trainedPrompt(engine, registry, body);
-    const wanted = checkBody(body);
+    if (!body) throw noBody();
+    const wanted = body as NewPromptBody;
     const base = wanted.on ? await baseOn(registry, engine, wanted.on) : null;
     if ("template" in wanted) {
       const { template, name = null, verbalizers } = wanted;
@@ -91,10 +104,15 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       schema: {
         tags: ["prompts"],
         summary: "Add a prompt version: a hard prompt, a copy, a prompt file, or an adapter of PEFT",
-        description:
-          "An adapter is multipart/form-data: adapter_config.json, adapter_model.safetensors, and, where wanted, template and, for a multitask prompt, task_index.",
-        consumes: ["application/json", promptMediaType, "multipart/form-data"],
         params: Params,
+        headers: Type.Object({ ...Repeatable.properties, ...Conditional.properties }),
+        body: {
+          content: {
+            "application/json": { schema: NewPromptBody },
+            [promptMediaType]: { schema: File },
+            "multipart/form-data": { schema: Form },
+          },
+        },
         querystring: Type.Object({ activate: Type.Optional(Type.Boolean()) }),
         response: { 201: PromptView },
       },
@@ -110,7 +128,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
         const record = await registry.addPrompt(
           task.id,
           prompt,
-          request.query.activate ? { activate: { by: actor(request), ...expectedRevision(request) } } : {},
+          request.query.activate ? { activate: { by: actor(config), ...expectedRevision(request) } } : {},
         );
         return {
           status: 201,
@@ -155,6 +173,16 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
           format: Type.Optional(Type.Enum(["json", "safetensors", "peft"])),
           peft_type: Type.Optional(Type.Enum(["PREFIX_TUNING", "PROMPT_TUNING"])),
         }),
+        response: {
+          200: {
+            description: "The version as `format` asks for it.",
+            content: {
+              "application/json": { schema: PromptView },
+              [promptMediaType]: { schema: File },
+              "application/zip": { schema: Type.Unknown() },
+            },
+          },
+        },
       },
     },
     async (request, reply) => {
@@ -197,21 +225,11 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       return reply.code(204).send(null);
     },
   );
-
-  const validate = app.validatorCompiler!({
-    schema: NewPromptBody,
-    method: "POST",
-    url: "/tasks/:id/prompts",
-    httpPart: "body",
-  });
-  /** The route takes a file too, so its JSON is checked here. */
-  function checkBody(body: unknown): NewPromptBody {
-    if (validate(body) === true || (validate as { errors?: unknown }).errors === null)
-      return body as NewPromptBody;
-    throw new ForewordError(
-      "validation",
-      'body: send {"kind": "hard", "template", "name"?, "verbalizers"?, "on"?}, or {"from": {"task", "version"}, "name"?, "on"?}, or a prompt file, or an adapter of PEFT as multipart/form-data; "on" is {"task", "version"}.',
-      { field: "body" },
-    );
-  }
 };
+
+const noBody = () =>
+  new ForewordError(
+    "validation",
+    'body: send {"kind": "hard", "template", "name"?, "verbalizers"?, "on"?}, or {"from": {"task", "version"}, "name"?, "on"?}, or a prompt file, or an adapter of PEFT as multipart/form-data; "on" is {"task", "version"}.',
+    { field: "body" },
+  );

@@ -2,6 +2,7 @@ import { RetrainReply as Reply, type RetrainReply, RetrainRequest } from "../con
 import type { Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import type { Dependencies, Resource } from "./dependencies.ts";
+import { Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
 import { type Planning, retrainings, Skipped } from "./retrain-plan.ts";
 import { blobsOf } from "./submit.ts";
@@ -17,6 +18,7 @@ export const retrain: Resource = (app, dependencies) => {
         summary: "Train again, on the backbone that is loaded, what is active and belongs to another one",
         description:
           "A job for every task whose recipe and data sets are still there; `skipped` says what becomes of the others.",
+        headers: Repeatable,
         body: RetrainRequest,
         response: { 202: Reply },
       },

@@ -12,6 +12,7 @@ import type { Registry } from "../registry/registry.ts";
 import { checkMetric } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
 import type { Resource } from "./dependencies.ts";
+import { Repeatable } from "./headers.ts";
 import { inField } from "./problems.ts";
 import { baseUnder, lengthOf } from "./stack.ts";
 import { submitJob } from "./submit.ts";
@@ -33,6 +34,7 @@ export const search: Resource = (app, dependencies) => {
         tags: ["search"],
         summary: "Look for the best hard prompt; the job's result is a ranked table",
         params: Params,
+        headers: Repeatable,
         body: SearchRequest,
         response: { 202: Job },
       },

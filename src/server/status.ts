@@ -70,7 +70,13 @@ export const status: Resource = (app, { engine, registry, metrics, version, prep
   }
   app.get(
     "/metrics",
-    { schema: { tags: ["status"], summary: "Prometheus metrics" } },
+    {
+      schema: {
+        tags: ["status"],
+        summary: "Prometheus metrics",
+        response: { 200: { content: { "text/plain": { schema: Type.String() } } } },
+      },
+    },
     async (_request, reply) => {
       if (engine.state().status === "ready") {
         const now = await engine.statistics();

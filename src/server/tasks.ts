@@ -7,7 +7,7 @@ import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
 import type { Resource } from "./dependencies.ts";
-import { actor, etag, expectedRevision } from "./headers.ts";
+import { actor, Conditional, etag, expectedRevision, Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
 import { promptsOf } from "./trained.ts";
 
@@ -47,13 +47,14 @@ const Created = Type.Object({
 });
 const Params = Type.Object({ id: Id });
 
-export const tasks: Resource = (app, { registry, engine, jobs }) => {
+export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
   app.post(
     "/tasks",
     {
       schema: {
         tags: ["tasks"],
         summary: "Register a task with its first prompt",
+        headers: Repeatable,
         body: NewTask,
         response: { 201: Created },
       },
@@ -65,7 +66,7 @@ export const tasks: Resource = (app, { registry, engine, jobs }) => {
         const template = prompt?.template ?? plainPattern[type];
         const first = await hardPrompt(engine, template, prompt?.name ?? null);
         if (labels) await engine.checkLabels(verbalize(labels, compileTemplate(template)));
-        const task = await registry.createTask({ id, type, labels, description }, first, actor(request));
+        const task = await registry.createTask({ id, type, labels, description }, first, actor(config));
         return {
           status: 201,
           headers: { Location: `/tasks/${id}`, ETag: `"${task.revision}"` },
@@ -103,6 +104,7 @@ export const tasks: Resource = (app, { registry, engine, jobs }) => {
         tags: ["tasks"],
         summary: "Change a task's description or labels",
         params: Params,
+        headers: Conditional,
         body: TaskPatch,
         response: { 200: Task },
       },
@@ -130,6 +132,7 @@ export const tasks: Resource = (app, { registry, engine, jobs }) => {
         tags: ["tasks"],
         summary: "Delete a task with its prompts and history",
         params: Params,
+        headers: Conditional,
         response: { 204: Type.Null() },
       },
     },

@@ -4,6 +4,7 @@ import { Job } from "../contract/job.ts";
 import { TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import type { Resource } from "./dependencies.ts";
+import { Repeatable } from "./headers.ts";
 import { submitJob } from "./submit.ts";
 import { jobRequest } from "./train-request.ts";
 
@@ -18,6 +19,7 @@ export const train: Resource = (app, dependencies) => {
         tags: ["train"],
         summary: "Train a prefix or a soft prompt; the backbone and every word stay as they are",
         params: Params,
+        headers: Repeatable,
         body: TrainRequest,
         response: { 202: Job },
       },

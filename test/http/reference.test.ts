@@ -2,7 +2,7 @@ import { Validator } from "@seriousme/openapi-schema-validator";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { learnsAsWell } from "../../src/gate/learned.ts";
 import { describeBackbone } from "../support/backbone.ts";
-import { startServer, type TestServer } from "./server.ts";
+import { promptFile, startServer, type TestServer } from "./server.ts";
 
 describeBackbone("what the server says of itself", path => {
   let server: TestServer;
@@ -58,6 +58,39 @@ describeBackbone("what the server says of itself", path => {
         "PUT /tasks/{id}/active",
       ].sort(),
     );
+  });
+
+  test("OpenAPI tells what else a call takes and answers: headers, files, streams, problems", async () => {
+    const { paths, components } = (await server.get("/openapi.json")).body;
+    const call = (method: string, path: string) => paths[path][method];
+    const headers = (method: string, path: string) =>
+      (call(method, path).parameters ?? [])
+        .filter((each: { in: string }) => each.in === "header")
+        .map(({ name }: { name: string }) => name)
+        .sort();
+    const takes = (path: string) => Object.keys(call("post", path).requestBody.content);
+    const gives = (method: string, path: string) => Object.keys(call(method, path).responses[200].content);
+    for (const path of ["/tasks", "/datasets", "/retrain", "/tasks/{id}/train", "/tasks/{id}/evaluate"])
+      expect(headers("post", path)).toEqual(["idempotency-key"]);
+    expect(headers("post", "/tasks/{id}/prompts")).toEqual(["idempotency-key", "if-match"]);
+    expect(headers("patch", "/tasks/{id}")).toEqual(["if-match"]);
+    expect(headers("delete", "/tasks/{id}")).toEqual(["if-match"]);
+    expect(headers("put", "/tasks/{id}/active")).toEqual(["if-match"]);
+    expect(headers("get", "/jobs/{id}/events")).toEqual(["last-event-id"]);
+    expect(takes("/tasks/{id}/prompts")).toEqual(["application/json", promptFile, "multipart/form-data"]);
+    expect(takes("/datasets")).toEqual(["application/x-ndjson", "text/csv"]);
+    expect(gives("get", "/tasks/{id}/prompts/{version}")).toContain(promptFile);
+    expect(gives("post", "/tasks/{id}/infer")).toEqual(["application/json", "text/event-stream"]);
+    expect(gives("get", "/jobs/{id}/events")).toEqual(["text/event-stream"]);
+    for (const [path, methods] of Object.entries<object>(paths))
+      for (const [method, { responses }] of Object.entries(methods))
+        expect(Object.keys(responses.default.content), `${method} ${path}`).toEqual([
+          "application/problem+json",
+        ]);
+    expect(Object.keys(components.schemas)).toEqual(
+      expect.arrayContaining(["EvaluationReport", "SearchReport", "DonorsReport"]),
+    );
+    expect(components).not.toHaveProperty("securitySchemes");
   });
 
   test("the reference is a page", async () => {
