@@ -19,11 +19,12 @@ export function prompts(): Command {
       const reply = await listAll<Prompt>(flags, `/tasks/${task}/prompts`);
       print(flags.json, reply, () =>
         table(
-          ["version", "kind", "tokens", "name", "created"],
+          ["version", "kind", "tokens", "fits", "name", "created"],
           reply.items.map(prompt => [
             prompt.version,
             prompt.kind,
             prompt.length,
+            prompt.compatible ? "yes" : "no: another backbone",
             prompt.name ?? "",
             prompt.created_at,
           ]),
@@ -47,7 +48,11 @@ export function prompts(): Command {
         flags.json,
         prompt,
         () =>
-          `version ${prompt.version}, ${prompt.kind}, ${prompt.length} tokens cached\n${table(["", ""], prompt.pieces.map(piece))}`,
+          `version ${prompt.version}, ${prompt.kind}, ${prompt.length} tokens cached${
+            prompt.compatible
+              ? ""
+              : `; of another backbone (${prompt.backbone.name}), so it can't answer here`
+          }\n${table(["", ""], prompt.pieces.map(piece))}`,
       );
     });
 

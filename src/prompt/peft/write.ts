@@ -63,7 +63,7 @@ export function writePeftPrompt(
   backbone: PeftBackbone,
 ): PeftFiles {
   const slots = template.pieces.filter(piece => piece.kind === "soft");
-  const other = "Ask for PREFIX_TUNING, which every prompt can be.";
+  const other = "Ask for PREFIX_TUNING.";
   if (!soft || prefix || bases || slots.length !== 1 || template.pieces[0] !== slots[0])
     throw inexpressible(
       `PROMPT_TUNING is one run of virtual tokens before the whole text; this prompt is not such a one. ${other}`,
