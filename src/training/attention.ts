@@ -1,48 +1,47 @@
 /**
- * Attention over one long row, so many queries at a time: what grows with the square of a row's length, the scores, is
- * never held whole (in the manner of Rabe & Staats 2021). A query sees no key behind itself, so a part reads the keys up
+ * Attention over one long row, so many queries of a head at a time: what grows with the square of a row's length, the
+ * scores, is never held whole (in the manner of Rabe & Staats 2021). A query sees no key behind itself, so a part reads the keys up
  * to its last query alone: half of the arithmetic.
  */
 import { gradient } from "../autodiff/gradient.ts";
-import { attend } from "../backbone/architectures/attention.ts";
-import { type Feeds, float32, int64 } from "../backbone/feeds.ts";
+import { type Feeds, float32 } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import { GraphBuilder } from "../graph/builder.ts";
+import type { Dim } from "../graph/dims.ts";
 import type { Graph } from "../graph/graph.ts";
-import type { Tensors } from "../runtime/runtime.ts";
-import type { Method } from "./graph.ts";
+import type { RuntimeTensor, Tensors } from "../runtime/runtime.ts";
 
-/** Bytes of one tensor of scores; the way back holds about six. */
-const SCORE_BYTES = 2 ** 24;
+/** Bytes of one tensor of scores; the way back has about six. */
+const SCORE_BYTES = 2 ** 22;
 
+/** Of one head: `query` [queries, headDim], `key` and `value` [keys, headDim], `mask` [queries, keys]. */
 export interface AttentionGraphs {
-  /** `query`, `key`, `value`, `past_key`, `past_value`, `mask`, `parts` → `mixed`. */
+  /** → `mixed` [queries, headDim]. */
   forward: Graph;
-  /** With `d.mixed` → `d.query`, `d.key`, `d.value`, and where a prefix is trained `d.past_key` and `d.past_value`. */
+  /** With `d.mixed` → `d.query`, `d.key`, `d.value`. */
   back: Graph;
 }
 
-export function attentionGraphs(
-  { heads, kvHeads, headDim }: BackboneConfig,
-  method: Method,
-): AttentionGraphs {
+export function attentionGraphs({ headDim }: BackboneConfig): AttentionGraphs {
   const g = new GraphBuilder("attention");
-  const input = (name: string, length: string) => g.input(name, "float32", [1, kvHeads, length, headDim]);
-  const query = g.input("query", "float32", [1, kvHeads, heads / kvHeads, "queries", headDim]);
-  const now = { key: input("key", "keys"), value: input("value", "keys") };
-  const past = { key: input("past_key", "past"), value: input("past_value", "past") };
-  const mask = g.input("mask", "float32", [1, 1, 1, "queries", "keys+past"]);
-  const mixed = attend(g, query, now, past, mask, g.input("parts", "int64", [2]));
-  const forward = g.finish({ mixed });
-  const wrt = ["query", "key", "value", ...(method === "prefix" ? ["past_key", "past_value"] : [])];
-  return { forward, back: gradient(forward, { of: { mixed: "d.mixed" }, wrt }) };
+  const input = (name: string, ...shape: Dim[]) => g.input(name, "float32", shape);
+  const query = input("query", "queries", headDim);
+  const key = input("key", "keys", headDim);
+  const value = input("value", "keys", headDim);
+  const mask = input("mask", "queries", "keys");
+  const scores = g.op("FusedMatMul", [query, key], { alpha: 1, transA: 0, transB: 1 }, "scores");
+  const masked = g.op("Add", [scores, mask], {}, "masked");
+  const weights = g.op("Softmax", [masked], { axis: 1 }, "weights");
+  const forward = g.finish({ mixed: g.op("MatMul", [weights, value], {}) });
+  return { forward, back: gradient(forward, { of: { mixed: "d.mixed" }, wrt: ["query", "key", "value"] }) };
 }
 
-/** A part of the queries: from `start` to `end`, which is also where its keys end. */
+/** A part of the queries: from `start` to `end`, which see the first `seen` of all keys. */
 interface Part {
   start: number;
   end: number;
-  feeds: Feeds;
+  seen: number;
+  mask: RuntimeTensor;
 }
 
 export interface AttentionOptions {
@@ -51,126 +50,123 @@ export interface AttentionOptions {
   /** Of the row's step, with a prefix that all its layers are as long as. */
   feeds: Feeds;
   run: (graph: Graph, feeds: Tensors) => Promise<Tensors>;
+  /** Awaited before each head. */
+  pause?: (() => Promise<void>) | undefined;
   scoreBytes?: number | undefined;
 }
 
 /** Keys, values and queries of one row, `[1, kvHeads, positions, headDim]`; queries `[1, kvHeads, group, positions, headDim]`. */
-type Projected = Readonly<Record<"query" | "key" | "value" | "past_key" | "past_value", Tensors[string]>>;
+export type Projected = Readonly<
+  Record<"query" | "key" | "value" | "past_key" | "past_value", RuntimeTensor>
+>;
 
 export class RowAttention {
   readonly #options: AttentionOptions;
-  readonly #length: number;
   readonly #parts: readonly Part[];
 
   constructor(options: AttentionOptions) {
     this.#options = options;
-    const { config, feeds, scoreBytes = SCORE_BYTES } = options;
+    const { feeds, scoreBytes = SCORE_BYTES } = options;
     const [rows, , , length, span] = feeds.mask!.dims as [number, number, number, number, number];
     if (rows !== 1) throw new Error(`attention in parts takes one row, not ${rows}`);
-    this.#length = length;
-    const queries = Math.max(1, Math.floor(scoreBytes / (4 * config.heads * span)));
-    const mask = feeds.mask!.data as Float32Array;
+    const queries = Math.max(1, Math.floor(scoreBytes / (4 * span)));
+    const mask = floats(feeds.mask!);
     this.#parts = Array.from({ length: Math.ceil(length / queries) }, (_, index) => {
       const [start, end] = [index * queries, Math.min(length, (index + 1) * queries)];
       const seen = span - length + end;
       const data = new Float32Array((end - start) * seen);
       for (let query = start; query < end; query++)
         data.set(mask.subarray(query * span, query * span + seen), (query - start) * seen);
-      return {
-        start,
-        end,
-        feeds: { mask: float32([1, 1, 1, end - start, seen], data), parts: int64([2], [span - length, end]) },
-      };
+      return { start, end, seen, mask: float32([end - start, seen], data) };
     });
   }
 
   /** `[1, kvHeads, group, positions, headDim]`. */
-  async forward(of: Projected): Promise<Tensors[string]> {
+  async forward(of: Projected): Promise<RuntimeTensor> {
     const { graphs, run } = this.#options;
-    const mixed = new Float32Array(of.query.data.length);
-    for (const part of this.#parts)
-      this.#put(mixed, this.#group, part, (await run(graphs.forward, this.#feeds(of, part))).mixed!);
-    return float32(of.query.dims, mixed);
+    const mixed = zeros(of.query.dims);
+    for await (const { query, feeds } of this.#turns(joined(of)))
+      floats(query(mixed)).set(floats((await run(graphs.forward, feeds)).mixed!));
+    return mixed;
   }
 
   /** Cotangents of everything projected, by `d.<name>`. */
-  async back(of: Projected, mixed: Tensors[string]): Promise<Record<string, Tensors[string]>> {
+  async back(of: Projected, dMixed: RuntimeTensor): Promise<Record<`d.${keyof Projected}`, RuntimeTensor>> {
     const { graphs, run } = this.#options;
-    const wanted = graphs.back.outputs.map(({ name }) => name);
-    const sums = Object.fromEntries(
-      wanted.map(name => {
-        const { dims, data } = of[name.slice("d.".length) as keyof Projected];
-        return [name, float32(dims, new Float32Array(data.length))];
-      }),
-    );
-    for (const part of this.#parts) {
-      const found = await run(graphs.back, {
-        ...this.#feeds(of, part),
-        "d.mixed": this.#queries(mixed, part),
-      });
-      for (const name of wanted) {
-        const sum = sums[name]!.data as Float32Array;
-        if (name === "d.query") this.#put(sum, this.#group, part, found[name]!);
-        else if (name.startsWith("d.past")) addTo(sum, found[name]!.data as Float32Array);
-        else this.#put(sum, 1, { start: 0, end: part.end }, found[name]!);
-      }
+    const all = joined(of);
+    const [dQuery, dKey, dValue] = [all.query, all.key, all.value].map(({ dims }) => zeros(dims)) as [
+      RuntimeTensor,
+      RuntimeTensor,
+      RuntimeTensor,
+    ];
+    for await (const { query, keys, feeds } of this.#turns(all)) {
+      const found = await run(graphs.back, { ...feeds, "d.mixed": query(dMixed) });
+      floats(query(dQuery)).set(floats(found["d.query"]!));
+      addTo(floats(keys(dKey)), floats(found["d.key"]!));
+      addTo(floats(keys(dValue)), floats(found["d.value"]!));
     }
-    return sums;
-  }
-
-  get #group(): number {
-    return this.#options.config.heads / this.#options.config.kvHeads;
-  }
-
-  #feeds({ query, key, value, past_key, past_value }: Projected, part: Part): Tensors {
-    const { kvHeads, headDim } = this.#options.config;
-    const upTo = (x: Tensors[string]) =>
-      float32([1, kvHeads, part.end, headDim], this.#take(x, 1, 0, part.end));
+    const [past, end] = [of.past_key, dKey].map(lengthOf) as [number, number];
     return {
-      ...part.feeds,
-      query: this.#queries(query, part),
-      key: upTo(key),
-      value: upTo(value),
-      past_key,
-      past_value,
+      "d.query": dQuery,
+      "d.key": apart(dKey, past, end),
+      "d.value": apart(dValue, past, end),
+      "d.past_key": apart(dKey, 0, past),
+      "d.past_value": apart(dValue, 0, past),
     };
   }
 
-  #queries(x: Tensors[string], { start, end }: Part): Tensors[string] {
-    const { kvHeads, headDim } = this.#options.config;
-    const group = this.#group;
-    return float32([1, kvHeads, group, end - start, headDim], this.#take(x, group, start, end));
-  }
-
-  /** Positions `start` to `end` of every head; of queries, a key's head has `group`. */
-  #take({ data }: Tensors[string], group: number, start: number, end: number): Float32Array {
-    const { kvHeads, headDim } = this.#options.config;
-    const size = (end - start) * headDim;
-    const part = new Float32Array(kvHeads * group * size);
-    for (let head = 0; head < kvHeads * group; head++) {
-      const from = (head * this.#length + start) * headDim;
-      part.set((data as Float32Array).subarray(from, from + size), head * size);
-    }
-    return part;
-  }
-
-  /** Adds what `#take` took, or what became of it, where it was. */
-  #put(
-    sum: Float32Array,
-    group: number,
-    { start, end }: { start: number; end: number },
-    part: Tensors[string],
-  ) {
-    const { kvHeads, headDim } = this.#options.config;
-    const size = (end - start) * headDim;
-    for (let head = 0; head < kvHeads * group; head++) {
-      const at = (head * this.#length + start) * headDim;
-      addTo(
-        sum.subarray(at, at + size),
-        (part.data as Float32Array).subarray(head * size, (head + 1) * size),
-      );
+  /** Every part of every head: what it is given, and where its queries and keys lie in any tensor like theirs. */
+  async *#turns({ query, key, value }: Joined) {
+    const { pause, config } = this.#options;
+    const { heads, kvHeads } = config;
+    for (let head = 0; head < heads; head++) {
+      await pause?.();
+      for (const { start, end, seen, mask } of this.#parts) {
+        const queries = (of: RuntimeTensor) => view(of, head, start, end);
+        const keys = (of: RuntimeTensor) => view(of, Math.floor((head * kvHeads) / heads), 0, seen);
+        const feeds = { query: queries(query), key: keys(key), value: keys(value), mask };
+        yield { query: queries, keys, feeds };
+      }
     }
   }
+}
+
+/** A row's queries, and all keys and values that they may see. */
+type Joined = Readonly<Record<"query" | "key" | "value", RuntimeTensor>>;
+
+function joined({ query, key, value, past_key, past_value }: Projected): Joined {
+  const join = (past: RuntimeTensor, now: RuntimeTensor) => {
+    const [before, length] = [lengthOf(past), lengthOf(past) + lengthOf(now)];
+    const all = zeros(now.dims.with(-2, length));
+    for (let head = 0; head < headsOf(now); head++) {
+      floats(view(all, head, 0, before)).set(floats(view(past, head, 0, before)));
+      floats(view(all, head, before, length)).set(floats(view(now, head, 0, length - before)));
+    }
+    return all;
+  };
+  return { query, key: join(past_key, key), value: join(past_value, value) };
+}
+
+const floats = (tensor: RuntimeTensor): Float32Array => tensor.data as Float32Array;
+const lengthOf = ({ dims }: RuntimeTensor): number => dims.at(-2)!;
+const headsOf = ({ dims }: RuntimeTensor): number =>
+  dims.slice(0, -2).reduce((product, size) => product * size, 1);
+const zeros = (dims: readonly number[]): RuntimeTensor =>
+  float32(dims, new Float32Array(dims.reduce((product, size) => product * size, 1)));
+
+/** Positions `start` to `end` of a head of `[…, positions, headDim]`, where they lie. */
+function view(of: RuntimeTensor, head: number, start: number, end: number): RuntimeTensor {
+  const size = of.dims.at(-1)!;
+  const at = head * lengthOf(of);
+  return float32([end - start, size], floats(of).subarray((at + start) * size, (at + end) * size));
+}
+
+/** Positions `start` to `end` of every head. */
+function apart(from: RuntimeTensor, start: number, end: number): RuntimeTensor {
+  const part = zeros(from.dims.with(-2, end - start));
+  for (let head = 0; head < headsOf(from); head++)
+    floats(view(part, head, 0, end - start)).set(floats(view(from, head, start, end)));
+  return part;
 }
 
 export function addTo(sum: Float32Array, more: Float32Array): void {

@@ -49,7 +49,7 @@ export function segmentsOf(graph: Graph, method: Method, config: BackboneConfig,
     embed: rewrite(embed),
     embedBack: method === "soft" ? rewrite(gradient(embed, { of: { hidden: "d" }, wrt: ["virtual"] })) : null,
     layers: Array.from({ length: config.layers }, (_, layer) => layerParts(loss, layer, rewrite)),
-    attention: attentionGraphs(config, method),
+    attention: attentionGraphs(config),
     loss: rewrite(gradient(end, { of: "loss", wrt: ["hidden"], keep: ["loss"] })),
   };
 }

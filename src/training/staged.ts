@@ -1,7 +1,7 @@
 /**
- * The gradient of rows too long for one run: forwards only the hidden states between layers are kept, backwards each
- * layer is computed again (Chen et al. 2016), attention a part at a time. Memory is one layer's without its scores,
- * and the hidden states; arithmetic is half as much again, less what attention saves.
+ * The gradient of rows too long for one run: forwards only the hidden states between layers are kept and what each
+ * layer's attention mixed, backwards all else is computed again (Chen et al. 2016), attention a part at a time. Memory
+ * is one layer's without its scores, and what is kept; arithmetic is half as much again, less what attention saves.
  */
 
 import { type Feeds, float32 } from "../backbone/feeds.ts";
@@ -10,7 +10,7 @@ import type { CompiledBackbone } from "../compile/backbone.ts";
 import { scaleValues } from "../compile/basis.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Runtime, RuntimeTensor, Tensors } from "../runtime/runtime.ts";
-import { addTo, RowAttention } from "./attention.ts";
+import { addTo, type Projected, RowAttention } from "./attention.ts";
 import { type Parameter, trainingFeeds } from "./batches.ts";
 import { LOGITS } from "./bytes.ts";
 import { FedGraphs } from "./fed.ts";
@@ -38,16 +38,26 @@ export interface StagedOptions {
   scoreBytes?: number;
 }
 
+/** Of a layer, for the way back. */
+interface Kept {
+  hidden: RuntimeTensor;
+  mixed: RuntimeTensor;
+}
+
 export class StagedGradient {
   readonly #options: StagedOptions;
   readonly #layers: FedGraphs;
-  /** Of the parts that are no layer's: attention has no weights, the others read the vocabulary's table. */
-  readonly #others: GraphSessions;
+  /** Of embedding and loss, which read the vocabulary's table. */
+  readonly #ends: GraphSessions;
+  /** Small, and run so often that giving memory back and taking it again would be an eighth of the time. */
+  readonly #attention: GraphSessions;
 
   constructor(options: StagedOptions) {
     this.#options = options;
     this.#layers = new FedGraphs(options.runtime, options.compiled.weights);
-    this.#others = new GraphSessions({ ...options, memory: "returned" });
+    this.#ends = new GraphSessions({ ...options, memory: "returned" });
+    const { runtime, compiled } = options;
+    this.#attention = new GraphSessions({ runtime, compiled, memory: "kept" });
   }
 
   /** A row at a time. */
@@ -65,30 +75,42 @@ export class StagedGradient {
 
   async close(): Promise<void> {
     await this.#layers.close();
-    await this.#others.close();
+    await this.#ends.close();
+    await this.#attention.close();
   }
 
   /** The loss, and its gradient by input. */
   async #row(row: TrainingRow, scale: number) {
-    const { segments, config, parameters, frozen = [], scoreBytes } = this.#options;
+    const { segments, config, parameters, frozen = [], scoreBytes, pause } = this.#options;
     const feeds = this.#intoVariant(trainingFeeds([row], [...parameters, ...frozen], config, scale));
-    const run = (graph: Graph, given: Tensors) => this.#others.run(graph, given);
-    const attention = new RowAttention({ config, graphs: segments.attention, feeds, run, scoreBytes });
-    const states = [(await run(segments.embed, feeds)).hidden!];
-    for (const layer of segments.layers.keys())
-      states.push(await this.#forwards(layer, feeds, attention, states.at(-1)!));
-    const { loss, cotangent } = await this.#loss(feeds, states.pop()!);
+    const attention = new RowAttention({
+      config,
+      graphs: segments.attention,
+      feeds,
+      run: (graph, given) => this.#attention.run(graph, given),
+      pause,
+      scoreBytes,
+    });
+    const kept: Kept[] = [];
+    let hidden = (await this.#ends.run(segments.embed, feeds)).hidden!;
+    for (const layer of segments.layers.keys()) {
+      const made = await this.#forwards(layer, feeds, attention, hidden);
+      kept.push({ hidden, mixed: made.mixed });
+      hidden = made.after;
+    }
+    const { loss, cotangent } = await this.#loss(feeds, hidden);
     const found = new Map<string, RuntimeTensor>();
     let d = cotangent;
     for (const layer of [...segments.layers.keys()].reverse()) {
-      const made = await this.#back(layer, feeds, attention, states.pop()!, d);
+      const made = await this.#back(layer, feeds, attention, kept.pop()!, d);
       d = made.d;
-      for (const part of ["past_key", "past_value"])
-        if (made.cotangents[`d.${part}`]) found.set(`${part}.${layer}`, made.cotangents[`d.${part}`]!);
+      if (segments.embedBack) continue;
+      found.set(`past_key.${layer}`, made.cotangents["d.past_key"]);
+      found.set(`past_value.${layer}`, made.cotangents["d.past_value"]);
     }
     for (const [input, cotangent] of found) found.set(input, this.#scaled(input, cotangent));
     if (segments.embedBack)
-      found.set("virtual", (await run(segments.embedBack, { ...feeds, d }))["d.virtual"]!);
+      found.set("virtual", (await this.#ends.run(segments.embedBack, { ...feeds, d }))["d.virtual"]!);
     return { loss, found };
   }
 
@@ -106,19 +128,19 @@ export class StagedGradient {
     return float32(tensor.dims, scaleValues(floats(tensor), scales, config, "into the variant"));
   }
 
-  /** What a layer makes of `hidden`. */
+  /** What a layer makes of `hidden`, and what its attention mixed on the way. */
   async #forwards(layer: number, feeds: Feeds, attention: RowAttention, hidden: RuntimeTensor) {
     const { project, finish } = this.#options.segments.layers[layer]!;
     const projected = await this.#layer(project, { ...feeds, hidden });
     const mixed = await attention.forward(projectedOf(projected, feeds, layer));
-    return (await this.#layer(finish, { ...feeds, hidden, mixed })).after!;
+    return { mixed, after: (await this.#layer(finish, { ...feeds, hidden, mixed })).after! };
   }
 
   /** From the cotangent `d` of what a layer made of `hidden` to that of `hidden`, and of keys and values. */
-  async #back(layer: number, feeds: Feeds, attention: RowAttention, hidden: RuntimeTensor, d: RuntimeTensor) {
+  async #back(layer: number, feeds: Feeds, attention: RowAttention, kept: Kept, d: RuntimeTensor) {
+    const { hidden, mixed } = kept;
     const { project, projectBack, finishBack } = this.#options.segments.layers[layer]!;
     const projected = projectedOf(await this.#layer(project, { ...feeds, hidden }), feeds, layer);
-    const mixed = await attention.forward(projected);
     const behind = await this.#layer(finishBack, { ...feeds, hidden, mixed, d });
     const cotangents = await attention.back(projected, behind["d.mixed"]!);
     const before = await this.#layer(projectBack, { ...feeds, hidden, ...cotangents });
@@ -134,7 +156,7 @@ export class StagedGradient {
     const sum = new Float32Array(hidden.data.length);
     let loss = 0;
     for (const part of chunks(feeds, size)) {
-      const made = await this.#others.run(segments.loss, { ...feeds, ...part, hidden });
+      const made = await this.#ends.run(segments.loss, { ...feeds, ...part, hidden });
       loss += Number(made.loss!.data[0]);
       addTo(sum, floats(made["d.hidden"]!));
     }
@@ -153,7 +175,7 @@ export class StagedGradient {
 
 const floats = (tensor: RuntimeTensor): Float32Array => tensor.data as Float32Array;
 
-const projectedOf = ({ query, key, value }: Tensors, feeds: Feeds, layer: number) => ({
+const projectedOf = ({ query, key, value }: Tensors, feeds: Feeds, layer: number): Projected => ({
   query: query!,
   key: key!,
   value: value!,

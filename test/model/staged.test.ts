@@ -337,6 +337,8 @@ describeBackbone("SmolLM2", path => {
     const expected = await gradientOf(whole, options, rows);
     const found = await gradientOf(staged, options, rows);
     expect(Math.abs(found.loss - expected.loss)).toBeLessThan(1e-5 * expected.loss);
-    expect(distance(found.gradients, expected.gradients)).toBeLessThan(1e-4);
+    // Behind these random prefixes a gradient is no sharper in fp32: parameters moved by a unit in the last place, one
+    // run's own are up to 1.4e-4 from where they were.
+    expect(distance(found.gradients, expected.gradients)).toBeLessThan(5e-4);
   });
 });
