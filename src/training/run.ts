@@ -51,10 +51,12 @@ interface Checkpoint {
   kept: { step: number; parameters: Float32Array[] } | null;
   looks: Look[];
   losses: number[];
+  /** That the run has taken. */
+  milliseconds: number;
 }
 
 /** Of a run that has not begun. */
-const begun = { trainer: null, best: null, kept: null, looks: [], losses: [] };
+const begun = { trainer: null, best: null, kept: null, looks: [], losses: [], milliseconds: 0 };
 
 /**
  * Throws `bad_dataset`, `validation`, `bad_tensor` (the loss is no number, before any look at validation), and what
@@ -172,13 +174,15 @@ class Run {
   readonly #options: RunOptions;
   /** What the looks on the way judge. */
   readonly #looked: readonly Example[];
-  readonly #state: Omit<Checkpoint, "format" | "member" | "trainer" | "answers"> = {
+  readonly #state: Omit<Checkpoint, "format" | "member" | "trainer" | "answers" | "milliseconds"> = {
     best: null,
     kept: null,
     looks: [],
     losses: [],
   };
   readonly #pace = new Pace();
+  /** As if it had never been stopped: when it would have begun. */
+  #began = Date.now();
 
   constructor(options: RunOptions) {
     this.#options = options;
@@ -188,7 +192,6 @@ class Run {
   }
 
   async toTheEnd(examples: number): Promise<TrainOutcome> {
-    const started = Date.now();
     const failure = await this.#steps().then(() => null, diverged);
     if (failure && this.#state.kept === null) throw failure;
     const best = this.#parametersOf(this.#state.kept!.parameters);
@@ -216,7 +219,7 @@ class Run {
         stored: dtype,
         looks: this.#state.looks,
         curve: curveOf(this.#state.losses),
-        seconds: Math.round((Date.now() - started) / 1000),
+        seconds: Math.round((Date.now() - this.#began) / 1000),
       },
       validation,
       better,
@@ -346,13 +349,15 @@ class Run {
       answers,
       start: plan.init,
       trainer: trainer.state(),
+      milliseconds: Date.now() - this.#began,
       ...this.#state,
     };
     return serialize(checkpoint);
   }
 
-  #resume(trainer: TrainerState, { best, kept, looks, losses }: Checkpoint): void {
+  #resume(trainer: TrainerState, { best, kept, looks, losses, milliseconds = 0 }: Checkpoint): void {
     this.#options.trainer.restore(trainer);
+    this.#began -= milliseconds;
     Object.assign(this.#state, { best, kept, looks, losses });
     this.#options.hooks.log(`going on from step ${trainer.step}`);
   }

@@ -1,8 +1,8 @@
-/** A run that asks for a donor: chosen by what its examples tell, kept when the run is stopped, gone only with the donor. */
+/** A run that is stopped and goes on: it keeps the donor that it chose, by what its examples tell, and its time. */
 import { mkdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { openCore } from "../../src/engine/open.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import type { Bench } from "../../src/training/begin.ts";
@@ -27,7 +27,7 @@ const written = (nouns: readonly string[]) => {
   return writeExamples({ examples, lines: examples.map((_, index) => index + 1) });
 };
 
-describeBackbone("init: donor", path => {
+describeBackbone("a run that goes on", path => {
   let bench: Bench;
   let job: TrainJob;
   beforeAll(async () => {
@@ -59,7 +59,7 @@ describeBackbone("init: donor", path => {
   afterAll(() => bench?.close());
 
   /** A run that ends at its first checkpoint, or at its end. */
-  async function run(more: Partial<TrainJob>, stops: boolean) {
+  async function run(more: Partial<TrainJob>, stops: boolean, pause = async () => {}) {
     const lines: string[] = [];
     let kept: Uint8Array | null = null;
     const outcome = await train(
@@ -68,7 +68,7 @@ describeBackbone("init: donor", path => {
       {
         progress: () => {},
         log: text => lines.push(text),
-        pause: async () => {},
+        pause,
         checkpoint: async bytes => {
           kept = bytes;
           if (stops) throw new Error("stopped");
@@ -81,7 +81,7 @@ describeBackbone("init: donor", path => {
     return { outcome, lines, kept: kept as Uint8Array | null };
   }
 
-  test("a run that goes on has the donor that it chose, and asks no example again", async () => {
+  test("has the donor that it chose, and asks no example again", async () => {
     const first = await run({}, true);
     expect(first.lines).toContainEqual(
       expect.stringMatching(/^loss before training by start: sentiment\/3 /),
@@ -93,5 +93,20 @@ describeBackbone("init: donor", path => {
 
     const donors = job.donors!.filter(({ task }) => task !== "sentiment");
     await expect(run({ checkpoint: first.kept, donors }, false)).rejects.toThrow(/sentiment, was deleted/);
+  });
+
+  test("has taken the time of all its parts", async () => {
+    const more = { request: { steps: 2, batch_size: 2, seed: 2 }, checkpointSeconds: 0 };
+    vi.useFakeTimers({ toFake: ["Date"] });
+    try {
+      const first = await run(more, true, async () => void vi.setSystemTime(Date.now() + 3_600_000));
+      expect(first.outcome).toBeNull();
+      const { outcome, lines } = await run({ ...more, checkpoint: first.kept }, false);
+      expect(lines).toContain("going on from step 1");
+      const { seconds } = outcome!.metrics as { seconds: number };
+      expect(seconds).toBeGreaterThanOrEqual(3600);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });
