@@ -36,7 +36,10 @@ export async function cachedWeights(folder: string): Promise<WeightFile | null> 
       layout: Layout;
       bytes: number;
     };
-    return (await stat(join(folder, "weights.bin"))).size === bytes ? weightFile(folder, layout) : null;
+    if ((await stat(join(folder, "weights.bin"))).size !== bytes) return null;
+    // A model is here only while it is loaded. A disk that is only read has none.
+    await sweep(folder, name => /^\..*\.onnx$/.test(name)).catch(() => {});
+    return weightFile(folder, layout);
   } catch {
     return null;
   }
@@ -47,7 +50,8 @@ export async function writeWeights(folder: string, tensors: AsyncIterable<NamedT
   // By chance, since processes of several machines, or containers, may share the disk.
   const scratch = `${folder}.${randomUUID()}.tmp`;
   await mkdir(scratch, { recursive: true });
-  await sweep(folder);
+  const own = `${basename(folder)}.`;
+  await sweep(dirname(folder), name => name.startsWith(own) && name.endsWith(".tmp"));
   try {
     const layout = await writeAll(scratch, tensors);
     return await publish(scratch, folder, layout);
@@ -98,12 +102,10 @@ async function publish(scratch: string, folder: string, layout: Layout): Promise
   return weightFile(folder, layout);
 }
 
-/** Scratch folders beside `folder` that nobody will finish. */
-async function sweep(folder: string): Promise<void> {
-  const parent = dirname(folder);
-  const left = (name: string) => name.startsWith(`${basename(folder)}.`) && name.endsWith(".tmp");
-  for (const name of (await readdir(parent)).filter(left)) {
-    const path = join(parent, name);
+/** Removes what is called so and nobody will finish, or remove himself. */
+async function sweep(folder: string, left: (name: string) => boolean): Promise<void> {
+  for (const name of (await readdir(folder)).filter(left)) {
+    const path = join(folder, name);
     // Another process that compiles the same may be done with it between two looks.
     const written = await stat(join(path, "weights.bin"))
       .catch(() => stat(path))

@@ -24,7 +24,10 @@ async function* tensors(): AsyncGenerator<NamedTensor> {
 
 async function scratch(name: string, hoursAgo: number): Promise<void> {
   await mkdir(join(root, name));
-  const path = join(root, name, "weights.bin");
+  await left(join(root, name, "weights.bin"), hoursAgo);
+}
+
+async function left(path: string, hoursAgo: number): Promise<void> {
   await writeFile(path, "begun");
   const when = new Date(Date.now() - hoursAgo * HOUR);
   await utimes(path, when, when);
@@ -51,6 +54,21 @@ test("scratch folders of killed processes go, those still written to and those o
   await scratch("int8.13.tmp", 2);
   await writeWeights(join(root, "fp32"), tensors());
   expect((await readdir(root)).sort()).toEqual(["fp32", "fp32.12.tmp", "int8.13.tmp"]);
+});
+
+test("models of killed processes go from among the weights, those being loaded stay", async () => {
+  const folder = join(root, "fp32");
+  await writeWeights(folder, tensors());
+  await left(join(folder, ".llama-1.onnx"), 2);
+  await left(join(folder, ".llama-2.onnx"), 0.5);
+  await left(join(folder, "check-1.json"), 2);
+  expect(await cachedWeights(folder)).not.toBeNull();
+  expect((await readdir(folder)).sort()).toEqual([
+    ".llama-2.onnx",
+    "check-1.json",
+    "layout.json",
+    "weights.bin",
+  ]);
 });
 
 test("of several that write at once each has a whole file, and nothing is left over", async () => {
