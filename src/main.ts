@@ -128,7 +128,7 @@ export async function start(config: Config): Promise<Running> {
     .then(() => {
       prepared = true;
     });
-  ready.catch(error => log.error({ err: error }, "the server cannot answer"));
+  ready.catch(error => closing.signal.aborted || log.error({ err: error }, "the server cannot answer"));
 
   // Blobs that nothing names and replies that expired; the first round right away, for what a crash left behind.
   const sweep = () => void registry.sweep().catch(error => log.error({ err: error }, "the sweep failed"));

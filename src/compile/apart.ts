@@ -1,5 +1,6 @@
 /** Compiling in a process of its own: what it takes, most of a gigabyte, is given back when it ends. */
 import { type BackboneSource, parametersOf } from "../backbone/source.ts";
+import { ForewordError } from "../errors.ts";
 import { startProcess } from "../processes.ts";
 import type { Progress } from "./backbone.ts";
 import type { OpenSettings } from "./open.ts";
@@ -14,13 +15,16 @@ export interface FromCompiler {
   done: number | null;
 }
 
-/** Afterwards what can be compiled is on disk; what could not is left to the caller, who then hears why. */
+/**
+ * Afterwards what can be compiled is on disk; what could not is left to the caller, who then hears why. Throws `draining`
+ * once `signal` is aborted.
+ */
 export async function compileApart(
   settings: OpenSettings,
   source: BackboneSource,
   options: VariantsOptions,
   progress: Progress,
-  worth = WORTH,
+  { signal, worth = WORTH }: { signal?: AbortSignal | undefined; worth?: number } = {},
 ): Promise<void> {
   if (parametersOf(source) < worth) return;
   if (await areCompiled(source, options, progress)) return;
@@ -28,8 +32,13 @@ export async function compileApart(
   child.on("message", ({ phase, done }: FromCompiler) => progress(phase, done));
   const { backbone, cache, runtime, threads, precision } = settings;
   child.send({ backbone, cache, runtime, threads, precision } satisfies ToCompiler);
+  const kill = () => void child.kill();
+  signal?.addEventListener("abort", kill);
+  if (signal?.aborted) kill();
   await new Promise(resolve => {
     child.once("exit", resolve);
     child.once("error", resolve);
   });
+  signal?.removeEventListener("abort", kill);
+  if (signal?.aborted) throw new ForewordError("draining", "The server is shutting down.");
 }

@@ -152,6 +152,8 @@ class EngineHost implements Engine {
   async close(): Promise<void> {
     this.#closing = true;
     this.#abort.abort();
+    // A worker that loads ends its loading; one that begins only now hears of it when it has.
+    this.#post({ type: "close" });
     await this.#loaded.catch(() => {});
     this.#post({ type: "close" });
     await this.#exited;
@@ -179,7 +181,7 @@ class EngineHost implements Engine {
     } catch (error) {
       const { message } = ForewordError.from(error);
       this.#state = { status: "failed", phase: this.#state.phase, progress: null, error: message };
-      this.#options.log.error({ err: error }, "the backbone cannot be served");
+      if (!this.#closing) this.#options.log.error({ err: error }, "the backbone cannot be served");
       throw error;
     }
   }

@@ -40,15 +40,16 @@ export interface OpenedCore {
   close(): Promise<void>;
 }
 
-/** Throws `bad_backbone` where the backbone is not whole. */
+/** Throws `bad_backbone` where the backbone is not whole, `draining` where `signal` ends its compiling. */
 export async function openCore(
   settings: CoreSettings,
   prompts: PromptSource,
   progress: Progress,
+  signal?: AbortSignal,
 ): Promise<OpenedCore> {
   progress("reading the backbone", null);
   const { source, tokenizer, runtime, options } = await openSource(settings);
-  await compileApart(settings, source, options, progress);
+  await compileApart(settings, source, options, progress, { signal });
   const variants = await compileVariants(source, options, progress);
   const compiled = variants.chosen;
   progress("loading the backbone", null);

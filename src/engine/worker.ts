@@ -33,8 +33,16 @@ const prompts = {
     }),
 };
 
+/** Aborted when nothing is wanted any more, be it while the backbone loads. */
+const closing = new AbortController();
+
 async function start() {
-  const opened = await openCore(settings, prompts, (phase, done) => post({ type: "phase", phase, done }));
+  const opened = await openCore(
+    settings,
+    prompts,
+    (phase, done) => post({ type: "phase", phase, done }),
+    closing.signal,
+  );
   return { ...opened, observer: new AttentionObserver(opened) };
 }
 
@@ -149,27 +157,35 @@ async function serveCall(started: Started, message: Extract<ToWorker, { type: "c
 }
 
 /** Ends without `process.exit`, which would abort a run in progress. */
-async function close(started: Started): Promise<void> {
-  await started.observer.close();
-  await started.close();
+async function close({ observer, close }: Started): Promise<void> {
+  await observer.close();
+  await close();
   port.close();
 }
 
+let started: Started | null = null;
+port.on("message", (message: ToWorker) => {
+  if (message.type === "close") {
+    if (started && !closing.signal.aborted) void close(started);
+    closing.abort();
+  } else if (message.type === "call") void serveCall(started!, message);
+  else if (message.type === "cancel") {
+    if (served.has(message.id)) cancelled.add(message.id);
+  } else {
+    const load = loads.get(message.id)!;
+    loads.delete(message.id);
+    if (message.type === "prompt") load.resolve(message.content);
+    else load.reject(ForewordError.fromProblem(message.problem));
+  }
+});
+
 try {
-  const started = await start();
-  port.on("message", (message: ToWorker) => {
-    if (message.type === "call") void serveCall(started, message);
-    else if (message.type === "cancel") {
-      if (served.has(message.id)) cancelled.add(message.id);
-    } else if (message.type === "close") void close(started);
-    else {
-      const load = loads.get(message.id)!;
-      loads.delete(message.id);
-      if (message.type === "prompt") load.resolve(message.content);
-      else load.reject(ForewordError.fromProblem(message.problem));
-    }
-  });
-  post({ type: "ready", report: describe(started) });
+  const opened = await start();
+  if (closing.signal.aborted) await close(opened);
+  else {
+    started = opened;
+    post({ type: "ready", report: describe(opened) });
+  }
 } catch (error) {
   const known =
     error instanceof ForewordError

@@ -1,12 +1,13 @@
 /** Training, and the server's process killed, its disk full: with real processes, on the real backbone. */
 import { createHash } from "node:crypto";
-import { readdir, readFile, symlink } from "node:fs/promises";
+import { readdir, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Job } from "../../src/contract/job.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { childrenOf, runs } from "../support/children.ts";
 import { foreword } from "../support/command.ts";
 import { emptyDisk, fillDisk, surviving } from "../support/full-disk.ts";
 import { ServerProcess } from "../support/server-process.ts";
@@ -103,11 +104,11 @@ describeBackbone("training through faults", path => {
         seen.push({ at: Date.now(), step: await step(id) });
         return seen.at(-1)!.step >= STEPS / 2;
       }, 120);
-      const [trainer] = await trainersOf(server.pid);
+      const [trainer] = await childrenOf(server.pid, "training/process");
       expect(trainer).toBeDefined();
       const killed = Date.now();
       await server.stop("SIGKILL");
-      await server.until(async () => !(await isTrainer(trainer!)), 30);
+      await server.until(async () => !(await runs(trainer!, "training/process")), 30);
 
       await server.begin({}, surviving);
       const resumed = await ended(id);
@@ -169,7 +170,7 @@ describeBackbone("training through faults", path => {
       const id = await start({ ...short, steps: 4, checkpoint_seconds: 3600 });
       await training(id);
       await fillDisk(server.pid, 1);
-      await server.until(async () => (await trainersOf(server.pid)).length === 0, 120);
+      await server.until(async () => (await childrenOf(server.pid, "training/process")).length === 0, 120);
       await server.until(async () => /trained prompt can't be saved yet/.test(server.output), 30);
       expect(await job(id)).toMatchObject({ state: "running", ended_at: null });
       const answer = await server.json(server.post("/tasks/review/infer", { input: "Fine." }));
@@ -194,18 +195,6 @@ describeBackbone("training through faults", path => {
     4 * MINUTES,
   );
 });
-
-async function trainersOf(pid: number): Promise<number[]> {
-  const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8").catch(() => "");
-  const pids = children.trim().split(" ").filter(Boolean).map(Number);
-  const found = await Promise.all(pids.map(async child => ((await isTrainer(child)) ? [child] : [])));
-  return found.flat();
-}
-
-async function isTrainer(pid: number): Promise<boolean> {
-  const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-  return command.includes("training/process");
-}
 
 async function blobNames(data: string): Promise<string[]> {
   const entries = await readdir(join(data, "registry", "blobs"), { recursive: true, withFileTypes: true });

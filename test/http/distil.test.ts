@@ -2,8 +2,8 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { trainers } from "../support/children.ts";
 import { reviewsOf } from "../support/reviews.ts";
-import { trainers } from "../support/trainers.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
 const inputs = reviewsOf(["film", "story", "play", "comedy", "book", "show"]).map(({ input }) => input);

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { BackboneReport } from "../../src/contract/backbone.ts";
 import type { InferReply } from "../../src/contract/infer.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { childrenOf } from "../support/children.ts";
 import { ServerProcess } from "../support/server-process.ts";
 
 describeBackbone("a server in a process of its own", path => {
@@ -72,6 +73,22 @@ describeBackbone("a server in a process of its own", path => {
     const { usage } = (await reply.json()) as InferReply;
     expect(usage.output_tokens).toBeGreaterThan(1);
     expect(await ended).toBe(0);
+  });
+
+  test("SIGTERM while the backbone is compiled ends the server, and its compiler, at once", async () => {
+    await server.begin({ FOREWORD_DATA: join(server.data, "fresh") });
+    await server.until(async () => {
+      const { phase } = (await (await server.get("/readyz")).json()) as { phase: string };
+      return /^(compiling|quantising)/.test(phase);
+    });
+    const compilers = await childrenOf(server.pid, "compile/process");
+    expect(compilers).toHaveLength(1);
+    const asked = Date.now();
+    expect(await server.stop("SIGTERM")).toBe(0);
+    // Compiling goes on for most of a minute.
+    expect(Date.now() - asked).toBeLessThan(10_000);
+    expect(() => process.kill(compilers[0]!, 0)).toThrow("ESRCH");
+    expect(server.output).not.toContain("cannot");
   });
 
   test("TensorFlow.js serves too, and says so", async () => {

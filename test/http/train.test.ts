@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
-import { trainers } from "../support/trainers.ts";
+import { trainers } from "../support/children.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
 const template = "Review: {{ input }}\nSentiment:";

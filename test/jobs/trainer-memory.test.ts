@@ -11,7 +11,7 @@ import { readPromptFile } from "../../src/prompt/file.ts";
 import { writeExamples } from "../../src/training/examples.ts";
 import type { TrainJob } from "../../src/training/job.ts";
 import { describeBackbone } from "../support/backbone.ts";
-import { trainers } from "../support/trainers.ts";
+import { trainers } from "../support/children.ts";
 
 const LIMIT = 3e9;
 /** Less is not a trainer's: weights that other processes map too are counted in part. */

@@ -32,7 +32,13 @@ async function apart(path: string, worth?: number): Promise<string[]> {
   const phases: string[] = [];
   const { source, options } = opened;
   const place = { ...settings(), backbone: path };
-  await compileApart(place, source, options, phase => phases.push(phase), worth);
+  await compileApart(
+    place,
+    source,
+    options,
+    phase => phases.push(phase),
+    worth === undefined ? {} : { worth },
+  );
   return [...new Set(phases)].filter(phase => !phase.includes("fingerprint"));
 }
 
