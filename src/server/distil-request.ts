@@ -41,7 +41,10 @@ export async function distilled(
       "a distillation needs inputs, which its teacher answers; or examples, or a dataset",
     );
   if (activate === "if_better")
-    throw invalid("activate", "a distilled prefix can't be better than its teacher. Use true or false");
+    throw invalid(
+      "activate",
+      "a distillation needs no labels to be better by: its reply tells how far it agrees with its teacher. Use true or false",
+    );
   if (ensemble !== undefined) throw invalid("ensemble", "distil one prefix at a time. Leave it out");
   const version = typeof teacher === "number" ? teacher : task.active?.prompt;
   if (version === undefined)
