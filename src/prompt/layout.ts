@@ -2,6 +2,7 @@
  * From a template to positions (contract, section 1): literals and fields are tokenised separately, in order. What
  * stands before the first field is the same for every request and becomes the KV prefix; the rest is the row.
  */
+import { ForewordError } from "../errors.ts";
 import { layoutChat } from "./chat.ts";
 import type { TextCodec } from "./codec.ts";
 import { chatField, type FieldValue, type FieldValues, fillFields } from "./fields.ts";
@@ -73,7 +74,7 @@ export function wholeBefore(template: CompiledTemplate): CompiledTemplate {
   return { ...template, pieces: whole };
 }
 
-/** The segments from the first field on. Throws what `fillFields` throws. */
+/** The segments from the first field on; each field has a token at least. Throws what `fillFields` throws. */
 export function layoutRow(
   template: CompiledTemplate,
   codec: TextCodec,
@@ -86,7 +87,7 @@ export function layoutRow(
     .slice(firstField(template))
     .flatMap(piece =>
       piece.kind === "field"
-        ? fieldSegments(piece, values.get(piece.name)!, codec)
+        ? told(piece, fieldSegments(piece, values.get(piece.name)!, codec))
         : [fixedSegment(piece, codec, slots)],
     );
 }
@@ -131,6 +132,16 @@ function fixedSegment(
   if (bosId !== null && bosText !== null && piece.text.startsWith(bosText))
     return { ids: [bosId, ...codec.encodeWithSpecials(piece.text.slice(bosText.length))] };
   return { ids: codec.encodeWithSpecials(piece.text) };
+}
+
+/** Refuses a text of which the backbone's vocabulary has nothing, as some have no token for a control character. */
+function told({ name }: Field, segments: TokenSegment[]): TokenSegment[] {
+  if (segments.some(({ field, ids }) => field !== undefined && ids.length > 0)) return segments;
+  throw new ForewordError(
+    "empty_input",
+    `Field ${JSON.stringify(name)} has no character that the backbone's vocabulary knows. Send a text.`,
+    { field: name },
+  );
 }
 
 function fieldSegments({ name, lead }: Field, value: FieldValue, codec: TextCodec): TokenSegment[] {

@@ -188,6 +188,20 @@ describeBackbone("infer over HTTP", path => {
     }
   });
 
+  test("an input of which the vocabulary has no character is refused, and moves no other's answer", async () => {
+    const prompt = { template: "{{ input }}" };
+    await server.task({ id: "bare", labels: ["good", "bad"], prompt });
+    const inputs = ["\u001d", "A fine film", "\u0004\u0016", "Dull", "\u001d"];
+    const { results } = await server.infer("bare", { inputs, scores: "all" });
+    for (const [index, input] of inputs.entries()) {
+      if (input.charCodeAt(0) < 32) expect(results[index].error).toMatchObject({ code: "empty_input" });
+      else {
+        const alone = await server.infer("bare", { input, scores: "all" });
+        expect(results[index].scores.good).toBeCloseTo(alone.scores.good, 5);
+      }
+    }
+  });
+
   test.each<[string, string, object, string]>([
     ["neither input nor inputs", "mood", {}, "validation"],
     ["both", "mood", { input: "a", inputs: ["a"] }, "validation"],

@@ -14,7 +14,8 @@ import { compileTemplate } from "../../../src/prompt/template.ts";
 
 /** A whole tokenizer over characters: code points are ids, and three markers are special when asked for. */
 const markers = { "<|im_start|>": 2_000_000, "<|im_end|>": 2_000_001, "<s>": 2_000_002 };
-const plain = (text: string) => [...text].map(char => char.codePointAt(0)!);
+/** One character it does not know. */
+const plain = (text: string) => [...text.replaceAll("\u001d", "")].map(char => char.codePointAt(0)!);
 const characters: TextCodec = {
   bosId: null,
   bosText: null,
@@ -169,6 +170,15 @@ describe("fields", () => {
     ["{{ a }}{{ b }}", { a: "x", b: " \n\u3000" }, "empty_input", /"b" is empty/, { field: "b" }],
     ["{{ messages }}", { messages: [] }, "empty_input", /"messages"/, {}],
     ["{{ messages }}", { messages: [{ role: "user", content: " " }] }, "empty_input", /"messages"/, {}],
+    ["{{ a }}", "\u001d", "empty_input", /"a" has no character/, { field: "a" }],
+    ["{{ a }}:{{ b }}", { a: "x", b: "\u001d" }, "empty_input", /"b" has no character/, { field: "b" }],
+    [
+      "{{ messages }}",
+      { messages: [{ role: "user", content: "\u001d" }] },
+      "empty_input",
+      /"messages" has no/,
+      {},
+    ],
     ["{{ messages }}", { messages: [null] }, "validation", /Message 0/, {}],
     ["{{ messages }}", { messages: [{ role: "user" }] }, "validation", /Message 0/, {}],
     ["{{ a }}", { a: [{ role: "user", content: "x" }] }, "validation", /"a" takes a text/, {}],
