@@ -75,7 +75,7 @@ function long(folder: string, sizes: Sizes): Context {
     labels: yesNo,
     template: "{{ input }}\n\nIs one of these messages an advertisement or a fraud?",
     metric: "accuracy",
-    settings: { max_tokens: 2000, batch_size: 4, steps: 80 },
+    settings: { max_tokens: 2000, batch_size: 4, steps: 48 },
     data: splits(folder, "sms-spam", sizes, (random, examples, index) => {
       const ham = examples.filter(({ label }) => label === "ham");
       const spam = examples.filter(({ label }) => label === "spam");

@@ -37,6 +37,10 @@ const LOSS = 0.02;
 const COSINE = 0.7;
 
 export const serves = ({ text_loss }: VariantCheck): boolean => text_loss.int8 - text_loss.fp32 <= LOSS;
+
+/** A number that is none is null in JSON, which counts as 0: a variant that broke must not pass by being read again. */
+const isWhole = (check: VariantCheck | null): check is VariantCheck =>
+  [check?.text_loss?.fp32, check?.text_loss?.int8, check?.gradient_cosine].every(Number.isFinite);
 export const trains = (check: VariantCheck): boolean => serves(check) && check.gradient_cosine >= COSINE;
 
 export interface CheckContext {
@@ -55,9 +59,9 @@ export async function checkVariant(
   const file = await checkFile(dirname(int8.weights.path), context.runtime);
   // One that was cut off is made again.
   const known = await readFile(file, "utf8")
-    .then(JSON.parse)
+    .then(text => JSON.parse(text) as VariantCheck | null)
     .catch(() => null);
-  if (known) return known as VariantCheck;
+  if (isWhole(known)) return known;
   const a = await measure(context, plain, done => progress(0.7 * done));
   const b = await measure(context, int8, done => progress(0.7 + 0.3 * done));
   const check = {

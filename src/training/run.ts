@@ -311,7 +311,8 @@ class Run {
     const { core, shelf } = this.#options.bench;
     const { pause } = this.#options.hooks;
     const theirs = active && (await judge({ core, shelf, task, ...active, pause }, this.#options.validation));
-    return compare(task.type, this.#options.plan.metric, mine, theirs);
+    const { metric } = this.#options.plan;
+    return compare({ type: task.type, metric, examples: this.#options.validation }, mine, theirs);
   }
 
   #file(parameters: readonly Parameter[], recipe: unknown, dtype: Dtype): Uint8Array {

@@ -1,7 +1,9 @@
 /** Whether a new prompt is better than what is active, on the same examples. */
+import type { Example } from "../../contract/dataset.ts";
 import type { TaskType } from "../../contract/task.ts";
 import type { Metric } from "../../contract/train.ts";
-import { accuracy, type Judged, scores } from "./metrics.ts";
+import { inputKey } from "../examples.ts";
+import { accuracy, type Judged, meanOf, scores } from "./metrics.ts";
 import { mcnemar, meanBootstrap } from "./significance.ts";
 
 /** What counts as beyond chance. */
@@ -13,25 +15,41 @@ export interface Compared {
   better: boolean;
 }
 
-/**
- * Exact McNemar test for labels, paired bootstrap of the losses for texts. `choices`: how many the new one was chosen
- * among by these very examples; p is multiplied by it (Bonferroni).
- */
+export interface Comparing {
+  type: TaskType;
+  metric: Metric;
+  /** What both answered, in the order of their answers. */
+  examples: readonly Example[];
+  /** How many the new one was chosen among by these very examples; p is multiplied by it (Bonferroni). */
+  choices?: number;
+}
+
+/** Exact McNemar test for labels, paired bootstrap of the losses for texts. */
 export function compare(
-  type: TaskType,
-  metric: Metric,
+  { type, metric, examples, choices = 1 }: Comparing,
   mine: readonly Judged[],
   theirs: readonly Judged[] | null,
-  choices = 1,
 ): Compared {
   const score = scores[metric];
   if (theirs === null) return { validation: { new: score(mine), active: null, p_value: null }, better: true };
   const p =
-    type === "classification"
-      ? mcnemar(mine, theirs)
-      : meanBootstrap(mine.map(({ loss }, i) => loss! - theirs[i]!.loss!)).p;
+    type === "classification" ? mcnemar(mine, theirs) : meanBootstrap(differences(examples, mine, theirs)).p;
   const found = { new: score(mine), active: score(theirs), p_value: Math.min(1, p * choices) };
   // McNemar's test is of accuracy: another metric must not turn it around.
   const agrees = type === "generation" || accuracy(mine) > accuracy(theirs);
   return { validation: found, better: found.p_value < SIGNIFICANT && found.new > found.active && agrees };
+}
+
+/** Of losses, an input each: the several texts that answer one input are no draws of their own. */
+function differences(
+  examples: readonly Example[],
+  mine: readonly Judged[],
+  theirs: readonly Judged[],
+): number[] {
+  const byInput = new Map<string, number[]>();
+  for (const [index, example] of examples.entries()) {
+    const key = inputKey(example);
+    byInput.set(key, [...(byInput.get(key) ?? []), mine[index]!.loss! - theirs[index]!.loss!]);
+  }
+  return [...byInput.values()].map(meanOf);
 }

@@ -51,7 +51,7 @@ export async function combine(
     `members ${members.map(value => value.toFixed(4)).join(", ")}; together ${votes.map(vote => `${vote} ${report.votes[vote].toFixed(4)}`).join(", ")}`,
   );
   const theirs = active && (await label({ ...shared, ...active }, validation));
-  return { ...report, ...compare("classification", metric, mine, theirs) };
+  return { ...report, ...compare({ type: "classification", metric, examples: validation }, mine, theirs) };
 }
 
 /**

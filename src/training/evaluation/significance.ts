@@ -33,7 +33,7 @@ export interface Resampled {
   /** The middle 95 % of the resampled values. */
   low: number;
   high: number;
-  /** Two-sided, of no difference. */
+  /** Two-sided, of no difference; of so few examples that all could differ alike by chance, what that chance is. */
   p: number;
 }
 
@@ -58,7 +58,7 @@ export function pairedBootstrap(
   return {
     low: values[Math.floor(0.025 * (values.length - 1))]!,
     high: values[Math.ceil(0.975 * (values.length - 1))]!,
-    p: Math.min(1, 2 * Math.min(share, 1 - share)),
+    p: Math.min(1, Math.max(2 * Math.min(share, 1 - share), 2 ** (1 - examples))),
   };
 }
 

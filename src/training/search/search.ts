@@ -22,7 +22,7 @@ import { judge, type Labelled, label } from "../evaluation/judge.ts";
 import { isRight, type Judged, meanOf, scores } from "../evaluation/metrics.ts";
 import { meanBootstrap, pairedBootstrap, shareOf } from "../evaluation/significance.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
-import { sample } from "../split.ts";
+import { sample, withoutLeaks } from "../split.ts";
 import { biasOf, withBias } from "./biases.ts";
 import { type Candidate, patterns, type Subject } from "./candidates.ts";
 import { otherWords } from "./label-words.ts";
@@ -92,8 +92,9 @@ class Search {
     const mixed = shuffled(data.train.length, random).map(index => data.train[index]!);
     const kinds = Math.max(1, labelsOf(task).length);
     const pool = sample(mixed, Math.min(POOL * kinds, Math.floor(mixed.length / 4)), settings.seed ?? 0);
-    const shown = new Set(pool);
-    const racing = mixed.filter(example => !shown.has(example));
+    // No candidate is raced on inputs whose answers it may show.
+    const unseen = withoutLeaks({ train: pool, validation: mixed }).validation;
+    const racing = unseen.length > 0 ? unseen : mixed.filter(example => !pool.includes(example));
 
     const candidates = await this.#candidates(pool);
     const first = await this.#race(candidates, racing, WORDINGS * this.#budget, "wordings");
@@ -273,7 +274,11 @@ class Search {
     const judging = active && { ...this.#bench, task, ...active, pause: () => this.#hooks.pause() };
     const theirs = judging && (await judge(judging, examples));
     // The best of the finalists was chosen by these examples too.
-    const compared = compare(task.type, this.#metric, winner.judged, theirs, finals.length);
+    const compared = compare(
+      { type: task.type, metric: this.#metric, examples, choices: finals.length },
+      winner.judged,
+      theirs,
+    );
     return { metric: this.#metric, table, ...compared };
   }
 

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { bleu, bleuCounts, tokens13a } from "../../../src/training/evaluation/bleu.ts";
 import { calibrationError, fitTemperature } from "../../../src/training/evaluation/calibration.ts";
 import { casesOf } from "../../../src/training/evaluation/cases.ts";
+import { compare } from "../../../src/training/evaluation/compare.ts";
 import { agreed, fitWeights, revoted } from "../../../src/training/evaluation/ensemble.ts";
 import { crossFitted, type Labelled } from "../../../src/training/evaluation/judge.ts";
 import {
@@ -173,6 +174,24 @@ describe("significance", () => {
     expect(meanBootstrap(noise.map(value => value - mean + 0.3)).p).toBeLessThan(0.001);
     expect(meanBootstrap(noise)).toEqual(meanBootstrap(noise));
     expect(meanBootstrap([0, 0, 0])).toMatchObject({ low: 0, high: 0, p: 1 });
+  });
+  test("few examples that differ alike prove no more than their signs would", () => {
+    for (const [count, p] of [
+      [1, 1],
+      [2, 0.5],
+      [5, 0.0625],
+      [6, 0.03125],
+    ] as const)
+      expect(meanBootstrap(Array.from({ length: count }, (_, i) => -0.001 * (i + 1))).p, `${count}`).toBe(p);
+  });
+  test("several texts for one input are one example of a comparison", () => {
+    const examples = Array.from({ length: 30 }, (_, i) => ({ input: `x${i % 3}`, output: `${i}` }));
+    const judged = (loss: number) => examples.map(({ output }) => ({ wanted: output, given: output, loss }));
+    const texts = { type: "generation", metric: "loss", examples } as const;
+    const found = compare(texts, judged(1), judged(2));
+    expect(found).toEqual({ validation: { new: -1, active: -2, p_value: 0.25 }, better: false });
+    const apart = { ...texts, examples: examples.map((each, i) => ({ ...each, input: `y${i}` })) };
+    expect(compare(apart, judged(1), judged(2)).better).toBe(true);
   });
   test("every resample has as many examples as there are, all of them possible", () => {
     const seen = new Set<number>();
