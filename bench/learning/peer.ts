@@ -35,7 +35,7 @@ export async function runPeer(
   const gguf = await backboneFile("learning");
   const source = await openBackbone(gguf);
   try {
-    const tokenizer = Tokenizer.from((await source.tokenizerFiles())!);
+    const tokenizer = Tokenizer.from((await source.tokenizerFiles())!, source.config.vocabSize);
     const rate = settings.learning_rate ?? rates[method];
     const run = await peerRun({ data, method, seed, settings, rate, tokenizer, config: source.config });
     const done = elsewhere

@@ -145,7 +145,7 @@ async function peerTime({ folder, method, rate, threads, limitSeconds }: PeerTim
     seed: 1,
     rate,
     settings: { ...shape, steps: STEPS },
-    tokenizer: Tokenizer.from((await source.tokenizerFiles())!),
+    tokenizer: Tokenizer.from((await source.tokenizerFiles())!, source.config.vocabSize),
     config: source.config,
   });
   await source.close();

@@ -5,6 +5,7 @@ import type { TokenizerFiles } from "./source.ts";
 type Metadata = ReadonlyMap<string, unknown>;
 
 /** llama.cpp's token types (`llama_token_type`). */
+const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 
@@ -26,10 +27,16 @@ const splitBy = (pattern: string) => ({
 const words =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|DIGITS| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
+interface Family {
+  normalizer: object | null;
+  preTokenizers: object[];
+  ignoreMerges: boolean;
+  /** Where the file does not say: of Llama 3 it follows from the family, as in llama.cpp. */
+  addBos?: true;
+}
+
 /** `tokenizer.ggml.pre`: how text is cut before byte-pair merges, as each family's own tokenizer.json has it. */
-const preTokenizers: Readonly<
-  Record<string, { normalizer: object | null; preTokenizers: object[]; ignoreMerges: boolean }>
-> = {
+const preTokenizers: Readonly<Record<string, Family>> = {
   "gpt-2": { normalizer: null, preTokenizers: [byteLevel(true)], ignoreMerges: false },
   smollm: {
     normalizer: null,
@@ -40,6 +47,7 @@ const preTokenizers: Readonly<
     normalizer: null,
     preTokenizers: [splitBy(words.replace("DIGITS", "\\p{N}{1,3}")), byteLevel(false)],
     ignoreMerges: true,
+    addBos: true,
   },
   qwen2: {
     normalizer: { type: "NFC" },
@@ -51,6 +59,7 @@ const preTokenizers: Readonly<
 /** Throws `bad_backbone` for a vocabulary or a pre-tokenizer that is not known: a guess would change every token. */
 export function ggufTokenizer(metadata: Metadata): TokenizerFiles {
   const model = metadata.get("tokenizer.ggml.model");
+  const { addBos = model === "llama" } = preTokenizers[preOf(metadata)] ?? {};
   const tokens = strings(metadata, "tokenizer.ggml.tokens");
   const types = (metadata.get("tokenizer.ggml.token_type") ?? []) as ArrayLike<number>;
   const added = tokens.flatMap((content, id) =>
@@ -83,26 +92,31 @@ export function ggufTokenizer(metadata: Metadata): TokenizerFiles {
       padding: null,
       added_tokens: added,
       post_processor: null,
-      ...body(model, metadata, tokens),
+      ...body(model, metadata, tokens, types),
     },
     config: { clean_up_tokenization_spaces: false },
     chatTemplate: typeof chatTemplate === "string" ? chatTemplate : null,
-    addBos:
-      metadata.get("tokenizer.ggml.add_bos_token") === true ||
-      (model === "llama" && !metadata.has("tokenizer.ggml.add_bos_token")),
+    addBos: (metadata.get("tokenizer.ggml.add_bos_token") ?? addBos) === true,
     bosTokenId,
     eosTokenIds: [...new Set(eos.filter(id => id !== null))],
   };
 }
 
-function body(model: unknown, metadata: Metadata, tokens: readonly string[]): object {
+function body(
+  model: unknown,
+  metadata: Metadata,
+  tokens: readonly string[],
+  types: ArrayLike<number>,
+): object {
   if (model === "gpt2") return bytePairs(metadata, tokens);
-  if (model === "llama") return sentencePieces(metadata, tokens);
+  if (model === "llama") return sentencePieces(metadata, tokens, types);
   return refuse(`the vocabulary type ${JSON.stringify(model)}`, "gpt2 and llama");
 }
 
+const preOf = (metadata: Metadata): string => String(metadata.get("tokenizer.ggml.pre") ?? "missing");
+
 function bytePairs(metadata: Metadata, tokens: readonly string[]): object {
-  const name = String(metadata.get("tokenizer.ggml.pre") ?? "missing");
+  const name = preOf(metadata);
   const pre =
     preTokenizers[name] ??
     refuse(`the pre-tokenizer ${JSON.stringify(name)}`, Object.keys(preTokenizers).join(", "));
@@ -123,16 +137,19 @@ function bytePairs(metadata: Metadata, tokens: readonly string[]): object {
 }
 
 /** SentencePiece BPE: merges follow from the pieces' scores (as transformers' converter has it); spaces are `▁`. */
-function sentencePieces(metadata: Metadata, tokens: readonly string[]): object {
-  const scores = metadata.get("tokenizer.ggml.scores") as ArrayLike<number>;
+function sentencePieces(metadata: Metadata, tokens: readonly string[], types: ArrayLike<number>): object {
+  const scores = metadata.get("tokenizer.ggml.scores") as ArrayLike<number> | undefined;
+  if (scores?.length !== tokens.length) lacks("tokenizer.ggml.scores, a number for each token");
   const vocab = ids(tokens);
   const known = new Map(tokens.map((token, id) => [token, id]));
   const merges: { pair: [string, string]; score: number; left: number; right: number }[] = [];
   for (const [id, token] of tokens.entries()) {
+    // No text becomes one of these, however it is spelled.
+    if (types[id] === CONTROL || types[id] === UNKNOWN) continue;
     for (let cut = 1; cut < token.length; cut++) {
       const pair: [string, string] = [token.slice(0, cut), token.slice(cut)];
       const [left, right] = [known.get(pair[0]), known.get(pair[1])];
-      if (left !== undefined && right !== undefined) merges.push({ pair, score: scores[id]!, left, right });
+      if (left !== undefined && right !== undefined) merges.push({ pair, score: scores![id]!, left, right });
     }
   }
   merges.sort((a, b) => b.score - a.score || a.left - b.left || a.right - b.right);
@@ -172,9 +189,13 @@ const ids = (tokens: readonly string[]) => Object.fromEntries(tokens.map((token,
 function strings(metadata: Metadata, key: string): string[] {
   const value = metadata.get(key);
   if (Array.isArray(value) && value.every(each => typeof each === "string")) return value;
+  return lacks(`${key}, a list of texts`);
+}
+
+function lacks(what: string): never {
   throw new ForewordError(
     "bad_backbone",
-    `The GGUF file lacks ${key}, a list of texts. Download it again, or choose another.`,
+    `The GGUF file lacks ${what}. Download it again, or choose another.`,
   );
 }
 

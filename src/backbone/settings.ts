@@ -60,9 +60,9 @@ export function show(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 
-/** More than any model has; it bounds what a lying file makes us allocate. */
+/** More than any model has; they bound what a lying file makes us allocate: rotary tables of a gigabyte. */
 const layerLimit = 1000;
-const positionLimit = 2 ** 24;
+const positionLimit = 2 ** 20;
 
 /** What must hold between the numbers of any configuration. */
 export function checkedConfig(config: BackboneConfig, settings: Settings): BackboneConfig {

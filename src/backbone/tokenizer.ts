@@ -18,7 +18,8 @@ export class Tokenizer {
   /** Knows none: whatever a text says, it stays text. */
   readonly #plain: Library;
   readonly #files: TokenizerFiles;
-  readonly #chat: Template | null;
+  /** Parsed when it is first wanted: few prompts have messages. */
+  #chat: Template | null = null;
   #longest: number | null = null;
   /** The token that stands first, where the tokenizer adds one. */
   readonly bosId: number | null;
@@ -31,21 +32,23 @@ export class Tokenizer {
     this.#files = files;
     this.#full = new Library(files.tokenizer, config);
     this.#plain = new Library({ ...files.tokenizer, added_tokens: [] }, withoutTokens(config));
-    this.#chat = files.chatTemplate === null ? null : new Template(files.chatTemplate);
     this.bosId = files.addBos ? files.bosTokenId : null;
     this.bosText = this.bosId === null ? null : (this.#full.id_to_token(this.bosId) ?? null);
     this.eosIds = files.eosTokenIds;
   }
 
-  /** Throws `bad_backbone` where the files describe no tokenizer. */
-  static from(files: TokenizerFiles): Tokenizer {
-    if (files.eosTokenIds.length === 0) {
-      throw new ForewordError(
-        "bad_backbone",
-        "The tokenizer names no end-of-text token. Set eos_token in tokenizer_config.json.",
+  /** Throws `bad_backbone` where the files describe no tokenizer of a backbone with `vocabSize` tokens. */
+  static from(files: TokenizerFiles, vocabSize: number): Tokenizer {
+    const known = within(files, vocabSize);
+    if (known.eosTokenIds.length === 0)
+      throw bad("The tokenizer names no end-of-text token. Set eos_token in tokenizer_config.json.");
+    try {
+      return new Tokenizer(known);
+    } catch (error) {
+      throw bad(
+        `The tokenizer's files describe none: ${(error as Error).message}. Download the backbone again, or choose another.`,
       );
     }
-    return new Tokenizer(files);
   }
 
   /** Ids of a text; `<|im_end|>` in it is eight plain characters. No BOS. */
@@ -112,12 +115,7 @@ export class Tokenizer {
     messages: readonly Message[],
     { addGenerationPrompt }: { addGenerationPrompt: boolean },
   ): string {
-    if (!this.#chat) {
-      throw new ForewordError(
-        "bad_template",
-        'This backbone has no chat template, so the field "messages" cannot be rendered. Use a template with text fields.',
-      );
-    }
+    this.#chat ??= chatTemplate(this.#files.chatTemplate);
     const token = (id: number | null) => (id === null ? "" : this.#full.id_to_token(id));
     try {
       return this.#chat.render({
@@ -134,6 +132,59 @@ export class Tokenizer {
       );
     }
   }
+}
+
+const bad = (detail: string) => new ForewordError("bad_backbone", detail);
+
+function chatTemplate(source: string | null): Template {
+  const refused = (why: string) =>
+    new ForewordError(
+      "bad_template",
+      `This backbone ${why}, so the field "messages" cannot be rendered. Use a template with text fields.`,
+    );
+  if (source === null) throw refused("has no chat template");
+  try {
+    return new Template(source);
+  } catch (error) {
+    throw refused(`has a chat template that does not parse (${(error as Error).message})`);
+  }
+}
+
+/**
+ * The files as the library should read them. A token that the backbone's table has no row for stays text: fed, it would
+ * end the run of everybody's rows. The library knows Unicode's numbers as digits only where they are a class.
+ */
+function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles {
+  const { tokenizer, bosTokenId, addBos } = files;
+  const { added_tokens = [], pre_tokenizer } = tokenizer as {
+    added_tokens?: { id: number }[];
+    pre_tokenizer?: unknown;
+  };
+  const has = (id: number) => id < vocabSize;
+  if (addBos && bosTokenId !== null && !has(bosTokenId))
+    throw bad(`The tokenizer begins texts with token ${bosTokenId}, and the backbone has ${vocabSize}.`);
+  return {
+    ...files,
+    tokenizer: {
+      ...tokenizer,
+      added_tokens: added_tokens.filter(({ id }) => has(id)),
+      pre_tokenizer: withDigits(pre_tokenizer ?? null),
+    },
+    eosTokenIds: files.eosTokenIds.filter(has),
+  };
+}
+
+/** `Digits` is every number of Unicode (Rust's `is_numeric`); the library's own is 0 to 9. */
+function withDigits(preTokenizer: unknown): unknown {
+  const { type, individual_digits, pretokenizers } = (preTokenizer ?? {}) as {
+    type?: string;
+    individual_digits?: boolean;
+    pretokenizers?: unknown[];
+  };
+  if (type === "Sequence") return { type, pretokenizers: pretokenizers!.map(withDigits) };
+  if (type !== "Digits") return preTokenizer;
+  const pattern = { Regex: individual_digits ? "\\p{N}" : "\\p{N}+" };
+  return { type: "Split", pattern, behavior: "Isolated", invert: false };
 }
 
 /** tokenizer_config.json may name special tokens as well. */

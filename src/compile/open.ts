@@ -38,7 +38,7 @@ export async function openSource({
       "bad_backbone",
       `${backbone} has no tokenizer.json. Add the tokenizer's files to the directory.`,
     );
-  const tokenizer = Tokenizer.from(files);
+  const tokenizer = Tokenizer.from(files, source.config.vocabSize);
   const runtime = await createRuntime(name, threads);
   const encode = (text: string) => tokenizer.encode(text);
   return { source, tokenizer, runtime, options: { precision, runtime, encode, cache } };

@@ -213,7 +213,7 @@ test("an enum of a type takes no longer, however often it is asked", () => {
 describeBackbone("JSON by schema", path => {
   const open = async () => {
     const source = await openBackbone(path);
-    const tokenizer = Tokenizer.from((await source.tokenizerFiles())!);
+    const tokenizer = Tokenizer.from((await source.tokenizerFiles())!, source.config.vocabSize);
     const grammars = new Grammars(tokenizer, source.config.vocabSize);
     await source.close();
     return { grammars, tokenizer, size: source.config.vocabSize };

@@ -10,7 +10,7 @@ describeBackbone("SmolLM2's tokenizer", path => {
 
   beforeAll(async () => {
     const source = await openBackbone(path);
-    tokenizer = Tokenizer.from((await source.tokenizerFiles())!);
+    tokenizer = Tokenizer.from((await source.tokenizerFiles())!, source.config.vocabSize);
     await source.close();
     cases = JSON.parse(
       await readFile(new URL("../fixtures/reference/smollm2.json", import.meta.url), "utf8"),
@@ -20,6 +20,13 @@ describeBackbone("SmolLM2's tokenizer", path => {
   test("gives transformers' ids", () => {
     expect(cases.length).toBeGreaterThan(5);
     for (const { text, ids } of cases) expect(tokenizer.encode(text)).toEqual(ids);
+  });
+
+  test("takes every number of Unicode for a digit, as the tokenizers library in Rust does", () => {
+    const words = tokenizer.vocabulary(49152);
+    const spelled = (text: string) => tokenizer.encode(text).map(id => words[id]);
+    expect(spelled("x ² y")).toEqual(["x", "Ġ", "Â²", "Ġy"]);
+    expect(spelled("a 12")).toEqual(["a", "Ġ", "1", "2"]);
   });
 
   test("decodes what it encodes, at once and as a stream", () => {

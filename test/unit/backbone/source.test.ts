@@ -234,7 +234,7 @@ describe("what is not implemented is refused, never ignored", () => {
     ],
     ["heads that do not share", "llama", { num_key_value_heads: 3 }, /4 attention heads do not share 3/],
     ["GPT-2's heads that do not fit", "gpt2", { n_head: 5 }, /32 does not divide into 5 heads/],
-    ["positions without end", "llama", { max_position_embeddings: 2 ** 40 }, /the limit is 16777216/],
+    ["positions without end", "llama", { max_position_embeddings: 2 ** 40 }, /the limit is 1048576/],
     ["layers without end", "llama", { num_hidden_layers: 1e9 }, /the limit is 1000/],
     [
       "another vocabulary",
