@@ -8,7 +8,10 @@ import type { Expected } from "../registry/registry.ts";
 /** Of a route that answers a repetition with the first answer. */
 export const Repeatable = Type.Object({
   "idempotency-key": Type.Optional(
-    Type.String({ description: "A text of the caller's own: what was done under it is not done again." }),
+    Type.String({
+      minLength: 1,
+      description: "A text of the caller's own: what was done under it is not done again.",
+    }),
   ),
 });
 

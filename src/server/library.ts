@@ -55,9 +55,12 @@ export async function loadLibrary(registry: Registry, engine: Engine, log: Logge
     await registry
       .createTask({ id, type, labels, description }, prompt, NAME, active ?? { prompt: 1 })
       .catch(thereAlready);
-    const [first] = (await registry.listPrompts(id, { limit: 1 })).items;
-    if (first?.name !== NAME) continue;
-    for (const method of trained) await addTrained(registry, engine, id, join(folder, name, method));
+    const add = async () => {
+      const [first] = (await registry.listPrompts(id, { limit: 1 })).items;
+      if (first?.name !== NAME) return;
+      for (const method of trained) await addTrained(registry, engine, id, join(folder, name, method));
+    };
+    await add().catch(goneAgain);
   }
   await registry.mark(DONE);
   log.info({ tasks: names }, "the bundled tasks are registered");
@@ -79,6 +82,11 @@ function tooLong(error: unknown): null {
 /** By a start that was cut short, or by a caller who was faster, whose task stays as it is. */
 function thereAlready(error: unknown): void {
   if (!(error instanceof ForewordError && error.code === "task_exists")) throw error;
+}
+
+/** Deleted by a caller who was faster. */
+function goneAgain(error: unknown): void {
+  if (!(error instanceof ForewordError && error.code === "task_not_found")) throw error;
 }
 
 const readJson = async <Content>(path: string): Promise<Content> => JSON.parse(await readFile(path, "utf8"));

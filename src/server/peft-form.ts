@@ -42,11 +42,14 @@ async function readForm(request: FastifyRequest, limit: number): Promise<Map<Par
   const form = new Map<Part, Buffer>();
   const limits = { fileSize: limit, fieldSize: templateLimits.bytes, files: 8, fields: 8, parts: 16 };
   const unknown: string[] = [];
+  let bytes = 0;
   try {
     for await (const each of request.parts({ limits })) {
       const names = [each.fieldname, each.type === "file" ? each.filename : ""];
       const content = each.type === "file" ? await each.toBuffer() : bytesOf(each.value);
       if (each.type === "field" && each.valueTruncated) throw tooLarge(templateLimits.bytes);
+      bytes += content.byteLength;
+      if (bytes > limit) throw tooLarge(limit);
       if (names.some(name => /\.(bin|pt|pth)$/.test(name))) throw pickled();
       const part = parts.find(name => names.includes(name));
       if (!part) unknown.push(names.findLast(name => name) ?? "");

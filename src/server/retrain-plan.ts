@@ -63,7 +63,11 @@ export async function retrainings(with_: Planning, task: Task): Promise<Retraini
   return found.map(each => ({ ...each, request: { ...each.request, activate: activate && whole } }));
 }
 
-const jobOf = ({ recipe }: PromptRecord): string | undefined => (recipe as { job?: string } | null)?.job;
+/** A file that was sent may have anything for its recipe. */
+function jobOf({ recipe }: PromptRecord): string | undefined {
+  const { job } = (recipe ?? {}) as { job?: unknown };
+  return typeof job === "string" ? job : undefined;
+}
 
 /** Every version that answers; a shadow does not. */
 function answering({ prompt, ensemble, split }: Active): number[] {
@@ -92,7 +96,7 @@ async function again(
         "data_gone",
         `The examples of version ${versions} are no data set, or not any more. Send them by POST /datasets, and train by hand.`,
       );
-  await checkTeacher(registry, engine, task, before);
+  await checkTeacher(registry, engine, made.task === task.id ? task : null, before);
   const base = await baseAgain(registry, engine, before);
   const changed = new Set<string>();
   const { settings, ensemble } = ofMembers(before, task.active!, prompts);
@@ -125,7 +129,11 @@ function ofMembers(
   prompts: readonly PromptRecord[],
 ): Pick<TrainJobRequest, "settings" | "ensemble"> {
   if (!ensemble) return { settings, ensemble };
-  const members = prompts.map(({ recipe }) => ensemble.members[(recipe as { member: number }).member]!);
+  const members = prompts.map(({ recipe, version }) => {
+    const found = ensemble.members[(recipe as { member: number }).member];
+    if (found) return found;
+    throw new Skipped("no_recipe", `How version ${version} was trained is not known here. Train it by hand.`);
+  });
   return members.length === 1
     ? { settings: members[0]!, ensemble: null }
     : { settings, ensemble: { members, vote } };
@@ -144,7 +152,8 @@ async function stays(
   return record !== null && fits(record, engine.backbone().fingerprint);
 }
 
-async function baseAgain(registry: Registry, engine: Engine, { on, base }: TrainJobRequest) {
+/** Records from before prompts were stacked name none. */
+async function baseAgain(registry: Registry, engine: Engine, { on, base = null }: TrainJobRequest) {
   if (base === null) return null;
   const record = on && (await registry.getPrompt(on.task, on.version).catch(unknown));
   if (record && fits(record, engine.backbone().fingerprint)) return baseOn(registry, engine, on!);
@@ -156,14 +165,20 @@ async function baseAgain(registry: Registry, engine: Engine, { on, base }: Train
   );
 }
 
+/** `task`: whose version the teacher is; null where the prompt was copied from another task, whose teacher that is. */
 async function checkTeacher(
   registry: Registry,
   engine: Engine,
-  { id }: Task,
+  task: Task | null,
   { teacher }: TrainJobRequest,
 ): Promise<void> {
   if (!teacher || "template" in teacher) return;
-  const record = await registry.getPrompt(id, teacher.version).catch(unknown);
+  if (task === null)
+    throw new Skipped(
+      "teacher_gone",
+      "It was copied from another task, where its teacher is. Distil that task's prompt again, and copy it.",
+    );
+  const record = await registry.getPrompt(task.id, teacher.version).catch(unknown);
   if (record && fits(record, engine.backbone().fingerprint)) return;
   throw new Skipped(
     "teacher_gone",

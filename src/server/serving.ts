@@ -18,17 +18,24 @@ export interface ServedPrompt {
   labels: LabelVerbalizers[];
 }
 
+/** No request lasts longer (`timeout_ms`): what it stands on is kept for so long after it was dropped here. */
+const LIFE_MS = 3_600_000;
+
 export class Serving implements PromptSource {
   readonly #registry: Registry;
   readonly #tasks = new Map<string, Promise<Task>>();
   readonly #prompts = new Map<string, Promise<ServedPrompt>>();
   /** Contents by digest: the template, and the blob that holds the parameters. */
   readonly #contents = new Map<string, { template: string; parameters: string | null }>();
+  /** Contents that no prompt here has had since the last sweep. */
+  readonly #idle = new Set<string>();
+  readonly #sweeping: NodeJS.Timeout;
   readonly #unwatch: () => void;
 
   constructor(registry: Registry) {
     this.#registry = registry;
     this.#unwatch = registry.watch(notice => this.#drop(notice));
+    this.#sweeping = setInterval(() => void this.#sweep(), LIFE_MS).unref();
   }
 
   task(id: string): Promise<Task> {
@@ -58,6 +65,7 @@ export class Serving implements PromptSource {
   }
 
   close(): void {
+    clearInterval(this.#sweeping);
     this.#unwatch();
   }
 
@@ -74,6 +82,16 @@ export class Serving implements PromptSource {
     else if (kind === "prompt") {
       this.#tasks.delete(notice.id);
       this.#forget(`${notice.id}@${notice.version}@`);
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const served = await Promise.allSettled(this.#prompts.values());
+    const used = new Set(served.map(each => (each.status === "fulfilled" ? each.value.digest : null)));
+    for (const digest of this.#contents.keys()) {
+      if (used.has(digest)) this.#idle.delete(digest);
+      else if (this.#idle.delete(digest)) this.#contents.delete(digest);
+      else this.#idle.add(digest);
     }
   }
 

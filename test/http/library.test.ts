@@ -95,6 +95,30 @@ test("a registration that was cut short anywhere is made good at the next start;
   await rm(data, { recursive: true });
 });
 
+test("a bundled task that is deleted while it is being registered stays deleted, and holds up none", async () => {
+  const data = await mkdtemp(join(tmpdir(), "foreword-library-"));
+  const registry = await openLmdbRegistry(join(data, "registry"));
+  const { backbone: fingerprint } = readPromptFile(
+    await readFile(join(folder, "spam", "prefix.safetensors")),
+  );
+  const [first] = (await readdir(folder)).sort();
+  let asked = 0;
+  const engine = {
+    backbone: () => ({ name: "the same", fingerprint }),
+    inspect: async () => {
+      // For its hard prompt, then for what is trained.
+      if (++asked === 2) await registry.deleteTask(first!);
+      return { digest: "", length: 9, pieces: [] };
+    },
+  } as unknown as Engine;
+  await loadLibrary(registry, engine, createLogger("silent"));
+  const { items } = await registry.listTasks();
+  expect(items.map(({ id }) => id)).toEqual((await readdir(folder)).sort().slice(1));
+  expect(items.every(({ active }) => active?.prompt === 3)).toBe(true);
+  await registry.close();
+  await rm(data, { recursive: true });
+});
+
 test("on another backbone the hard prompts answer alone, calibrated", async () => {
   const data = await mkdtemp(join(tmpdir(), "foreword-library-"));
   const registry = await openLmdbRegistry(join(data, "registry"));

@@ -117,6 +117,20 @@ describe("adapters of PEFT that do not fit are refused", () => {
     expectProblem(await send({ ...long, [config]: file }), 422, "input_too_long", { over: 1 });
     const large = { ...good("prompt"), [tensors]: new Uint8Array(100_001) };
     expectProblem(await send(large), 413, "body_too_large", { limit: 100_000 });
+    // Sent in chunks, a form does not say how long it is; its parts count together.
+    const { headers, body } = new Response(
+      formOf({
+        "adapter_config.json": Buffer.concat([
+          good("prompt")["adapter_config.json"],
+          Buffer.alloc(60_000, " "),
+        ]),
+        "adapter_model.safetensors": Buffer.alloc(60_000),
+      }),
+    );
+    const request = { method: "POST", headers, body, duplex: "half" } as const;
+    const reply = await fetch(`${served.server.url}/tasks/next/prompts`, request);
+    const answer = { status: reply.status, headers: reply.headers, body: await reply.json() };
+    expectProblem(answer, 413, "body_too_large", { limit: 100_000 });
     const multipart = { "content-type": "multipart/form-data; boundary=x" };
     for (const body of ["", "hello", '--x\r\nContent-Disposition: form-data; name="template"\r\n\r\nx'])
       expectProblem(await served.server.post("/tasks/next/prompts", body, multipart), 422, "validation");

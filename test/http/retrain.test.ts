@@ -104,6 +104,22 @@ async function others(registry: Registry): Promise<void> {
   const ensemble = { members: [0, 1, 2].map(seed => ({ ...settings, seed })), vote: "mean" as const };
   await like("voting", { ensemble }, 3, { ensemble: [2, 4], vote: "majority" });
   await like("member", { ensemble }, 3, { prompt: 3 });
+
+  /** With a recipe as a file, or a copy from another task, may bring it. */
+  const brought = async (id: string, recipe: unknown) => {
+    const first = await registry.getPrompt("words", 1);
+    await registry.createTask({ id, type: "classification", labels, description: "" }, first, "ann");
+    await registry.addPrompt(id, { ...prompt, recipe }, { activate: { by: "ann" } });
+  };
+  await registry.putJob({
+    ...job,
+    id: "job-hint",
+    task: "words",
+    request: { ...asked, teacher: { version: 1 } },
+  });
+  await brought("copied", { job: "job-hint" });
+  await brought("odd", { job: {} });
+  await brought("lone", { job: "job-voting" });
 }
 
 const retrain = async (body: object = {}): Promise<RetrainReply> => {
@@ -141,6 +157,9 @@ test("a dry run tells which tasks can be trained again, how, and why the others 
     inline: "data_gone",
     stacked: "base_gone",
     taught: "teacher_gone",
+    copied: "teacher_gone",
+    odd: "no_recipe",
+    lone: "no_recipe",
     long: "refused",
   });
   expect(plan.skipped.find(({ task }) => task === "long")!.detail).toMatch(/length.*1000/);

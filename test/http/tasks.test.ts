@@ -123,6 +123,9 @@ describeBackbone("tasks over HTTP", path => {
       409,
       "idempotency_conflict",
     );
+    expectProblem(await server.post("/tasks", body, { "idempotency-key": "" }), 422, "validation", {
+      field: "idempotency-key",
+    });
   });
 
   test("lists go on from their cursor", async () => {
