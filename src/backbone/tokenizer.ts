@@ -1,8 +1,11 @@
 /** Text to token ids and back, over `@huggingface/tokenizers`; chat templates over `@huggingface/jinja`. */
+import { isDeepStrictEqual } from "node:util";
 import { Template } from "@huggingface/jinja";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { ForewordError } from "../errors.ts";
+import { badBackbone } from "./settings.ts";
 import type { TokenizerFiles } from "./source.ts";
+import { continuing, within } from "./tokenizer-files.ts";
 
 export interface Message {
   role: string;
@@ -12,11 +15,18 @@ export interface Message {
 /** What a decoder shows for bytes that are no character yet. */
 const INCOMPLETE = "\uFFFD";
 
-export class Tokenizer {
+interface Libraries {
   /** Knows the special tokens. */
-  readonly #full: Library;
+  full: Library;
   /** Knows none: whatever a text says, it stays text. */
-  readonly #plain: Library;
+  plain: Library;
+}
+
+export class Tokenizer {
+  /** Of what goes on behind other text. */
+  readonly #within: Libraries;
+  /** Of a first text, which some tokenizers put a space before. */
+  readonly #first: Libraries;
   readonly #files: TokenizerFiles;
   /** Parsed when it is first wanted: few prompts have messages. */
   #chat: Template | null = null;
@@ -29,9 +39,12 @@ export class Tokenizer {
 
   private constructor(files: TokenizerFiles) {
     const config = { ...files.config, clean_up_tokenization_spaces: false };
+    const { tokenizer } = files;
     this.#files = files;
-    this.#full = new Library(files.tokenizer, config);
-    this.#plain = new Library({ ...files.tokenizer, added_tokens: [] }, withoutTokens(config));
+    this.#within = librariesOf(continuing(tokenizer), config);
+    this.#first = isDeepStrictEqual(continuing(tokenizer), tokenizer)
+      ? this.#within
+      : librariesOf(tokenizer, config);
     this.bosId = files.addBos ? files.bosTokenId : null;
     this.bosText = this.bosId === null ? null : (this.#full.id_to_token(this.bosId) ?? null);
     this.eosIds = files.eosTokenIds;
@@ -41,24 +54,31 @@ export class Tokenizer {
   static from(files: TokenizerFiles, vocabSize: number): Tokenizer {
     const known = within(files, vocabSize);
     if (known.eosTokenIds.length === 0)
-      throw bad("The tokenizer names no end-of-text token. Set eos_token in tokenizer_config.json.");
+      badBackbone("The tokenizer names no end-of-text token. Set eos_token in tokenizer_config.json.");
     try {
       return new Tokenizer(known);
     } catch (error) {
-      throw bad(
+      return badBackbone(
         `The tokenizer's files describe none: ${(error as Error).message}. Download the backbone again, or choose another.`,
+        error,
       );
     }
   }
 
-  /** Ids of a text; `<|im_end|>` in it is eight plain characters. No BOS. */
-  encode(text: string): number[] {
-    return text === "" ? [] : this.#plain.encode(text, { add_special_tokens: false }).ids;
+  get #full(): Library {
+    return this.#within.full;
+  }
+
+  /** Ids of a text; `<|im_end|>` in it is eight plain characters. No BOS. `first`: nothing was said before it. */
+  encode(text: string, { first = false } = {}): number[] {
+    const { plain } = first ? this.#first : this.#within;
+    return text === "" ? [] : plain.encode(text, { add_special_tokens: false }).ids;
   }
 
   /** Ids of a template's words: chat markers become their own ids. No BOS. */
-  encodeWithSpecials(text: string): number[] {
-    return text === "" ? [] : this.#full.encode(text, { add_special_tokens: false }).ids;
+  encodeWithSpecials(text: string, { first = false } = {}): number[] {
+    const { full } = first ? this.#first : this.#within;
+    return text === "" ? [] : full.encode(text, { add_special_tokens: false }).ids;
   }
 
   decode(ids: readonly number[], { skipSpecial }: { skipSpecial: boolean }): string {
@@ -134,8 +154,6 @@ export class Tokenizer {
   }
 }
 
-const bad = (detail: string) => new ForewordError("bad_backbone", detail);
-
 function chatTemplate(source: string | null): Template {
   const refused = (why: string) =>
     new ForewordError(
@@ -150,42 +168,10 @@ function chatTemplate(source: string | null): Template {
   }
 }
 
-/**
- * The files as the library should read them. A token that the backbone's table has no row for stays text: fed, it would
- * end the run of everybody's rows. The library knows Unicode's numbers as digits only where they are a class.
- */
-function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles {
-  const { tokenizer, bosTokenId, addBos } = files;
-  const { added_tokens = [], pre_tokenizer } = tokenizer as {
-    added_tokens?: { id: number }[];
-    pre_tokenizer?: unknown;
-  };
-  const has = (id: number) => id < vocabSize;
-  if (addBos && bosTokenId !== null && !has(bosTokenId))
-    throw bad(`The tokenizer begins texts with token ${bosTokenId}, and the backbone has ${vocabSize}.`);
-  return {
-    ...files,
-    tokenizer: {
-      ...tokenizer,
-      added_tokens: added_tokens.filter(({ id }) => has(id)),
-      pre_tokenizer: withDigits(pre_tokenizer ?? null),
-    },
-    eosTokenIds: files.eosTokenIds.filter(has),
-  };
-}
-
-/** `Digits` is every number of Unicode (Rust's `is_numeric`); the library's own is 0 to 9. */
-function withDigits(preTokenizer: unknown): unknown {
-  const { type, individual_digits, pretokenizers } = (preTokenizer ?? {}) as {
-    type?: string;
-    individual_digits?: boolean;
-    pretokenizers?: unknown[];
-  };
-  if (type === "Sequence") return { type, pretokenizers: pretokenizers!.map(withDigits) };
-  if (type !== "Digits") return preTokenizer;
-  const pattern = { Regex: individual_digits ? "\\p{N}" : "\\p{N}+" };
-  return { type: "Split", pattern, behavior: "Isolated", invert: false };
-}
+const librariesOf = (tokenizer: object, config: object): Libraries => ({
+  full: new Library(tokenizer, config),
+  plain: new Library({ ...tokenizer, added_tokens: [] }, withoutTokens(config)),
+});
 
 /** tokenizer_config.json may name special tokens as well. */
 function withoutTokens(config: object): object {

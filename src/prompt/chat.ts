@@ -27,7 +27,7 @@ export function layoutChat(codec: TextCodec, messages: readonly ChatMessage[]): 
     .map(
       (part, at): ChatRun =>
         at % 2 === 0
-          ? { ids: codec.encodeWithSpecials(part), fromCaller: false }
+          ? { ids: codec.encodeWithSpecials(part, { first: at === 0 }), fromCaller: false }
           : { ids: codec.encode(messages[Number(part)]!.content), fromCaller: true },
     );
   // The prefix already starts with it.

@@ -25,7 +25,7 @@ export type Segment = TokenSegment | SoftSegment;
 export function softLengths(template: CompiledTemplate, codec: TextCodec): number[] {
   return template.pieces
     .filter(piece => piece.kind === "soft")
-    .map(slot => slot.length ?? codec.encodeWithSpecials(slot.start!).length);
+    .map(slot => slot.length ?? codec.encodeWithSpecials(slot.start!, { first: true }).length);
 }
 
 /**
@@ -49,7 +49,10 @@ export function layoutWritten(
 ): Segment[] {
   const slots = slotSegments(template, lengths);
   const before = template.pieces.slice(0, firstField(template));
-  return before.map(piece => fixedSegment(piece as Exclude<TemplatePiece, Field>, codec, slots));
+  const first = firstText(template);
+  return before.map(piece =>
+    fixedSegment(piece as Exclude<TemplatePiece, Field>, codec, slots, piece === first),
+  );
 }
 
 /** Whether a literal before the first field begins with the tokenizer's BOS. */
@@ -83,11 +86,12 @@ export function layoutRow(
 ): Segment[] {
   const values = fillFields(template, input);
   const slots = slotSegments(template, lengths);
+  const first = firstText(template);
   return template.pieces
     .slice(firstField(template))
     .flatMap(piece =>
       piece.kind === "field"
-        ? told(piece, fieldSegments(piece, values.get(piece.name)!, codec))
+        ? told(piece, fieldSegments(piece, values.get(piece.name)!, codec, piece === first))
         : [fixedSegment(piece, codec, slots)],
     );
 }
@@ -99,6 +103,10 @@ export function positions(segments: readonly Segment[]): number {
     0,
   );
 }
+
+/** What says the first words: those of virtual tokens are no text. */
+const firstText = (template: CompiledTemplate): TemplatePiece | undefined =>
+  template.pieces.find(piece => piece.kind !== "soft");
 
 function firstField(template: CompiledTemplate): number {
   return template.pieces.findIndex(piece => piece.kind === "field");
@@ -125,13 +133,14 @@ function fixedSegment(
   piece: Exclude<TemplatePiece, Field>,
   codec: TextCodec,
   slots: ReadonlyMap<Soft, SoftSegment>,
+  first = false,
 ): Segment {
   if (piece.kind === "soft") return slots.get(piece)!;
   const { bosId, bosText } = codec;
   // Some tokenizers treat a text's first word apart: behind BOS it is one, as when the tokenizer adds BOS itself.
   if (bosId !== null && bosText !== null && piece.text.startsWith(bosText))
-    return { ids: [bosId, ...codec.encodeWithSpecials(piece.text.slice(bosText.length))] };
-  return { ids: codec.encodeWithSpecials(piece.text) };
+    return { ids: [bosId, ...codec.encodeWithSpecials(piece.text.slice(bosText.length), { first: true })] };
+  return { ids: codec.encodeWithSpecials(piece.text, { first }) };
 }
 
 /** Refuses a text of which the backbone's vocabulary has nothing, as some have no token for a control character. */
@@ -144,8 +153,13 @@ function told({ name }: Field, segments: TokenSegment[]): TokenSegment[] {
   );
 }
 
-function fieldSegments({ name, lead }: Field, value: FieldValue, codec: TextCodec): TokenSegment[] {
-  if (typeof value === "string") return [{ ids: codec.encode(lead + value), field: name }];
+function fieldSegments(
+  { name, lead }: Field,
+  value: FieldValue,
+  codec: TextCodec,
+  first: boolean,
+): TokenSegment[] {
+  if (typeof value === "string") return [{ ids: codec.encode(lead + value, { first }), field: name }];
   const space: TokenSegment[] = lead === "" ? [] : [{ ids: codec.encode(lead) }];
   const runs = layoutChat(codec, value).map(
     ({ ids, fromCaller }): TokenSegment => (fromCaller ? { ids, field: chatField } : { ids }),

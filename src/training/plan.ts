@@ -116,7 +116,7 @@ function slotIds(
 ): number[] {
   const slots = pieces.filter(piece => piece.kind === "soft");
   return slots.flatMap(({ start }, index) =>
-    fitIds(start === null ? ids : codec.encodeWithSpecials(start), lengths[index]!),
+    fitIds(start === null ? ids : codec.encodeWithSpecials(start, { first: true }), lengths[index]!),
   );
 }
 

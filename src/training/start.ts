@@ -51,7 +51,7 @@ export function startIds({
   ...rest
 }: StartContext): number[] {
   if (typeof init === "object") {
-    if ("text" in init) return codec.encodeWithSpecials(init.text);
+    if ("text" in init) return codec.encodeWithSpecials(init.text, { first: true });
     return wordIds(initial ? compileTemplate(initial.template) : template, codec);
   }
   const words = wordIds(template, codec);

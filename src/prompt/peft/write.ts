@@ -149,8 +149,9 @@ ${tokens}
 
 The same numbers as Foreword's come from the same ids: tokenise the text between two fields and each field's own text
 one by one, with add_special_tokens=False, since a beginning-of-text token that belongs there is in the adapter or in
-the text above. White space before a field is tokenised with the field. A label's probability is that of its
-verbalizer behind the text.
+the text above. White space before a field is tokenised with the field. A tokenizer that puts a space before a text
+(SentencePiece's do) does so before the first text alone. A label's probability is that of its verbalizer behind the
+text.
 `;
 }
 

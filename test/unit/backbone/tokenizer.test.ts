@@ -88,3 +88,36 @@ test("a chat template that does not parse costs the field messages alone", () =>
     expect.objectContaining({ code: "bad_template" }),
   );
 });
+
+/** Every beginning of "▁great" and of "great" is a piece, so that merges build both. */
+const spaced = ["▁", ..."great", "gr", "gre", "grea", "great", "▁great"];
+const own = ["<unk>", "<s>", "</s>", ...spaced];
+const sentencePieces = ggufTokenizer(
+  pieces({
+    "tokenizer.ggml.tokens": own,
+    "tokenizer.ggml.token_type": [2, CONTROL, CONTROL, ...spaced.map(() => NORMAL)],
+    "tokenizer.ggml.scores": own.map((_, id) => -id),
+  }),
+);
+const metaspace = { type: "Metaspace", replacement: "▁", prepend_scheme: "always", split: false };
+
+test.each([
+  ["as GGUF has it", sentencePieces.tokenizer],
+  [
+    "as newer files write it",
+    { ...sentencePieces.tokenizer, normalizer: null, pre_tokenizer: metaspace, decoder: metaspace },
+  ],
+])("SentencePiece's space stands before a prompt's first text alone: %s", (_, tokenizer) => {
+  const found = Tokenizer.from({ ...sentencePieces, tokenizer }, own.length);
+  const spelled = (text: string, first: boolean) => {
+    const ids = found.encode(text, { first });
+    expect(found.encodeWithSpecials(text, { first })).toEqual(ids);
+    return ids.map(id => own[id]);
+  };
+  expect(spelled("great", true)).toEqual(["▁great"]);
+  expect(spelled("great", false)).toEqual(["great"]);
+  expect(spelled(" great", false)).toEqual(["▁great"]);
+  expect(found.decode(found.encode(" great great"), { skipSpecial: true })).toBe(" great great");
+  const stream = found.stream();
+  expect(found.encode(" great great").map(id => stream.push(id))).toEqual([" great", " great"]);
+});

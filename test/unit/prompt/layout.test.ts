@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, test } from "vitest";
 import { ForewordError, type ProblemCode } from "../../../src/errors.ts";
 import type { ChatMessage, TextCodec } from "../../../src/prompt/codec.ts";
 import type { FieldValues } from "../../../src/prompt/fields.ts";
@@ -118,6 +118,28 @@ describe("layout", () => {
     expect(layoutRow(template, characters, "a", [5, 1])[1]).toEqual({ soft: { from: 5, length: 1 } });
     expect(() => layoutPrefix(template, characters, [5])).toThrow(RangeError);
   });
+});
+
+test.each<[string, string[]]>([
+  ["Review: {{ a }}\nSo:", ["^Review:", " x", "\nSo:"]],
+  ["{{ a }} So:", ["^x", " So:"]],
+  ["{{ soft(2) }}{{ a }} So:", ["^x", " So:"]],
+  ["<s>Review: {{ a }}", ["<s>^Review:", " x"]],
+])("a tokenizer that treats a first text apart is told which one it is: %s", (source, texts) => {
+  const mark = (encode: TextCodec["encode"]): TextCodec["encode"] => {
+    return (text, { first = false } = {}) => encode(first ? `^${text}` : text);
+  };
+  const codec = {
+    ...chatty,
+    encode: mark(chatty.encode),
+    encodeWithSpecials: mark(chatty.encodeWithSpecials),
+  };
+  const template = compileTemplate(source);
+  const all = [...layoutPrefix(template, codec), ...layoutRow(template, codec, "x")];
+  const written = show(all.filter(segment => "ids" in segment)).map(each =>
+    typeof each === "string" ? each : Object.values(each as object)[0],
+  );
+  expect(written.filter(text => text !== "<s>")).toEqual(texts);
 });
 
 describe("chat", () => {

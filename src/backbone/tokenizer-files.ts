@@ -1,0 +1,73 @@
+/** A tokenizer.json as the library should read it. */
+import { badBackbone } from "./settings.ts";
+import type { TokenizerFiles } from "./source.ts";
+
+/**
+ * The files as the library should read them. A token that the backbone's table has no row for stays text: fed, it would
+ * end the run of everybody's rows. The library knows Unicode's numbers as digits only where they are a class.
+ */
+export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles {
+  const { tokenizer, bosTokenId, addBos } = files;
+  const { added_tokens = [], pre_tokenizer } = tokenizer as {
+    added_tokens?: { id: number }[];
+    pre_tokenizer?: Step | null;
+  };
+  const has = (id: number) => id < vocabSize;
+  if (addBos && bosTokenId !== null && !has(bosTokenId))
+    badBackbone(`The tokenizer begins texts with token ${bosTokenId}, and the backbone has ${vocabSize}.`);
+  return {
+    ...files,
+    tokenizer: {
+      ...tokenizer,
+      added_tokens: added_tokens.filter(({ id }) => has(id)),
+      pre_tokenizer: withDigits(pre_tokenizer ?? null),
+    },
+    eosTokenIds: files.eosTokenIds.filter(has),
+  };
+}
+
+type Step = Record<string, unknown> & { type?: string };
+
+/**
+ * A tokenizer.json for text that goes on behind other text. SentencePiece puts a space before a text, as the first word
+ * of a document has one like all others, and takes it away again when it decodes; pieces of a prompt are no documents.
+ */
+export function continuing(tokenizer: object): object {
+  const { normalizer, pre_tokenizer, decoder, ...rest } = tokenizer as Record<string, Step | null>;
+  return {
+    ...rest,
+    normalizer: without(normalizer ?? null, "normalizers", ({ type }) => type === "Prepend"),
+    pre_tokenizer: each(pre_tokenizer ?? null, "pretokenizers", step => {
+      if (step.type === "Metaspace") return { ...step, prepend_scheme: "never" };
+      return step.add_prefix_space ? { ...step, add_prefix_space: false } : step;
+    }),
+    decoder: each(
+      without(decoder ?? null, "decoders", ({ type, content }) => type === "Strip" && content === " "),
+      "decoders",
+      step =>
+        step.type === "Metaspace"
+          ? { type: "Replace", pattern: { String: step.replacement ?? "▁" }, content: " " }
+          : step,
+    ),
+  };
+}
+
+/** A step, or each of a sequence's, under `list`. */
+function each(step: Step | null, list: string, change: (step: Step) => Step): Step | null {
+  if (step?.type !== "Sequence") return step && change(step);
+  return { ...step, [list]: (step[list] as Step[]).map(one => each(one, list, change)) };
+}
+
+function without(step: Step | null, list: string, goes: (step: Step) => boolean): Step | null {
+  if (step?.type !== "Sequence") return step && !goes(step) ? step : null;
+  const left = (step[list] as Step[]).map(one => without(one, list, goes)).filter(one => one !== null);
+  return { ...step, [list]: left };
+}
+
+/** `Digits` is every number of Unicode (Rust's `is_numeric`); the library's own is 0 to 9. */
+const withDigits = (preTokenizer: Step | null): Step | null =>
+  each(preTokenizer, "pretokenizers", step => {
+    if (step.type !== "Digits") return step;
+    const pattern = { Regex: step.individual_digits ? "\\p{N}" : "\\p{N}+" };
+    return { type: "Split", pattern, behavior: "Isolated", invert: false };
+  });
