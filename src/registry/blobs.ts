@@ -55,9 +55,9 @@ export class BlobFolder {
     );
     if (present) return sha256;
     const folder = dirname(path);
-    if (await mkdir(folder, { recursive: true })) await syncFolder(this.#root);
     const temporary = join(folder, `.${randomUUID()}`);
     try {
+      if (await mkdir(folder, { recursive: true })) await syncFolder(this.#root);
       const handle = await open(temporary, "wx");
       try {
         await handle.writeFile(bytes);
@@ -68,7 +68,8 @@ export class BlobFolder {
       await rename(temporary, path);
       await syncFolder(folder);
     } catch (error) {
-      await rm(temporary, { force: true });
+      // Of two failures the first says why; what stays is swept.
+      await rm(temporary, { force: true }).catch(() => {});
       throw unavailable("A blob can't be written; see that the disk has room.", error);
     }
     return sha256;

@@ -3,8 +3,9 @@
  * synchronisation, so that a transaction's promise resolves only once it is flushed to disk; each write is a child
  * transaction, which a thrown refusal undoes alone while its neighbours in the same flush go on.
  */
-import { mkdir, open as openFile } from "node:fs/promises";
-import { join } from "node:path";
+import { randomUUID } from "node:crypto";
+import { mkdir, open as openFile, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { type Key, open, type RootDatabase } from "lmdb";
 import { ForewordError } from "../errors.ts";
 import { holds, type Owner, thisOwner } from "./owner.ts";
@@ -39,6 +40,18 @@ async function commitFailure(error: unknown): Promise<unknown> {
 
 const magic = Buffer.from("dec0efbe", "hex");
 const magicAt = 24;
+/** More than a new file and its lock begin with, together. */
+const newBytes = 65_536;
+
+/** A new file that finds no room makes LMDB crash too. */
+async function requireRoom(folder: string): Promise<void> {
+  const probe = join(folder, `.${randomUUID()}`);
+  try {
+    await writeFile(probe, new Uint8Array(newBytes), { flush: true });
+  } finally {
+    await rm(probe, { force: true });
+  }
+}
 
 /** LMDB maps what it is given and crashes on what is no LMDB file, so its mark is looked for first. */
 async function requireLmdbFile(path: string): Promise<void> {
@@ -46,7 +59,7 @@ async function requireLmdbFile(path: string): Promise<void> {
     if (error.code === "ENOENT") return null;
     throw error;
   });
-  if (!handle) return;
+  if (!handle) return requireRoom(dirname(path));
   try {
     const { bytesRead, buffer } = await handle.read(Buffer.alloc(magic.length), 0, magic.length, magicAt);
     const empty = (await handle.stat()).size === 0;
@@ -193,13 +206,10 @@ export class LmdbStore {
     }
   }
 
-  /** A consistent copy of the file in `folder`; the copy has no owner there. */
+  /** A consistent copy of the file in `folder`, which is there; the copy has no owner there. */
   async backup(folder: string): Promise<void> {
     this.#requireOpen();
-    await mkdir(folder, { recursive: true });
-    await this.#db.backup(join(folder, fileName), true).catch(error => {
-      throw asProblem(error);
-    });
+    await this.#db.backup(join(folder, fileName), true);
   }
 
   async close(): Promise<void> {

@@ -26,10 +26,13 @@ import {
   type Writer,
 } from "./store.ts";
 import { INDEXED, type RegistryOptions, storedRegistry } from "./stored.ts";
+import { isPartial, writeWhole } from "./whole-folder.ts";
 
 /** Opens the registry in `folder`, making it. Errors: `registry_unavailable`, also when another process holds it. */
 export async function openLmdbRegistry(folder: string, options: RegistryOptions = {}): Promise<Registry> {
   const { now = Date.now } = options;
+  if (isPartial(folder))
+    throw problem.unavailable(`${folder} is a backup that was never finished. Open another one.`);
   const db = await LmdbStore.open(folder);
   const blobFolder = join(folder, "blobs");
   await mkdir(blobFolder, { recursive: true });
@@ -145,10 +148,14 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
     reachable: () => true,
 
     backup: target =>
-      inTurn(async () => {
-        await db.backup(target);
-        await blobs.copyTo(join(target, "blobs"));
-      }),
+      inTurn(async () =>
+        db.read(() =>
+          writeWhole(target, async scratch => {
+            await db.backup(scratch);
+            await blobs.copyTo(join(scratch, "blobs"));
+          }),
+        ),
+      ),
 
     sweep: () =>
       inTurn(async () => {

@@ -4,6 +4,8 @@ import type { Page, PageRequest } from "./registry.ts";
 
 const defaultLimit = 50;
 const maximumLimit = 1000;
+/** Characters of an id. A longer text is no position, and might not fit into the store's key. */
+const longest = 64;
 
 type Position = string | number;
 
@@ -22,7 +24,8 @@ export function decodeCursor(list: string, cursor: string | undefined): Position
   }
   if (Array.isArray(content) && content.length === 2 && content[0] === list) {
     const last: unknown = content[1];
-    if (typeof last === "string" || Number.isSafeInteger(last)) return last as Position;
+    if (typeof last === "string" ? last.length <= longest : Number.isSafeInteger(last))
+      return last as Position;
   }
   throw new ForewordError(
     "validation",

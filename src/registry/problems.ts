@@ -35,6 +35,11 @@ export const jobNotFound = (id: string) =>
 export const jobExists = (id: string) =>
   new ForewordError("validation", `Job id "${id}" is taken.`, { field: "id" });
 
+export const backupExists = (name: string) =>
+  new ForewordError("validation", `name: there is a backup ${name} already. Choose another name.`, {
+    field: "name",
+  });
+
 export const idempotencyConflict = (key: string) =>
   new ForewordError(
     "idempotency_conflict",

@@ -1,4 +1,7 @@
-/** A copy of a Redis registry as an embedded one (LMDB): rows of one moment, and the blobs that they name. */
+/**
+ * A copy of a Redis registry as an embedded one (LMDB): rows of one moment, and the blobs that they name. The blobs come
+ * last: they take their time, and what the rows are read from doesn't last.
+ */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { BlobFolder } from "./blobs.ts";
@@ -21,6 +24,7 @@ export async function backupRedis(
     await mkdir(join(folder, "blobs"), { recursive: true });
     const copies = new BlobFolder(join(folder, "blobs"));
     const copy = await LmdbStore.open(folder);
+    const named = new Set<string>();
     try {
       let batch: Row[] = [];
       const write = () =>
@@ -29,13 +33,14 @@ export async function backupRedis(
           batch = [];
         });
       for await (const row of snapshotRows(connection)) {
-        for (const sha256 of blobsOf(row.key, row.row)) await copies.put(await blobs.get(sha256));
+        for (const sha256 of blobsOf(row.key, row.row)) named.add(sha256);
         if (batch.push(row) === BATCH) await write();
       }
       await write();
       // The feed begins anew: whoever followed the original reloads.
       const seq = await connection.inTime(connection.client.get(feedKeys[0]!));
       await copy.write(() => copy.put(["seq"], Number(seq ?? 0)));
+      for (const sha256 of named) await copies.put(await blobs.get(sha256));
     } finally {
       await copy.close();
     }

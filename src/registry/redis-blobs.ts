@@ -6,6 +6,7 @@
  * takes none whose put has begun, and a put that begins later changes the token without which nothing is removed.
  */
 import { randomUUID } from "node:crypto";
+import { ForewordError } from "../errors.ts";
 import { digest, requireName, verified } from "./blobs.ts";
 import { blobMissing } from "./problems.ts";
 import { isFull, LARGE_MS, type RedisConnection } from "./redis-connection.ts";
@@ -21,8 +22,17 @@ const hold = keyOf("hold");
 
 const blobKey = (sha256: string): string => `fw:blob:${sha256}`;
 
+/** What Redis takes as one text (proto-max-bulk-len, as it is set by default); at a longer one it hangs up. */
+const LIMIT = 512 * 2 ** 20;
 /** How long a backup that fell silent keeps sweeps from removing. */
 const HOLD_MS = 600_000;
+
+const tooLarge = (bytes: number) =>
+  new ForewordError(
+    "body_too_large",
+    `Redis keeps files of at most ${LIMIT} bytes (512 MiB); this one has ${bytes}. Make it smaller, or keep the registry in the data folder.`,
+    { limit: LIMIT },
+  );
 
 export class RedisBlobs {
   readonly #connection: RedisConnection;
@@ -33,8 +43,9 @@ export class RedisBlobs {
     this.#now = now;
   }
 
-  /** A blob that is there counts as new again, so that the sweep waits another hour. */
+  /** A blob that is there counts as new again, so that the sweep waits another hour. Throws `body_too_large`. */
   async put(bytes: Uint8Array): Promise<string> {
+    if (bytes.byteLength > LIMIT) throw tooLarge(bytes.byteLength);
     const sha256 = digest(bytes);
     const [key, token] = [blobKey(sha256), randomUUID()];
     await this.#connection.inTime(this.#connection.client.zadd(pending, this.#now(), sha256));

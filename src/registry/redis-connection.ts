@@ -58,6 +58,16 @@ const broke = ({ name, message }: Error): boolean =>
 const moved = ({ message }: Error): boolean => /^(MOVED|ASK|TRYAGAIN|CLUSTERDOWN)/.test(message);
 const FOLLOW_MS = [50, 100, 200, 400];
 
+type Argument = string | number | Buffer;
+
+/** As one array: tens of thousands of arguments to a function overflow the stack. */
+const toEval = (script: string, keys: readonly string[], args: readonly Argument[]): Argument[] => [
+  script,
+  keys.length,
+  ...keys,
+  ...args,
+];
+
 export class RedisConnection {
   readonly client: RedisClient;
   readonly #wait: number;
@@ -110,25 +120,20 @@ export class RedisConnection {
   }
 
   /** Runs a script that may be run again where the connection breaks. */
-  run(script: string, keys: string[], args: (string | number | Buffer)[], limit?: number): Promise<unknown> {
+  run(script: string, keys: string[], args: Argument[], limit?: number): Promise<unknown> {
     return this.inTime(
-      this.#again(() => this.client.eval(script, keys.length, ...keys, ...args)),
+      this.#again(() => this.client.call("eval", toEval(script, keys, args))),
       limit,
     );
   }
 
   /** The same of a script that writes; resolves once the replicas that were asked for have it too. */
-  async write(
-    script: string,
-    keys: string[],
-    args: (string | number | Buffer)[],
-    limit = REPLY_MS,
-  ): Promise<unknown> {
+  async write(script: string, keys: string[], args: Argument[], limit = REPLY_MS): Promise<unknown> {
     if (this.#wait === 0) return this.run(script, keys, args, limit);
     // Behind the script on its own connection: WAIT is about what came before it there.
     const attempt = async () => {
       const pipeline = this.client.pipeline();
-      pipeline.eval(script, keys.length, ...keys, ...args);
+      pipeline.call("eval", toEval(script, keys, args));
       pipeline.wait(this.#wait, WAIT_MS);
       const [written, waited] = (await pipeline.exec())!;
       const failed = written![0] ?? waited![0];

@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { unavailable } from "./problems.ts";
 import { blobNames, type RedisBlobs } from "./redis-blobs.ts";
-import { LARGE_MS, type RedisConnection } from "./redis-connection.ts";
+import { LARGE_MS, type RedisConnection, toProblem } from "./redis-connection.ts";
 import { feedKeys } from "./redis-feed.ts";
 import { fieldOf, keyOf, orderOf } from "./redis-rows.ts";
 import { replaceTables } from "./redis-scripts.ts";
@@ -40,7 +40,8 @@ export function replaceRows(
       for (const sha256 of new Set(blobsOf(key, row))) pipeline.hincrby(names, sha256, 1);
     }
     for (const key of written) pipeline.pexpire(key, NEW_MS);
-    for (const [error] of (await connection.inTime(pipeline.exec(), LARGE_MS))!) if (error) throw error;
+    for (const [error] of (await connection.inTime(pipeline.exec(), LARGE_MS))!)
+      if (error) throw toProblem(error);
   };
   return blobs.held(async () => {
     try {

@@ -23,6 +23,17 @@ for at, field in ipairs(fields) do found[at] = redis.call('HGET', KEYS[1], field
 return found`;
 
 /**
+ * KEYS: rows, order, then what is to live on. ARGV: from, at most, for how long (ms). A page of fields in order, and the
+ * rows, false where there is none.
+ */
+export const readPage = `
+for at = 3, #KEYS do redis.call('PEXPIRE', KEYS[at], ARGV[3]) end
+local fields = redis.call('ZRANGE', KEYS[2], ARGV[1], '+', 'BYLEX', 'LIMIT', 0, ARGV[2])
+local rows = {}
+for at, field in ipairs(fields) do rows[at] = redis.call('HGET', KEYS[1], field) end
+return {fields, rows}`;
+
+/**
  * One write with its feed entries, or none of it: the rows must still be what they were when it was decided.
  * KEYS: seq, feed, commit, blob index, names, then the tables (rows and order in turn). ARGV: the commit as JSON, its id,
  * the feed's length, how long the commit is remembered (ms). Says "conflict", "missing <sha256>" or "ok <last seq>".

@@ -4,12 +4,13 @@
  */
 import { randomUUID } from "node:crypto";
 import { unavailable } from "./problems.ts";
-import { isFull, LARGE_MS, type RedisConnection } from "./redis-connection.ts";
+import { isFull, LARGE_MS, type RedisConnection, toProblem } from "./redis-connection.ts";
 import { feedKeys } from "./redis-feed.ts";
 import { keyOf, orderOf } from "./redis-rows.ts";
+import { readPage } from "./redis-scripts.ts";
 import { type Row, type RowKind, rowKinds, type StoreKey } from "./store.ts";
 
-/** How long copies are kept that nobody reads any more. */
+/** How long copies are kept that nobody reads any more; each page that is read keeps all of them for so long again. */
 const COPY_MS = 600_000;
 const PAGE = 500;
 
@@ -33,11 +34,11 @@ const tablesAt = (base: string): Table[] =>
 
 export async function* snapshotRows(connection: RedisConnection): AsyncGenerator<Row> {
   const copies = tablesAt(`copy:${randomUUID()}:`);
+  const keys = copies.flatMap(({ table, order }) => [table, order]);
   try {
     const counts = await copyTables(connection, copies);
-    if (counts) return yield* readTables(connection, copies, counts);
+    if (counts) return yield* readTables(connection, copies, counts, keys);
   } finally {
-    const keys = copies.flatMap(({ table, order }) => [table, order]);
     await connection.inTime(connection.client.unlink(...keys)).catch(() => {});
   }
   yield* readUnchanged(connection);
@@ -52,7 +53,7 @@ async function copyTables(connection: RedisConnection, copies: readonly Table[])
   }
   try {
     const replies = await connection.inTime(copy.exec(), LARGE_MS);
-    for (const [error] of replies!) if (error) throw error;
+    for (const [error] of replies!) if (error) throw toProblem(error);
     return copies.map((_, at) => replies![5 * at + 4]![1] as number);
   } catch (error) {
     if (isFull(error)) return null;
@@ -66,24 +67,23 @@ async function* readUnchanged(connection: RedisConnection): AsyncGenerator<Row> 
   const seq = () => connection.inTime(client.get(feedKeys[0]!));
   const [before, tables] = [await seq(), tablesAt("")];
   const counts = await connection.inTime(Promise.all(tables.map(({ order }) => client.zcard(order))));
-  yield* readTables(connection, tables, counts);
+  yield* readTables(connection, tables, counts, []);
   if ((await seq()) !== before)
     throw unavailable("The registry changed while it was read, and Redis is too full for a copy. Try again.");
 }
 
+/** `kept` are the keys that must outlast the reading. */
 async function* readTables(
   connection: RedisConnection,
   tables: readonly Table[],
   counts: readonly number[],
+  kept: readonly string[],
 ): AsyncGenerator<Row> {
-  const { client } = connection;
   for (const [at, { kind, table, order }] of tables.entries()) {
     let left = counts[at]!;
     for (let from = "-"; left > 0; ) {
-      const page = client.zrange(order, from, "+", "BYLEX", "LIMIT", 0, PAGE);
-      const fields = (await connection.inTime(page, LARGE_MS)) as string[];
-      const texts =
-        fields.length > 0 ? await connection.inTime(client.hmget(table, ...fields), LARGE_MS) : [];
+      const page = await connection.run(readPage, [table, order, ...kept], [from, PAGE, COPY_MS], LARGE_MS);
+      const [fields, texts] = page as [string[], (string | null)[]];
       if (fields.length === 0 || texts.includes(null))
         throw unavailable("What was to be read is gone. Try again.");
       for (const [index, field] of fields.entries())

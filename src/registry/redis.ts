@@ -17,7 +17,7 @@ import { blobMissing, closed, unavailable } from "./problems.ts";
 import { backupRedis } from "./redis-backup.ts";
 import { blobIndex, blobNames, RedisBlobs } from "./redis-blobs.ts";
 import type { RedisLog } from "./redis-client.ts";
-import { RedisConnection } from "./redis-connection.ts";
+import { LARGE_MS, RedisConnection } from "./redis-connection.ts";
 import { feedKeys, RedisFeed, readChanges } from "./redis-feed.ts";
 import { replaceRows } from "./redis-replace.ts";
 import { fieldOf, keyOf, Lacking, orderOf, type RangeQuery, RedisRows, tableOf } from "./redis-rows.ts";
@@ -27,11 +27,16 @@ import { parseRedisUrl } from "./redis-url.ts";
 import type { Registry } from "./registry.ts";
 import { addListener, feedLength, lifeOf, type ReplyRow, type Store, type StoreKey } from "./store.ts";
 import { type RegistryOptions, storedRegistry } from "./stored.ts";
+import { writeWhole } from "./whole-folder.ts";
 
 /** How long a commit is known by its id. */
 const COMMIT_MS = 60_000;
 /** Times that other replicas may be faster, one after another. */
 const TRIES = 100;
+/** Rows that one script reads: others wait for it. */
+const PORTION = 5000;
+/** Characters of a commit that takes its time. */
+const LARGE = 2 ** 20;
 
 /** How a reply's row begins while `holder` makes it. */
 const heldBy = (holder: string): string => `{"holder":${JSON.stringify(holder)},`;
@@ -69,8 +74,11 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
   }
 
   async function load(rows: RedisRows, keys: readonly StoreKey[]): Promise<void> {
-    const texts = await connection.run(readRows, keys.map(tableOf), keys.map(fieldOf));
-    for (const [at, key] of keys.entries()) rows.learn(key, (texts as (string | null)[])[at] ?? null);
+    for (let from = 0; from < keys.length; from += PORTION) {
+      const portion = keys.slice(from, from + PORTION);
+      const texts = await connection.run(readRows, portion.map(tableOf), portion.map(fieldOf));
+      for (const [at, key] of portion.entries()) rows.learn(key, (texts as (string | null)[])[at] ?? null);
+    }
   }
 
   async function loadRange(rows: RedisRows, range: RangeQuery): Promise<void> {
@@ -100,12 +108,13 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
     const rows = new RedisRows();
     const result = await settle(rows, action);
     if (!rows.writes) return { result, seq: 0 };
-    await Promise.all([rows.unread.length > 0 && load(rows, rows.unread), blobs.require(rows.needs)]);
+    await Promise.all([load(rows, rows.unread), blobs.require(rows.needs)]);
     const id = randomUUID();
     const fixed = [...feedKeys, keyOf(`commit:${id}`), blobIndex, blobNames];
     const { tables, document } = rows.commit(fixed.length + 1);
     const keys = [...fixed, ...tables.flatMap(table => [table, orderOf(table)])];
-    const said = String(await connection.write(commit, keys, [document, id, feedLength, COMMIT_MS]));
+    const limit = document.length > LARGE ? LARGE_MS : undefined;
+    const said = String(await connection.write(commit, keys, [document, id, feedLength, COMMIT_MS], limit));
     const [word, detail] = said.split(" ") as [string, string];
     if (word === "missing") throw blobMissing(detail);
     return word === "ok" ? { result, seq: Number(detail) } : null;
@@ -167,7 +176,7 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
     changes: since => use(() => readChanges(connection, since)),
     watch: listener => addListener(feed.listeners, listener),
     reachable: () => connection.reachable,
-    backup: folder => use(() => backupRedis(connection, blobs, folder)),
+    backup: folder => use(() => writeWhole(folder, scratch => backupRedis(connection, blobs, scratch))),
     // The feed is trimmed as it grows, and replies expire by themselves.
     sweep: () => use(async () => ({ blobs: await blobs.sweep(), replies: 0 })),
 

@@ -201,7 +201,10 @@ export interface Registry {
    */
   replaceRows(rows: AsyncIterable<Row>, options?: { ifEmpty?: boolean }): Promise<boolean>;
 
-  /** Copies everything to a new folder while reads and writes go on; the copy opens as a registry. */
+  /**
+   * Copies everything to a new folder while reads and writes go on; the copy opens as a registry, and is there when it is
+   * whole. Errors: `validation` where there is something of that name.
+   */
   backup(folder: string): Promise<void>;
   /** Removes blobs that nothing names and that are over an hour old, expired replies and old feed entries. */
   sweep(): Promise<{ blobs: number; replies: number }>;

@@ -1,8 +1,6 @@
-import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Type } from "typebox";
 import { Id, Timestamp } from "../contract/common.ts";
-import { ForewordError } from "../errors.ts";
 import type { Resource } from "./dependencies.ts";
 
 const Request = Type.Union([
@@ -30,14 +28,6 @@ export const backup: Resource = (app, { registry, config }) => {
       const created_at = new Date().toISOString();
       const name = request.body?.name ?? created_at.toLowerCase().replaceAll(":", "-");
       const folder = resolve(join(config.data, "backups", name));
-      if (existsSync(folder))
-        throw new ForewordError(
-          "validation",
-          `name: there is a backup ${name} already. Choose another name.`,
-          {
-            field: "name",
-          },
-        );
       await registry.backup(folder);
       reply.code(201);
       return { folder, created_at };

@@ -1,9 +1,11 @@
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { BackboneReport } from "../../src/contract/backbone.ts";
 import type { InferReply } from "../../src/contract/infer.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { childrenOf } from "../support/children.ts";
+import { emptyDisk, fillDisk, surviving } from "../support/full-disk.ts";
 import { ServerProcess } from "../support/server-process.ts";
 
 describeBackbone("a server in a process of its own", path => {
@@ -44,6 +46,8 @@ describeBackbone("a server in a process of its own", path => {
     expect(backup).toMatchObject({ folder: join(server.data, "backups", "first") });
     const taken = await server.post("/backups", { name: "first" });
     expect([taken.status, await taken.json()]).toMatchObject([422, { code: "validation", field: "name" }]);
+    const race = await Promise.all([1, 2].map(() => server.post("/backups", { name: "race" })));
+    expect(race.map(({ status }) => status).sort()).toEqual([201, 422]);
     expect((await fetch(`${server.url}/backups`, { method: "POST" })).status).toBe(201);
     expect(server.output).not.toContain("zebra");
     expect(await server.stop("SIGTERM")).toBe(0);
@@ -57,6 +61,22 @@ describeBackbone("a server in a process of its own", path => {
       task: "kept",
       scores: { 好: expect.any(Number), 坏: expect.any(Number) },
     });
+  });
+
+  test("a disk that is full: a backup answers 503, leaves nothing, and is made when there is room", async () => {
+    await server.begin({}, surviving);
+    await server.ready();
+    // Its bundled prompts have more.
+    await fillDisk(server.pid, 100_000);
+    const refused = await server.post("/backups", { name: "late" });
+    await emptyDisk(server.pid);
+    expect([refused.status, await refused.json()]).toMatchObject([503, { code: "registry_unavailable" }]);
+    expect(refused.headers.get("retry-after")).toBe("1");
+    const left = await readdir(join(server.data, "backups"));
+    expect(left.filter(name => /late/.test(name))).toEqual([]);
+    const { folder } = await server.json(server.post("/backups", { name: "late" }));
+    const [copy, original] = [folder, join(server.data, "registry")].map(place => join(place, "blobs"));
+    expect((await readdir(copy!)).sort()).toEqual((await readdir(original!)).sort());
   });
 
   test("SIGTERM lets a running request finish", async () => {

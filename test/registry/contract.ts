@@ -1,7 +1,11 @@
 /** What every registry promises, whatever it is built on. `open` gives an empty one; it is closed after each test. */
 import { createHash } from "node:crypto";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ForewordError } from "../../src/errors.ts";
+import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { NewPrompt, Notice, Registry } from "../../src/registry/registry.ts";
 import type { Row } from "../../src/registry/store.ts";
 import { allOf, hard, inTurn, newJob, newTask } from "./records.ts";
@@ -238,6 +242,41 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(await codeOf(registry.listDatasets({ cursor: next_cursor! }))).toBe("validation");
       expect(await codeOf(registry.listTasks({ cursor: "%%%" }))).toBe("validation");
       expect(await codeOf(registry.listTasks({ limit: 0 }))).toBe("validation");
+    });
+
+    it("takes a cursor that an id of 64 characters gave, and refuses one of more as any that it never gave", async () => {
+      const [first, second] = ["a", "b"].map(letter => letter.repeat(64)) as [string, string];
+      for (const id of [first, second]) await registry.createTask(newTask(id), null, "ann");
+      const { next_cursor } = await registry.listTasks({ limit: 1 });
+      expect((await registry.listTasks({ cursor: next_cursor! })).items.map(({ id }) => id)).toEqual([
+        second,
+      ]);
+      for (const length of [65, 5000]) {
+        const cursor = Buffer.from(JSON.stringify(["tasks", "a".repeat(length)])).toString("base64url");
+        await expect(registry.listTasks({ cursor })).rejects.toMatchObject({
+          code: "validation",
+          fields: { field: "cursor" },
+        });
+      }
+    });
+
+    it("gives one name to one backup, whole, of those that are made at once", async () => {
+      const parent = await mkdtemp(join(tmpdir(), "foreword-backups-"));
+      const target = join(parent, "copy");
+      const parameters = await registry.putBlob(bytesOf("parameters"));
+      await registry.createTask(newTask("t"), { ...hard(), kind: "prefix", parameters }, "ann");
+      const codes = await Promise.all([1, 2, 3].map(() => codeOf(registry.backup(target))));
+      expect(codes.filter(code => code === "validation")).toHaveLength(2);
+      await expect(registry.backup(target)).rejects.toMatchObject({
+        message: "name: there is a backup copy already. Choose another name.",
+        fields: { field: "name" },
+      });
+      expect(await readdir(parent)).toEqual(["copy"]);
+      const copy = await openLmdbRegistry(target);
+      expect(await copy.getPrompt("t", 1)).toMatchObject({ parameters });
+      expect(Buffer.from(await copy.getBlob(parameters)).toString()).toBe("parameters");
+      await copy.close();
+      await rm(parent, { recursive: true });
     });
 
     it("keeps data sets", async () => {

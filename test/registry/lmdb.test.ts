@@ -1,13 +1,16 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import { readdirSync } from "node:fs";
+import { mkdir, mkdtemp, readdir, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { Registry } from "../../src/registry/registry.ts";
+import { emptyDisk, fillDisk } from "../support/full-disk.ts";
 import { codeOf, registryContract } from "./contract.ts";
 import { hard, newJob, newTask } from "./records.ts";
 
@@ -19,6 +22,8 @@ async function freshFolder(): Promise<string> {
   return folder;
 }
 afterAll(() => Promise.all(folders.map(folder => rm(folder, { recursive: true, force: true }))));
+
+const prefix = (parameters: string) => ({ ...hard(), kind: "prefix" as const, parameters });
 
 registryContract("lmdb", async () => openLmdbRegistry(await freshFolder()));
 
@@ -152,6 +157,21 @@ describe("lmdb: durability", () => {
     await registry.close();
   });
 
+  it("answers registry_unavailable where a blob's folder can't be made", async () => {
+    const folder = await freshFolder();
+    const registry = await openLmdbRegistry(folder);
+    const bytes = new Uint8Array([1, 2, 3]);
+    const place = createHash("sha256").update(bytes).digest("hex").slice(0, 2);
+    await writeFile(join(folder, "blobs", place), "no folder");
+    await expect(registry.putBlob(bytes)).rejects.toMatchObject({
+      code: "registry_unavailable",
+      message: expect.stringMatching(/disk has room/),
+    });
+    await rm(join(folder, "blobs", place));
+    expect([...(await registry.getBlob(await registry.putBlob(bytes)))]).toEqual([1, 2, 3]);
+    await registry.close();
+  });
+
   it("answers registry_unavailable for a damaged blob and a damaged store", async () => {
     const folder = await freshFolder();
     const registry = await openLmdbRegistry(folder);
@@ -162,6 +182,108 @@ describe("lmdb: durability", () => {
     const broken = await freshFolder();
     await writeFile(join(broken, "registry.lmdb"), "no database ".repeat(1000));
     expect(await codeOf(openLmdbRegistry(broken))).toBe("registry_unavailable");
+  });
+});
+
+describe("lmdb: a full disk", () => {
+  const survive = () => {};
+  beforeAll(() => void process.on("SIGXFSZ", survive));
+  afterEach(() => emptyDisk(process.pid));
+  afterAll(() => void process.removeListener("SIGXFSZ", survive));
+
+  it("refuses to make a registry, where LMDB itself would end the process", async () => {
+    const folder = await freshFolder();
+    await fillDisk(process.pid, 1);
+    await expect(openLmdbRegistry(folder)).rejects.toMatchObject({ code: "registry_unavailable" });
+    await emptyDisk(process.pid);
+    await (await openLmdbRegistry(folder)).close();
+  });
+
+  it("backs up nothing, says why, and does so under the same name when there is room", async () => {
+    const registry = await openLmdbRegistry(await freshFolder());
+    const bytes = new Uint8Array(1_000_000).map((_, at) => at * 7);
+    const parameters = await registry.putBlob(bytes);
+    await registry.createTask(newTask("t"), prefix(parameters), "ann");
+    const parent = await freshFolder();
+    const target = join(parent, "copy");
+    // The first is too little for the rows, the second for the blob alone.
+    for (const room of [1, 500_000]) {
+      await fillDisk(process.pid, room);
+      await expect(registry.backup(target)).rejects.toMatchObject({
+        code: "registry_unavailable",
+        message: expect.stringMatching(/disk has room/),
+      });
+      await emptyDisk(process.pid);
+      expect(await readdir(parent)).toEqual([]);
+    }
+    await registry.backup(target);
+    const copy = await openLmdbRegistry(target);
+    expect(Buffer.compare(await copy.getBlob(parameters), bytes)).toBe(0);
+    await Promise.all([copy.close(), registry.close()]);
+  });
+});
+
+describe("lmdb: backups", () => {
+  const uuid = "0b6ff5d9-2f4c-4f0c-9f63-5a5b0a1f0c11";
+  const filesOf = async (folder: string) =>
+    (await readdir(folder, { recursive: true, withFileTypes: true })).filter(file => file.isFile());
+
+  it("that a process was killed over are no backups, and in no later one's way", async () => {
+    const folder = await freshFolder();
+    const registry = await openLmdbRegistry(folder);
+    const parameters = await registry.putBlob(new Uint8Array([1, 2, 3]));
+    await registry.createTask(newTask("t"), prefix(parameters), "ann");
+    await registry.close();
+    // As many as take a while to copy.
+    const names = Array.from({ length: 5000 }, (_, at) => createHash("sha256").update(`${at}`).digest("hex"));
+    for (const name of names) {
+      await mkdir(join(folder, "blobs", name.slice(0, 2)), { recursive: true });
+      await writeFile(join(folder, "blobs", name.slice(0, 2), name), name);
+    }
+    const parent = await freshFolder();
+    const target = join(parent, "copy");
+    const copier = fileURLToPath(new URL("./copier.ts", import.meta.url));
+    const child = spawn(process.execPath, ["--import", "tsx", copier, folder, target], { stdio: "inherit" });
+    const blobs = () =>
+      readdirSync(parent, { recursive: true }).filter(file => /blobs.*[0-9a-f]{64}$/.test(String(file)));
+    await until(() => blobs().length > 0 || child.exitCode !== null);
+    const closed = once(child, "close");
+    child.kill("SIGKILL");
+    expect((await closed)[1]).toBe("SIGKILL");
+    expect(blobs().length).toBeLessThan(5001);
+
+    const [left, ...others] = await readdir(parent);
+    expect(others).toEqual([]);
+    expect(left).toMatch(/^\.copy\./);
+    await expect(openLmdbRegistry(join(parent, left!))).rejects.toMatchObject({
+      code: "registry_unavailable",
+      message: expect.stringMatching(/never finished/),
+    });
+    const again = await openLmdbRegistry(folder);
+    await again.backup(target);
+    await again.close();
+    expect(await filesOf(join(target, "blobs"))).toHaveLength(5001);
+    const copy = await openLmdbRegistry(target);
+    expect([...(await copy.getBlob(parameters))]).toEqual([1, 2, 3]);
+    await copy.close();
+  });
+
+  it("clear away what a dead writer left, and nothing that one may still write", async () => {
+    const registry = await openLmdbRegistry(await freshFolder());
+    const parent = await freshFolder();
+    const [silent, alive, chosen] = [`.old.${uuid}.partial`, `.new.${uuid}.partial`, "x.partial"];
+    const past = new Date(Date.now() - hour);
+    for (const name of [silent, alive, chosen]) {
+      const blobs = join(parent, name, "blobs");
+      await mkdir(blobs, { recursive: true });
+      await writeFile(join(blobs, "blob"), "half");
+      for (const path of [join(blobs, "blob"), blobs, join(parent, name)]) await utimes(path, past, past);
+    }
+    // Its writer is at a long file.
+    await writeFile(join(parent, alive, "blobs", "blob"), "more than half");
+    await registry.backup(join(parent, "copy"));
+    expect((await readdir(parent)).sort()).toEqual([alive, "copy", chosen].sort());
+    await registry.close();
   });
 });
 

@@ -1,15 +1,16 @@
 /** What breaks under a Redis registry, and what it promises all the same. */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
 import type { Notice, Registry } from "../../src/registry/registry.ts";
+import { emptyDisk, fillDisk } from "../support/full-disk.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisServer } from "../support/redis-server.ts";
 import { codeOf } from "./contract.ts";
-import { allOf, hard, newJob, newTask } from "./records.ts";
+import { allOf, hard, inTurn, newJob, newTask } from "./records.ts";
 
 const hour = 3_600_000;
 const bytesOf = (text: string) => new TextEncoder().encode(text);
@@ -124,6 +125,88 @@ describeRedis("a Redis registry", () => {
     } finally {
       await relieve();
       await rm(folder, { recursive: true });
+    }
+  });
+
+  test("that is full takes no import, says why, and keeps what it has", async () => {
+    await a.createTask(newTask("t"), hard(), "ann");
+    const before = await a.snapshot(allOf);
+    await fill();
+    try {
+      await expect(a.replaceRows(inTurn(before))).rejects.toMatchObject({
+        code: "registry_unavailable",
+        message: expect.stringMatching(/Redis is full/),
+      });
+      expect(await b.snapshot(allOf)).toEqual(before);
+    } finally {
+      await relieve();
+    }
+  });
+
+  test("keeps the copies that it is read from for as long as that goes on", async () => {
+    const task = { ...(await a.createTask(newTask("t"), null, "ann")), next: 1 };
+    const rows = Array.from({ length: 1200 }, (_, at) => ({
+      key: ["history", "t", at + 1],
+      row: { revision: at + 1, active: null, by: "ann", at: task.created_at },
+    }));
+    await a.replaceRows(inTurn([...rows, { key: ["task", "t"], row: task }]));
+    const copies = () => redis.admin.keys("{fw}:copy:*");
+    const seen: number[] = [];
+    await a.snapshot(async taken => {
+      let at = 0;
+      for await (const _ of taken) {
+        // As if most of their time were over: the next page comes in what is left of it.
+        if (at++ % 500 !== 0) continue;
+        const keys = await copies();
+        for (const key of keys) seen.push(await redis.admin.pttl(key));
+        for (const key of keys) await redis.admin.pexpire(key, 20_000);
+      }
+      expect(at).toBe(1201);
+    });
+    // Rows and order, of history and task, at each of three pages.
+    expect(seen).toHaveLength(12);
+    expect(Math.min(...seen)).toBeGreaterThan(500_000);
+    expect(await copies()).toEqual([]);
+  });
+
+  test("refuses a blob that Redis would hang up at, before anything is sent", async () => {
+    const stats = async () => Number(/total_net_input_bytes:(\d+)/.exec(await redis.admin.info("stats"))![1]);
+    const before = await stats();
+    const limit = 512 * 2 ** 20;
+    await expect(a.putBlob(Buffer.alloc(limit + 1))).rejects.toMatchObject({
+      code: "body_too_large",
+      message: expect.stringContaining(`${limit} bytes`),
+      fields: { limit },
+    });
+    expect((await stats()) - before).toBeLessThan(100_000);
+    expect(await redis.admin.exists("{fw}:pending", "{fw}:blobs")).toBe(0);
+    expect(a.reachable()).toBe(true);
+  });
+
+  test("backs up nothing where a blob is gone, or the disk full", async () => {
+    const survive = () => {};
+    process.on("SIGXFSZ", survive);
+    const parent = await mkdtemp(join(tmpdir(), "foreword-backups-"));
+    try {
+      const blob = await a.putBlob(new Uint8Array(1_000_000));
+      await a.createTask(newTask("t"), prefix(blob), "ann");
+      for (const room of [1, 500_000]) {
+        await fillDisk(process.pid, room);
+        expect(await codeOf(a.backup(join(parent, "copy")))).toBe("registry_unavailable");
+        await emptyDisk(process.pid);
+        expect(await readdir(parent)).toEqual([]);
+      }
+      const { bytes, put } = await redis.admin.hgetallBuffer(`fw:blob:${blob}`);
+      await redis.admin.del(`fw:blob:${blob}`);
+      expect(await codeOf(a.backup(join(parent, "copy")))).toBe("registry_unavailable");
+      expect(await readdir(parent)).toEqual([]);
+      await redis.admin.hset(`fw:blob:${blob}`, { bytes, put });
+      await a.backup(join(parent, "copy"));
+      expect(await readdir(parent)).toEqual(["copy"]);
+    } finally {
+      await emptyDisk(process.pid);
+      process.removeListener("SIGXFSZ", survive);
+      await rm(parent, { recursive: true });
     }
   });
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
+import type { Row } from "../../src/registry/store.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisCluster, RedisServer } from "../support/redis-server.ts";
 import { registryContract } from "./contract.ts";
@@ -20,6 +21,26 @@ describeRedis("one Redis", () => {
   registryContract("redis", async () => {
     await redis.admin.flushall();
     return openRedisRegistry(redis.url);
+  });
+
+  it("deletes a task that was activated 100,000 times", async () => {
+    await redis.admin.flushall();
+    const registry = await openRedisRegistry(redis.url);
+    const revisions = 100_000;
+    const task = { ...(await registry.createTask(newTask("t"), null, "ann")), next: 1 };
+    const at = task.created_at;
+    async function* rows(): AsyncGenerator<Row> {
+      for (let revision = 1; revision <= revisions; revision++)
+        yield { key: ["history", "t", revision], row: { revision, active: null, by: "ann", at } };
+      yield { key: ["task", "t"], row: { ...task, active_revision: revisions } };
+      yield { key: ["task", "u"], row: { ...task, id: "u" } };
+    }
+    await registry.replaceRows(rows());
+    expect((await registry.listHistory("t", { limit: 1 })).items[0]!.revision).toBe(revisions);
+    await registry.deleteTask("t");
+    expect(await redis.admin.exists("{fw}:history", "{fw}:history:order")).toBe(0);
+    expect((await registry.listTasks()).items.map(({ id }) => id)).toEqual(["u"]);
+    await registry.close();
   });
 });
 
