@@ -2,7 +2,7 @@
 import { ForewordError } from "../errors.ts";
 import type { Registry } from "../registry/registry.ts";
 import { Interrupted, type Runner } from "./jobs.ts";
-import { patiently } from "./patience.ts";
+import { isAway, patiently } from "./patience.ts";
 import { JobWriter } from "./writer.ts";
 
 /** Starts without a checkpoint between, after which a job has failed. */
@@ -37,13 +37,14 @@ export async function attemptJob(
   running: Pick<Running, "cancelled" | "abort">,
   closing: AbortSignal,
 ): Promise<Ending> {
-  const patient = <Result>(write: () => Promise<Result>, what: string) =>
-    patiently(write, {
+  const patient = <Result>(call: () => Promise<Result>, what: string) =>
+    patiently(call, {
       signal: closing,
       within: Number.POSITIVE_INFINITY,
       onFailure: error => log.error({ err: error, job: id }, what),
     });
-  const writer = new JobWriter(registry, await registry.getJob(id), () => running.abort.abort());
+  const job = await patient(() => registry.getJob(id), "a job can't be read yet");
+  const writer = new JobWriter(registry, job, () => running.abort.abort());
   // A record that said "running" for ever would be a lie; a queue that closes leaves it to the next one.
   const end = async (patch: Parameters<JobWriter["end"]>[0]): Promise<Ending> => {
     await patient(() => writer.end(patch), "a job's end can't be written yet");
@@ -75,7 +76,11 @@ export async function attemptJob(
     }
     if (error instanceof Interrupted) {
       log.error({ job: id, cause: error.message }, "a job's process ended; it is started again");
-      await writer.flush();
+      await writer.flush().catch(failure => {
+        // What it said last is worth less than its next start, which waits for the registry.
+        if (!isAway(failure)) throw failure;
+        log.error({ err: failure, job: id }, "a job's last lines can't be written");
+      });
       return "interrupted";
     }
     const known = ForewordError.from(error);
@@ -92,7 +97,7 @@ async function saveCheckpoint(
   try {
     await writer.checkpoint(bytes);
   } catch (error) {
-    if (!(error instanceof ForewordError && error.code === "registry_unavailable")) throw error;
+    if (!isAway(error)) throw error;
     log.error({ err: error, job: writer.job.id }, "a checkpoint can't be written");
     writer.log(`a checkpoint was not saved; the one before stays. ${error.message}`);
   }

@@ -8,12 +8,11 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Queue } from "bullmq";
-import { ForewordError } from "../errors.ts";
 import type { RedisClient } from "../registry/redis-client.ts";
 import type { JobRecord, OpenJob, Registry } from "../registry/registry.ts";
 import { BullWorker, NAME, type Place, PREFIX, type WorkerOptions } from "./bullmq-worker.ts";
 import type { JobRequest, Jobs } from "./jobs.ts";
-import { cancelled, putQueued } from "./queued.ts";
+import { cancelAll, endCancelled, putQueued } from "./queued.ts";
 
 /** How often what should be in the queue is put in. */
 const ROUND_MS = 30_000;
@@ -72,9 +71,7 @@ class BullJobs implements Jobs {
     for (;;) {
       const job = await registry.getJob(id);
       if (job.ended_at !== null) return job;
-      const ended = await registry
-        .updateJob(id, cancelled(), { expected: job.revision })
-        .catch(changedMeanwhile);
+      const ended = await endCancelled(registry, job);
       if (ended === null) continue;
       await this.#worker?.stop(id);
       // What runs elsewhere is stopped there, and what follows it is put in when it has stopped.
@@ -88,8 +85,7 @@ class BullJobs implements Jobs {
 
   async cancelTask(task: string): Promise<void> {
     const open = (await this.#options.registry.openJobs()).filter(job => job.task === task);
-    // The last ones first, so that none begins because the one before it ends.
-    for (const { id } of open.reverse()) await this.cancel(id);
+    await cancelAll(open, id => this.cancel(id));
   }
 
   async close(): Promise<void> {
@@ -143,9 +139,4 @@ function byLine(open: readonly OpenJob[]): OpenJob[][] {
     lines.set(line, [...(lines.get(line) ?? []), job]);
   }
   return [...lines.values()];
-}
-
-function changedMeanwhile(error: unknown): null {
-  if (error instanceof ForewordError && error.code === "revision_conflict") return null;
-  throw error;
 }

@@ -5,6 +5,7 @@ import type { Verbalizers } from "../contract/task.ts";
 import type { TrainSettingsRequest } from "../contract/train.ts";
 import { servedPrecision } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
+import { fetched } from "./patience.ts";
 import { donorsOf, type TrainRunnerOptions } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -25,16 +26,18 @@ export const donorsRunner =
   async (record, control): Promise<JobResult> => {
     const { engine, registry } = options;
     const { settings, template, verbalizers, examples, donors, base } = record.request as DonorsJobRequest;
-    const { id, type, labels, description } = await registry.getTask(record.task);
-    const job = {
-      task: { id, type, labels, description },
-      request: settings,
-      template,
-      verbalizers,
-      base: base === null ? null : await registry.getBlob(base),
-      examples: await registry.getBlob(examples),
-      donors: await donorsOf(registry, donors),
-    };
+    const job = await fetched({ options, record, control }, async () => {
+      const { id, type, labels, description } = await registry.getTask(record.task);
+      return {
+        task: { id, type, labels, description },
+        request: settings,
+        template,
+        verbalizers,
+        base: base === null ? null : await registry.getBlob(base),
+        examples: await registry.getBlob(examples),
+        donors: await donorsOf(registry, donors),
+      };
+    });
     const report = await runTrainer(options, servedPrecision(engine), "donors", job, control);
     return { ...report };
   };

@@ -1,8 +1,14 @@
 /** The queue inside the server's process, over its own registry. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { ForewordError } from "../errors.ts";
 import type { JobRecord } from "../registry/registry.ts";
 import { type AttemptOptions, attemptJob, type Running } from "./attempt.ts";
 import type { JobRequest, Jobs } from "./jobs.ts";
-import { cancelled, putQueued } from "./queued.ts";
+import { patiently } from "./patience.ts";
+import { cancelAll, cancelled, endCancelled, putQueued } from "./queued.ts";
+
+/** How long a caller who cancels a job waits for its end. */
+const STOP_MS = 5000;
 
 export interface EmbeddedOptions extends AttemptOptions {
   /** Jobs that run at once; one machine trains one prompt at a time best. */
@@ -42,23 +48,28 @@ class EmbeddedJobs implements Jobs {
   }
 
   async cancel(id: string): Promise<JobRecord> {
-    const job = await this.#options.registry.getJob(id);
-    const running = this.#running.get(id);
-    if (running) {
-      running.cancelled = true;
-      running.abort.abort();
-      await running.done;
-      return this.#options.registry.getJob(id);
+    const { registry } = this.#options;
+    for (;;) {
+      const job = await registry.getJob(id);
+      if (job.ended_at !== null) return job;
+      const running = this.#running.get(id);
+      if (running) await stop(running);
+      else {
+        // Written first: a job of which it can't be written keeps its place.
+        const ended = await endCancelled(registry, job);
+        if (ended === null) continue;
+        this.#forget(id);
+        return ended;
+      }
     }
-    const at = this.#waiting.findIndex(each => each.id === id);
-    if (at < 0) return job;
-    this.#waiting.splice(at, 1);
-    return this.#options.registry.updateJob(id, cancelled());
   }
 
   async cancelTask(task: string): Promise<void> {
-    const ids = [...this.#waiting, ...[...this.#running].map(([id, running]) => ({ id, ...running }))];
-    for (const { id } of ids.filter(each => each.task === task)) await this.cancel(id);
+    const open = await this.#options.registry.openJobs();
+    await cancelAll(
+      open.filter(job => job.task === task),
+      id => this.cancel(id),
+    );
   }
 
   async close(): Promise<void> {
@@ -66,6 +77,14 @@ class EmbeddedJobs implements Jobs {
     this.#waiting.length = 0;
     for (const { abort } of this.#running.values()) abort.abort();
     await Promise.all([...this.#running.values()].map(({ done }) => done));
+  }
+
+  /** A job that its record has ended. */
+  #forget(id: string): void {
+    const at = this.#waiting.findIndex(each => each.id === id);
+    if (at >= 0) this.#waiting.splice(at, 1);
+    // It may have begun while its end was written.
+    this.#running.get(id)?.abort.abort();
   }
 
   /** Starts what may start: the oldest whose task runs nothing. */
@@ -83,20 +102,43 @@ class EmbeddedJobs implements Jobs {
         done: Promise.resolve(),
       };
       this.#running.set(id, running);
-      running.done = this.#run(id, running)
-        .catch(error => this.#options.log.error({ err: error, job: id }, "a job's record can't be written"))
-        .finally(() => {
-          this.#running.delete(id);
-          this.#next();
-        });
+      running.done = this.#run(id, running).finally(() => {
+        this.#running.delete(id);
+        this.#next();
+      });
     }
   }
 
+  /** Never throws: whatever becomes of an attempt, a job that is still open is this queue's. */
   async #run(id: string, running: Running): Promise<void> {
-    const ending = await attemptJob(this.#options, id, running, this.#closing.signal);
-    if (ending !== "interrupted") return;
-    // A cancel that came while its process was found dead.
-    if (running.cancelled) await this.#options.registry.updateJob(id, cancelled());
+    const { signal } = this.#closing;
+    const told = (error: unknown) =>
+      this.#options.log.error({ err: error, job: id }, "a job's record can't be written");
+    const ending = await attemptJob(this.#options, id, running, signal).catch(told);
+    if (ending === "ended" || signal.aborted) return;
+    const patience = { signal, within: Number.POSITIVE_INFINITY, onFailure: told };
+    await patiently(() => this.#settle(id, running), patience).catch(told);
+  }
+
+  /** A job that its attempt has left open ends where it was cancelled, and goes on before others of its task. */
+  async #settle(id: string, running: Running): Promise<void> {
+    const { registry } = this.#options;
+    const open = await registry.openJobs();
+    if (!open.some(each => each.id === id)) return;
+    // A cancel that came while its process was found dead is heard here.
+    if (running.cancelled) await registry.updateJob(id, cancelled());
     else this.#waiting.unshift({ id, task: running.task });
   }
+}
+
+/** Throws `registry_unavailable` where its end can't be written soon: it is written whenever that can be. */
+async function stop(running: Running): Promise<void> {
+  running.cancelled = true;
+  running.abort.abort();
+  const late = sleep(STOP_MS, "late", { ref: false });
+  if ((await Promise.race([running.done, late])) === "late")
+    throw new ForewordError(
+      "registry_unavailable",
+      "The job is stopped; its record will say so as soon as the registry takes writes.",
+    );
 }

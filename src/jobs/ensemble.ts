@@ -3,6 +3,7 @@ import type { JobProgress, JobResult } from "../contract/job.ts";
 import type { Active } from "../contract/task.ts";
 import { servedPrecision } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
+import { fetched } from "./patience.ts";
 import { activateOnce, failed, keepVersion, versionOf } from "./publish.ts";
 import { activeOf, dataOf, promptsOf, type TrainJobRequest, type TrainWork, trained } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
@@ -20,7 +21,7 @@ export async function trainEnsemble(
   // What the job was stopped with is of the member that goes on; later ones begin.
   let { checkpoint } = record;
   for (const [member, settings] of members.entries()) {
-    const known = await versionOf(registry, task.id, record.id, { member });
+    const known = await fetched(work, () => versionOf(registry, task.id, record.id, { member }));
     if (known) {
       versions.push(known.version);
       continue;
@@ -37,14 +38,17 @@ export async function trainEnsemble(
   }
 
   const active: Active = { ensemble: versions, vote };
-  // What was active when the job began may be gone since.
-  const now = await registry.getTask(task.id);
-  const job = {
-    ...(await dataOf(registry, task, request)),
-    ensemble: await promptsOf(registry, task.id, active),
-    metric: request.settings.metric ?? ("accuracy" as const),
-    active: await activeOf(registry, engine, now, request.template),
-  };
+  const { now, job } = await fetched(work, async () => {
+    // What was active when the job began may be gone since.
+    const now = await registry.getTask(task.id);
+    const job = {
+      ...(await dataOf(registry, task, request)),
+      ensemble: await promptsOf(registry, task.id, active),
+      metric: request.settings.metric ?? ("accuracy" as const),
+      active: await activeOf(registry, engine, now, request.template),
+    };
+    return { now, job };
+  });
   const { validation, better, ...report } = await runTrainer(
     options,
     servedPrecision(engine),

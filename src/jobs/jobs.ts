@@ -10,6 +10,7 @@
  * - A job whose process ends several times without a checkpoint between fails, and says so.
  * - A checkpoint that can't be written costs nothing but itself: the job goes on, and the one before stays. How a job
  *   ended is written as soon as the registry takes it.
+ * - No job is forgotten because one write failed, and none fails because the registry was away for a moment.
  */
 import type { JobKind, JobProgress, JobResult } from "../contract/job.ts";
 import type { JobRecord } from "../registry/registry.ts";
@@ -28,7 +29,10 @@ export interface JobRequest {
 export interface Jobs {
   /** Resolves once the job is kept. Errors: `queue_full`. */
   submit(request: JobRequest): Promise<JobRecord>;
-  /** A job that has ended stays as it is. Errors: `job_not_found`. */
+  /**
+   * A job that has ended stays as it is. Errors: `job_not_found`; `registry_unavailable` where it can't be written now: the
+   * embedded queue stops a running job all the same.
+   */
   cancel(id: string): Promise<JobRecord>;
   /** Cancels all that a task still has. */
   cancelTask(task: string): Promise<void>;

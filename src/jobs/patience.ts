@@ -1,9 +1,12 @@
-/** Writes that wait for a registry which can't take them now: a full disk is emptied, a connection comes back. */
+/** Calls that wait for a registry which can't answer them now: a full disk is emptied, a connection comes back. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { ForewordError } from "../errors.ts";
+import type { JobControl } from "./jobs.ts";
 
 const FIRST_MS = 500;
 const LONGEST_MS = 10_000;
+/** How long a job's own calls wait: a registry comes back in that time, and what is lost for good is told of. */
+const RUNNER_MS = 600_000;
 
 export interface Patience {
   /** Gives up waiting, and throws what the last try threw. */
@@ -14,20 +17,52 @@ export interface Patience {
   onFailure: (error: ForewordError) => void;
 }
 
-/** Tries again, ever less often, while `write` throws `registry_unavailable`; every other error is thrown at once. */
+/** Whether the registry may do later what it can't do now. */
+export const isAway = (error: unknown): error is ForewordError =>
+  error instanceof ForewordError && error.code === "registry_unavailable";
+
+/** Tries again, ever less often, while `call` throws `registry_unavailable`; every other error is thrown at once. */
 export async function patiently<Result>(
-  write: () => Promise<Result>,
+  call: () => Promise<Result>,
   { signal, within, onFailure }: Patience,
 ): Promise<Result> {
   const end = Date.now() + within;
   for (let wait = FIRST_MS; ; wait = Math.min(2 * wait, LONGEST_MS)) {
     try {
-      return await write();
+      return await call();
     } catch (error) {
-      const known = error instanceof ForewordError && error.code === "registry_unavailable";
-      if (!known || signal.aborted || Date.now() + wait > end) throw error;
+      if (!isAway(error) || signal.aborted || Date.now() + wait > end) throw error;
       onFailure(error);
       await sleep(wait, undefined, { signal }).catch(() => {});
     }
   }
 }
+
+/** Whose calls they are; who cancels the job ends the wait. */
+export interface Waiting {
+  options: { log: { error(fields: object, text: string): void } };
+  record: { id: string };
+  control: Pick<JobControl, "signal" | "log">;
+}
+
+/** What a job found, as soon as the registry takes it; whoever follows the job hears why it waits. */
+export const written = <Result>(
+  { options, record: { id }, control: { signal, log } }: Waiting,
+  write: () => Promise<Result>,
+  { waits, told }: { waits: string; told: string },
+): Promise<Result> =>
+  patiently(write, {
+    signal,
+    within: RUNNER_MS,
+    onFailure: error => {
+      options.log.error({ err: error, job: id }, waits);
+      log(`${told} ${error.message}`);
+    },
+  });
+
+/** What a job needs, as soon as the registry gives it. */
+export const fetched = <Result>(work: Waiting, read: () => Promise<Result>): Promise<Result> =>
+  written(work, read, {
+    waits: "what a job needs can't be read yet",
+    told: "what the job needs can't be read yet.",
+  });

@@ -7,30 +7,8 @@ import { ForewordError, type Problem } from "../errors.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt, Registry } from "../registry/registry.ts";
 import type { TrainOutcome } from "../training/job.ts";
-import { patiently } from "./patience.ts";
+import { written } from "./patience.ts";
 import type { TrainJobRequest, TrainWork } from "./train-work.ts";
-
-/** How long what a job found waits for a registry that can't take it. */
-const PUBLISH_MS = 600_000;
-
-/** A write that waits for the registry; whoever follows the job hears why. */
-export const written = <Result>(
-  {
-    options: { log: serverLog },
-    record: { id },
-    control: { signal, log },
-  }: Pick<TrainWork, "options" | "record" | "control">,
-  write: () => Promise<Result>,
-  { waits, told }: { waits: string; told: string },
-): Promise<Result> =>
-  patiently(write, {
-    signal,
-    within: PUBLISH_MS,
-    onFailure: error => {
-      serverLog.error({ err: error, job: id }, waits);
-      log(`${told} ${error.message}`);
-    },
-  });
 
 /** A run that was stopped after its prompt was added, and before its job ended, adds no second one. */
 export const keepVersion = (

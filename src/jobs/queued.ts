@@ -1,7 +1,7 @@
 /** A job's record as it is before anyone has run it. */
 import { randomUUID } from "node:crypto";
 import { ForewordError } from "../errors.ts";
-import type { JobRecord, Registry } from "../registry/registry.ts";
+import type { JobRecord, OpenJob, Registry } from "../registry/registry.ts";
 import type { JobRequest } from "./jobs.ts";
 
 /** Jobs that have not ended, at most. */
@@ -40,3 +40,26 @@ export async function putQueued(
 
 /** How a job ends that did not run, or runs elsewhere. */
 export const cancelled = () => ({ state: "cancelled" as const, ended_at: new Date().toISOString() });
+
+/** Ends a job that does not run here; null, and nothing is written, where its record has changed since it was read. */
+export const endCancelled = (
+  registry: Registry,
+  { id, revision }: Pick<JobRecord, "id" | "revision">,
+): Promise<JobRecord | null> =>
+  registry.updateJob(id, cancelled(), { expected: revision }).catch(error => {
+    if (error instanceof ForewordError && error.code === "revision_conflict") return null;
+    throw error;
+  });
+
+/**
+ * The last ones first, so that none begins because the one before it ends. Each is tried, whatever became of another:
+ * their task is gone, and nobody asks a second time. Throws what the first one threw.
+ */
+export async function cancelAll(
+  open: readonly OpenJob[],
+  cancel: (id: string) => Promise<unknown>,
+): Promise<void> {
+  const failures: unknown[] = [];
+  for (const { id } of [...open].reverse()) await cancel(id).catch(error => failures.push(error));
+  if (failures.length > 0) throw failures[0];
+}

@@ -8,6 +8,7 @@ import { standing } from "../prompt/stack.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import { servedPrecision, versionsOf } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
+import { fetched } from "./patience.ts";
 import { activateOnce, addOnce } from "./publish.ts";
 import { activeOf, dataOf, type TrainRunnerOptions } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
@@ -32,15 +33,17 @@ export const searchRunner =
     const { engine, registry } = options;
     const work = { options, record, control };
     const { keep, activate, on = null, base = null, ...request } = record.request as SearchJobRequest;
-    const task = await registry.getTask(record.task);
-    const below = base === null ? null : await registry.getBlob(base);
-    const job = {
-      ...(await dataOf(registry, task, request)),
-      base: below,
-      settings: request.settings,
-      template: request.template,
-      active: await activeOf(registry, engine, task, request.template),
-    };
+    const { task, job } = await fetched(work, async () => {
+      const task = await registry.getTask(record.task);
+      const job = {
+        ...(await dataOf(registry, task, request)),
+        base: base === null ? null : await registry.getBlob(base),
+        settings: request.settings,
+        template: request.template,
+        active: await activeOf(registry, engine, task, request.template),
+      };
+      return { task, job };
+    });
     const { metric, table, validation, better } = await runTrainer(
       options,
       servedPrecision(engine),
@@ -67,7 +70,7 @@ export const searchRunner =
     async function keepHard(ranked: Omit<Ranked, "version">, by: string): Promise<number> {
       const { rank, name, source, template, verbalizers, bias, race, validation: score } = ranked;
       if (source === "active") return versionsOf(task.active!)[0]!;
-      const made = standing(template, below, engine.backbone().fingerprint);
+      const made = standing(template, job.base, engine.backbone().fingerprint);
       const make = async () => ({
         ...(made.parameters
           ? { ...(await trainedPrompt(engine, registry, made.parameters)), name, on }

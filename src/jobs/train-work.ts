@@ -11,6 +11,7 @@ import type { JobRecord, Registry } from "../registry/registry.ts";
 import type { ActivePrompts, Donor, TaskPrompt, TrainJob } from "../training/job.ts";
 import { contentOf, fits, versionsOf } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
+import { fetched } from "./patience.ts";
 import { runTrainer, type TrainerOptions } from "./trainer.ts";
 
 /** A training job's request as its record keeps it: data by blob, the template decided. */
@@ -49,12 +50,24 @@ export interface TrainWork {
 }
 
 /** One run of a trainer. Of an ensemble's members none is compared with what is active: that is all of them together. */
-export async function trained(
-  { options, record, task, control }: TrainWork,
+export async function trained(work: TrainWork, settings: TrainSettingsRequest, start: Start) {
+  const { options, control } = work;
+  const job = await fetched(work, () => jobOf(work, settings, start));
+  const precision = trainingPrecision(settings.precision, options.engine.backbone());
+  return runTrainer(options, precision, "train", job, control);
+}
+
+/** Which member of an ensemble it is, and the blob that it goes on from. */
+interface Start {
+  member?: number;
+  checkpoint: string | null;
+}
+
+async function jobOf(
+  { options: { registry, engine }, record, task }: TrainWork,
   settings: TrainSettingsRequest,
-  { member = 0, checkpoint }: { member?: number; checkpoint: string | null },
-) {
-  const { registry, engine } = options;
+  { member = 0, checkpoint }: Start,
+): Promise<TrainJob> {
   const {
     template,
     ensemble,
@@ -65,7 +78,7 @@ export async function trained(
   } = record.request as TrainJobRequest;
   const { init } = settings;
   const named = typeof init === "object" && "prompt" in init ? init.prompt : null;
-  const job: TrainJob = {
+  return {
     ...(await dataOf(registry, task, request)),
     request: settings,
     template,
@@ -80,7 +93,6 @@ export async function trained(
     checkpoint: checkpoint === null ? null : await registry.getBlob(checkpoint),
     checkpointSeconds: settings.checkpoint_seconds ?? 30,
   };
-  return runTrainer(options, trainingPrecision(settings.precision, engine.backbone()), "train", job, control);
 }
 
 /** Those that are still there. */

@@ -3,6 +3,7 @@ import type { JobResult } from "../contract/job.ts";
 import type { TrainSettingsRequest } from "../contract/train.ts";
 import { trainEnsemble } from "./ensemble.ts";
 import type { Runner } from "./jobs.ts";
+import { fetched } from "./patience.ts";
 import { activateOnce, failed, keepVersion } from "./publish.ts";
 import { type TrainJobRequest, type TrainRunnerOptions, type TrainWork, trained } from "./train-work.ts";
 
@@ -10,7 +11,7 @@ export const trainRunner =
   (options: TrainRunnerOptions): Runner =>
   async (record, control) => {
     const { ensemble, settings } = record.request as TrainJobRequest;
-    const task = await options.registry.getTask(record.task);
+    const task = await fetched({ options, record, control }, () => options.registry.getTask(record.task));
     const work = { options, record, task, control };
     return ensemble ? trainEnsemble(work, ensemble) : trainOne(work, settings);
   };

@@ -22,7 +22,8 @@ export function runTrainer<Kind extends WorkKind>(
   if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
     const child = startProcess(new URL("../training/process", import.meta.url), returning);
-    const send = (message: ToTrainer) => child.connected && child.send(message);
+    // One that has ended hears nothing: `exit` tells of it, and a write that failed would be an error of the child.
+    const send = (message: ToTrainer) => child.connected && child.send(message, () => {});
     // Nothing is lost by killing it: what counts is in the checkpoint.
     const stop = () => child.kill("SIGKILL");
     signal.addEventListener("abort", stop);
@@ -44,10 +45,17 @@ export function runTrainer<Kind extends WorkKind>(
         reject(ForewordError.fromProblem(message.problem));
       }
     });
-    child.once("error", reject);
-    child.once("exit", (code, killedBy) => {
+    const leave = () => {
       signal.removeEventListener("abort", stop);
       unwatch();
+    };
+    // Heard as long as the child is there: an error without a listener ends the server. One that can't start never exits.
+    child.on("error", error => {
+      leave();
+      reject(error);
+    });
+    child.once("exit", (code, killedBy) => {
+      leave();
       reject(signal.aborted ? signal.reason : new Interrupted(`The trainer ended with ${killedBy ?? code}.`));
     });
     send({ type: "start", work: { kind, job } as Work, place: { ...place, precision } });

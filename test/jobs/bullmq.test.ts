@@ -1,11 +1,14 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Engine } from "../../src/engine/engine.ts";
 import { openBullJobs } from "../../src/jobs/bullmq.ts";
 import type { JobControl, Jobs, Runner } from "../../src/jobs/jobs.ts";
+import { createRunner } from "../../src/jobs/runner.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
 import { jobClients } from "../../src/registry/redis-client.ts";
 import type { JobRecord, Registry } from "../../src/registry/registry.ts";
+import { hard, newTask } from "../registry/records.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisCluster, RedisServer } from "../support/redis-server.ts";
 import { jobsContract, type OpenQueue } from "./contract.ts";
@@ -172,6 +175,49 @@ describeRedis("BullMQ", () => {
       const record = await registry.getJob(first);
       expect(record).toMatchObject({ state: "succeeded", attempts: 1 });
       expect(record.log.map(({ text }) => text)).toEqual(["while nobody can hear it"]);
+    });
+
+    test("a job whose data can't be read while Redis is away goes on to its trainer when it is back", async () => {
+      let load = () => {};
+      const loading = new Promise<void>(resolve => {
+        load = resolve;
+      });
+      const backbone = () => ({ fingerprint: "f", precision: { active: "fp32", table: [] } });
+      const engine = { ready: () => loading, backbone } as unknown as Engine;
+      const own = await openRedisRegistry(redis.url);
+      const jobs = await openBullJobs({
+        registry: own,
+        connect: jobClients(redis.url, log),
+        log,
+        runner: createRunner({
+          registry: own,
+          engine,
+          // It ends with a reason of its own: there is no backbone.
+          place: { backbone: "/nowhere", data: "/nowhere", runtime: "onnx", threads: 1 },
+          watchBusy: () => () => {},
+          log,
+        }),
+      });
+      opened.push(own, jobs);
+      await registry.createTask(newTask("t"), hard(), "ann");
+      const examples = await registry.putBlob(Buffer.from("examples"));
+      const request = { contenders: [], examples, settings: {}, stores: null };
+      const { id } = await jobs.submit({ task: "t", kind: "evaluate", request, backbone: "f", blobs: [] });
+      await vi.waitFor(async () => expect((await registry.getJob(id)).state).toBe("running"));
+      await redis.stop();
+      load();
+      await new Promise(resolve => setTimeout(resolve, 1500));
+      await redis.begin();
+      const record = await vi.waitFor(
+        async () => {
+          const job = await registry.getJob(id);
+          expect(job.ended_at).not.toBeNull();
+          return job;
+        },
+        { timeout: 40_000, interval: 50 },
+      );
+      expect(record).toMatchObject({ state: "failed", attempts: 1, error: { code: "not_ready" } });
+      expect(record.log.map(({ text }) => text).join()).toContain("can't be read yet");
     });
 
     test("a worker whose job another one has taken over stops, and writes nothing any more", async () => {

@@ -263,6 +263,43 @@ export function jobsContract(
         (await start(2)).finish();
         await becomes(second, "succeeded");
       });
+
+      test("a job whose process ends while its last lines can't be written is started again when there is room", async () => {
+        const [first, second] = [await submit("t"), await submit("t")];
+        const { control, fail } = await start(1);
+        await control.checkpoint(Buffer.from("saved"));
+        const { checkpoint } = await registry.getJob(first);
+        control.log("a line that waits");
+        await fillDisk(process.pid, 1);
+        fail(new Interrupted("killed"));
+        await new Promise(resolve => setTimeout(resolve, 700));
+        expect(started.length).toBe(1);
+        await emptyDisk(process.pid);
+        const again = await start(2);
+        expect(again.job).toMatchObject({ id: first, checkpoint });
+        again.finish();
+        await becomes(first, "succeeded");
+        (await start(3)).finish();
+        await becomes(second, "succeeded");
+      });
+
+      test("a waiting job whose cancel can't be written keeps its place, and is cancelled later", async () => {
+        const [running, kept, given] = [await submit("t"), await submit("t"), await submit("t")];
+        await start(1);
+        await fillDisk(process.pid, 1);
+        for (const id of [kept, given])
+          await expect(jobs.cancel(id)).rejects.toMatchObject({ code: "registry_unavailable" });
+        await emptyDisk(process.pid);
+        expect((await jobs.cancel(given)).state).toBe("cancelled");
+        started[0]!.finish();
+        await becomes(running, "succeeded");
+        const next = await start(2);
+        expect(next.job.id).toBe(kept);
+        next.finish();
+        await becomes(kept, "succeeded");
+        expect(await state(given)).toBe("cancelled");
+        expect(await registry.openJobs()).toEqual([]);
+      });
     });
   });
 }

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Engine } from "../../src/engine/engine.ts";
 import { openEmbeddedJobs } from "../../src/jobs/embedded.ts";
 import { Interrupted, type Jobs, type Runner } from "../../src/jobs/jobs.ts";
@@ -9,6 +9,8 @@ import { createRunner } from "../../src/jobs/runner.ts";
 import type { TrainRunnerOptions } from "../../src/jobs/train-work.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { Registry } from "../../src/registry/registry.ts";
+import { newJob } from "../registry/records.ts";
+import { emptyDisk, fillDisk } from "../support/full-disk.ts";
 import { jobsContract } from "./contract.ts";
 
 jobsContract("the embedded queue", (registry, runner, concurrency) =>
@@ -47,6 +49,99 @@ describe("the embedded queue", () => {
     await cancel;
     expect((await registry.getJob(id)).state).toBe("cancelled");
     expect(starts).toBe(1);
+  });
+
+  /** Runs until it is told to stop, or to fail. */
+  const hanging = async () => {
+    const started: { id: string; signal: AbortSignal; fail: (error: Error) => void }[] = [];
+    const runner: Runner = ({ id }, { signal }) =>
+      new Promise((_, reject) => {
+        started.push({ id, signal, fail: reject });
+        signal.addEventListener("abort", () => reject(new Error("stopped")));
+      });
+    jobs = await openEmbeddedJobs({ registry, runner, log: { error: () => {} } });
+    const begun = (count: number) =>
+      vi.waitFor(() => {
+        expect(started.length).toBe(count);
+        return started[count - 1]!;
+      }, 5000);
+    return { started, begun };
+  };
+  const ends = (id: string) =>
+    vi.waitFor(async () => expect((await registry.getJob(id)).state).toBe("cancelled"), 12_000);
+
+  test("cancels an open job that it does not know of", async () => {
+    await hanging();
+    await registry.putJob(newJob("job-unknown"));
+    expect((await jobs.cancel("job-unknown")).state).toBe("cancelled");
+    await registry.putJob(newJob("job-other", "u"));
+    await jobs.cancelTask("u");
+    expect(await registry.openJobs()).toEqual([]);
+  });
+
+  test("starts a job again whose attempt could not end it", async () => {
+    const { begun } = await hanging();
+    const { id } = await jobs.submit(request);
+    const { fail } = await begun(1);
+    // The record is another's: the attempt's end is refused, and it stays open.
+    await registry.updateJob(id, { holder: "another" });
+    fail(new Error("a fault"));
+    expect((await begun(2)).id).toBe(id);
+    expect((await jobs.cancel(id)).state).toBe("cancelled");
+  });
+
+  test("a job that is cancelled at any moment of its beginning ends cancelled, and does not run on", async () => {
+    const { started } = await hanging();
+    const startOf = (id: string) => vi.waitFor(() => expect(started.at(-1)?.id).toBe(id), 5000);
+    for (let ms = 0; ms < 10; ms++) {
+      const [first, second] = [await jobs.submit(request), await jobs.submit(request)];
+      await startOf(first.id);
+      started.at(-1)!.fail(new Error("a fault"));
+      await new Promise(resolve => setTimeout(resolve, ms));
+      expect((await jobs.cancel(second.id)).state).toBe("cancelled");
+      const begun = started.filter(({ id }) => id === second.id);
+      await vi.waitFor(() => expect(begun.every(({ signal }) => signal.aborted)).toBe(true));
+      expect(await registry.getJob(first.id)).toMatchObject({ state: "failed" });
+    }
+    const last = await jobs.submit(request);
+    await startOf(last.id);
+    expect(await registry.openJobs()).toMatchObject([{ id: last.id }]);
+  });
+
+  describe("on a disk that is full", () => {
+    const survive = () => {};
+    beforeAll(() => void process.on("SIGXFSZ", survive));
+    afterEach(() => emptyDisk(process.pid));
+    afterAll(() => void process.removeListener("SIGXFSZ", survive));
+
+    test("who cancels a running job hears soon that it is stopped, and its record says so later", async () => {
+      const { begun } = await hanging();
+      const { id } = await jobs.submit(request);
+      const { signal } = await begun(1);
+      await fillDisk(process.pid, 1);
+      const before = Date.now();
+      const refusal = { code: "registry_unavailable", message: expect.stringContaining("is stopped") };
+      await expect(jobs.cancel(id)).rejects.toMatchObject(refusal);
+      expect(Date.now() - before).toBeLessThan(10_000);
+      expect(signal.aborted).toBe(true);
+      await emptyDisk(process.pid);
+      await ends(id);
+    });
+
+    test("so does who cancels all of a task, the running one behind one that can't be cancelled", async () => {
+      const { started, begun } = await hanging();
+      const [running, waiting] = [await jobs.submit(request), await jobs.submit(request)];
+      const { signal } = await begun(1);
+      await fillDisk(process.pid, 1);
+      await expect(jobs.cancelTask("t")).rejects.toMatchObject({ code: "registry_unavailable" });
+      expect(signal.aborted).toBe(true);
+      await emptyDisk(process.pid);
+      await ends(running.id);
+      expect((await begun(2)).id).toBe(waiting.id);
+      await jobs.cancelTask("t");
+      await ends(waiting.id);
+      expect(started.length).toBe(2);
+    });
   });
 
   describe("without a backbone", () => {

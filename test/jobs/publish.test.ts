@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import type { Task } from "../../src/contract/task.ts";
 import type { Activate } from "../../src/contract/train.ts";
+import { store } from "../../src/jobs/evaluate.ts";
 import { activatedBy, activateOnce, addOnce, type Found, versionOf } from "../../src/jobs/publish.ts";
 import type { TrainWork } from "../../src/jobs/train-work.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
@@ -133,10 +134,14 @@ describeRedis("with a Redis whose replica is away", () => {
     const decision = await found(true, await sure.getTask("t"));
     expect(await activateOnce(workOf("job-2", unsure), decision)).toBe(true);
     expect((await sure.listPrompts("t")).items.map(({ version }) => version)).toEqual([1, 2, 3]);
+    const { active_revision } = await sure.getTask("t");
+    expect(await store(workOf("job-3", unsure), active_revision, 1.5)).toBe(true);
     const { items } = await sure.listHistory("t");
-    expect(items.map(({ by, active }) => [by, active?.prompt])).toEqual([
-      ["job-2", 2],
-      ["ann", 1],
+    expect(items.map(({ by, active }) => [by, active])).toEqual([
+      ["job-3", { prompt: 2, temperature: 1.5 }],
+      ["job-2", { prompt: 2 }],
+      ["ann", { prompt: 1 }],
     ]);
+    expect(await store(workOf("job-4", unsure), active_revision, 2)).toBe(false);
   });
 });
