@@ -168,7 +168,7 @@ describeBackbone("stacked prompts over HTTP", backbone => {
     expectProblem(await add({ template, on: { task: "bare", version: 1 } }), 422, "validation", field);
     expectProblem(await add({ template, on: { task: "bare", version: 9 } }), 404, "prompt_not_found");
     expectProblem(await add({ template, on: { task: "none", version: 1 } }), 404, "task_not_found");
-    expectProblem(await add({ template, on: 3 }), 422, "validation", { field: "body" });
+    expectProblem(await add({ template, on: 3 }), 422, "validation", field);
     const stack = { task: "bare", version: 1 };
     for (let height = 1; height <= 9; height++) {
       const below = height === 1 ? {} : { on: { ...stack } };
