@@ -117,6 +117,11 @@ function telling(violations: readonly FastifySchemaValidationError[]): FastifySc
   const depth = ({ instancePath }: FastifySchemaValidationError) => instancePath.split("/").length;
   const deepest = Math.max(...violations.map(depth));
   const there = violations.filter(each => depth(each) === deepest && each.keyword !== "anyOf");
+  const missing = there.flatMap(({ keyword, params }) =>
+    keyword === "required" ? [String(params.missingProperty)] : [],
+  );
+  if (missing.length === there.length && missing.length > 1)
+    return { ...there[0]!, params: { missingProperty: [...new Set(missing)].join(" or ") } };
   const types = [...new Set(there.map(({ keyword, params }) => (keyword === "type" ? params.type : null)))];
   return types.includes(null)
     ? there.findLast(({ keyword }) => keyword !== "type")!

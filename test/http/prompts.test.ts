@@ -198,6 +198,13 @@ describeBackbone("prompts over HTTP", path => {
     expectProblem(answer, 422, code);
   });
 
+  test("a body of neither form names what either lacks", async () => {
+    await server.task({ id: "neither", labels: ["a", "b"] });
+    const { status, body } = await server.post("/tasks/neither/prompts", { templat: "{{ input }}" });
+    expect([status, body.code]).toEqual([422, "validation"]);
+    expect(body.detail).toBe("body: template or from is missing. Send it.");
+  });
+
   test("whatever bytes come, the answer is a problem or a prompt, and the server stays up", async () => {
     const whole = files.soft(backbone, 1);
     const before = (await server.get("/tasks/mood")).body.prompts;
