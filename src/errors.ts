@@ -106,3 +106,11 @@ export class ForewordError extends Error {
     );
   }
 }
+
+/** For `catch`: errors of these codes become `value`, all others are thrown on. */
+export const orElse =
+  <Value>(value: Value, ...codes: ProblemCode[]) =>
+  (error: unknown): Value => {
+    if (error instanceof ForewordError && codes.includes(error.code)) return value;
+    throw error;
+  };

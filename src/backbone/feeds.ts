@@ -23,6 +23,7 @@ export const float32 = (dims: readonly number[], data: Float32Array): RuntimeTen
   dims,
   data,
 });
+export const floats = (tensor: RuntimeTensor): Float32Array => tensor.data as Float32Array;
 
 /** What one row brings to a run; its tokens stand one after another in the packed order, branches behind the trunk. */
 export interface Row {

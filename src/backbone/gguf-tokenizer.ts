@@ -1,5 +1,5 @@
 /** A GGUF file's vocabulary as the tokenizer.json that `@huggingface/tokenizers` reads. */
-import { ForewordError } from "../errors.ts";
+import { badBackbone } from "./settings.ts";
 import type { TokenizerFiles } from "./source.ts";
 
 type Metadata = ReadonlyMap<string, unknown>;
@@ -192,21 +192,15 @@ function strings(metadata: Metadata, key: string): string[] {
   return lacks(`${key}, a list of texts`);
 }
 
-function lacks(what: string): never {
-  throw new ForewordError(
-    "bad_backbone",
-    `The GGUF file lacks ${what}. Download it again, or choose another.`,
-  );
-}
+const lacks = (what: string): never =>
+  badBackbone(`The GGUF file lacks ${what}. Download it again, or choose another.`);
 
 function number(metadata: Metadata, key: string): number | null {
   const value = metadata.get(key);
   return value === undefined ? null : Number(value);
 }
 
-function refuse(what: string, known: string): never {
-  throw new ForewordError(
-    "bad_backbone",
+const refuse = (what: string, known: string): never =>
+  badBackbone(
     `The GGUF file has ${what}, which is not supported; supported are ${known}. Use the model's Hugging Face directory instead, with its tokenizer.json.`,
   );
-}

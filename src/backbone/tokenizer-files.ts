@@ -36,32 +36,24 @@ export function continuing(tokenizer: object): object {
   const { normalizer, pre_tokenizer, decoder, ...rest } = tokenizer as Record<string, Step | null>;
   return {
     ...rest,
-    normalizer: without(normalizer ?? null, "normalizers", ({ type }) => type === "Prepend"),
+    normalizer: each(normalizer ?? null, "normalizers", step => (step.type === "Prepend" ? null : step)),
     pre_tokenizer: each(pre_tokenizer ?? null, "pretokenizers", step => {
       if (step.type === "Metaspace") return { ...step, prepend_scheme: "never" };
       return step.add_prefix_space ? { ...step, add_prefix_space: false } : step;
     }),
-    decoder: each(
-      without(decoder ?? null, "decoders", ({ type, content }) => type === "Strip" && content === " "),
-      "decoders",
-      step =>
-        step.type === "Metaspace"
-          ? { type: "Replace", pattern: { String: step.replacement ?? "▁" }, content: " " }
-          : step,
-    ),
+    decoder: each(decoder ?? null, "decoders", step => {
+      if (step.type === "Strip" && step.content === " ") return null;
+      if (step.type !== "Metaspace") return step;
+      return { type: "Replace", pattern: { String: step.replacement ?? "▁" }, content: " " };
+    }),
   };
 }
 
-/** A step, or each of a sequence's, under `list`. */
-function each(step: Step | null, list: string, change: (step: Step) => Step): Step | null {
+/** A step, or each of a sequence's, under `list`; one that becomes null is left out. */
+function each(step: Step | null, list: string, change: (step: Step) => Step | null): Step | null {
   if (step?.type !== "Sequence") return step && change(step);
-  return { ...step, [list]: (step[list] as Step[]).map(one => each(one, list, change)) };
-}
-
-function without(step: Step | null, list: string, goes: (step: Step) => boolean): Step | null {
-  if (step?.type !== "Sequence") return step && !goes(step) ? step : null;
-  const left = (step[list] as Step[]).map(one => without(one, list, goes)).filter(one => one !== null);
-  return { ...step, [list]: left };
+  const steps = (step[list] as Step[]).map(one => each(one, list, change)).filter(one => one !== null);
+  return { ...step, [list]: steps };
 }
 
 /** `Digits` is every number of Unicode (Rust's `is_numeric`); the library's own is 0 to 9. */

@@ -41,10 +41,9 @@ export class Tokenizer {
     const config = { ...files.config, clean_up_tokenization_spaces: false };
     const { tokenizer } = files;
     this.#files = files;
-    this.#within = librariesOf(continuing(tokenizer), config);
-    this.#first = isDeepStrictEqual(continuing(tokenizer), tokenizer)
-      ? this.#within
-      : librariesOf(tokenizer, config);
+    const further = continuing(tokenizer);
+    this.#within = librariesOf(further, config);
+    this.#first = isDeepStrictEqual(further, tokenizer) ? this.#within : librariesOf(tokenizer, config);
     this.bosId = files.addBos ? files.bosTokenId : null;
     this.bosText = this.bosId === null ? null : (this.#full.id_to_token(this.bosId) ?? null);
     this.eosIds = files.eosTokenIds;

@@ -37,11 +37,11 @@ const LOSS = 0.02;
 const COSINE = 0.7;
 
 export const serves = ({ text_loss }: VariantCheck): boolean => text_loss.int8 - text_loss.fp32 <= LOSS;
+export const trains = (check: VariantCheck): boolean => serves(check) && check.gradient_cosine >= COSINE;
 
 /** A number that is none is null in JSON, which counts as 0: a variant that broke must not pass by being read again. */
 const isWhole = (check: VariantCheck | null): check is VariantCheck =>
   [check?.text_loss?.fp32, check?.text_loss?.int8, check?.gradient_cosine].every(Number.isFinite);
-export const trains = (check: VariantCheck): boolean => serves(check) && check.gradient_cosine >= COSINE;
 
 export interface CheckContext {
   source: BackboneSource;

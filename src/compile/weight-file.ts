@@ -29,7 +29,7 @@ export interface NamedTensor {
   data: Float32Array | Int8Array;
 }
 
-/** The file in `folder`, or null where it is not there whole. */
+/** The file in `folder`, or null where it is not there whole; what killed processes left beside it goes. */
 export async function cachedWeights(folder: string): Promise<WeightFile | null> {
   try {
     const { layout, bytes } = JSON.parse(await readFile(join(folder, "layout.json"), "utf8")) as {

@@ -4,6 +4,7 @@ import {
   endOf,
   type Feeds,
   float32,
+  floats,
   int64,
   layout,
   type Row,
@@ -180,8 +181,6 @@ export class Batch {
     return floats(tensor).subarray(row * width, (row + 1) * width);
   }
 }
-
-const floats = (tensor: RuntimeTensor): Float32Array => tensor.data as Float32Array;
 
 function takeScores(
   tensor: RuntimeTensor,

@@ -83,9 +83,8 @@ class BullJobs implements Jobs {
     }
   }
 
-  async cancelTask(task: string): Promise<void> {
-    const open = (await this.#options.registry.openJobs()).filter(job => job.task === task);
-    await cancelAll(open, id => this.cancel(id));
+  cancelTask(task: string): Promise<void> {
+    return cancelAll(this.#options.registry, task, id => this.cancel(id));
   }
 
   async close(): Promise<void> {

@@ -64,12 +64,8 @@ class EmbeddedJobs implements Jobs {
     }
   }
 
-  async cancelTask(task: string): Promise<void> {
-    const open = await this.#options.registry.openJobs();
-    await cancelAll(
-      open.filter(job => job.task === task),
-      id => this.cancel(id),
-    );
+  cancelTask(task: string): Promise<void> {
+    return cancelAll(this.#options.registry, task, id => this.cancel(id));
   }
 
   async close(): Promise<void> {

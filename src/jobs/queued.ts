@@ -1,7 +1,7 @@
 /** A job's record as it is before anyone has run it. */
 import { randomUUID } from "node:crypto";
-import { ForewordError } from "../errors.ts";
-import type { JobRecord, OpenJob, Registry } from "../registry/registry.ts";
+import { ForewordError, orElse } from "../errors.ts";
+import type { JobRecord, Registry } from "../registry/registry.ts";
 import type { JobRequest } from "./jobs.ts";
 
 /** Jobs that have not ended, at most. */
@@ -46,20 +46,19 @@ export const endCancelled = (
   registry: Registry,
   { id, revision }: Pick<JobRecord, "id" | "revision">,
 ): Promise<JobRecord | null> =>
-  registry.updateJob(id, cancelled(), { expected: revision }).catch(error => {
-    if (error instanceof ForewordError && error.code === "revision_conflict") return null;
-    throw error;
-  });
+  registry.updateJob(id, cancelled(), { expected: revision }).catch(orElse(null, "revision_conflict"));
 
 /**
- * The last ones first, so that none begins because the one before it ends. Each is tried, whatever became of another:
- * their task is gone, and nobody asks a second time. Throws what the first one threw.
+ * What a task still has: the last ones first, so that none begins because the one before it ends. Each is tried, whatever
+ * became of another: their task is gone, and nobody asks a second time. Throws what the first one threw.
  */
 export async function cancelAll(
-  open: readonly OpenJob[],
+  registry: Registry,
+  task: string,
   cancel: (id: string) => Promise<unknown>,
 ): Promise<void> {
+  const open = (await registry.openJobs()).filter(job => job.task === task);
   const failures: unknown[] = [];
-  for (const { id } of [...open].reverse()) await cancel(id).catch(error => failures.push(error));
+  for (const { id } of open.reverse()) await cancel(id).catch(error => failures.push(error));
   if (failures.length > 0) throw failures[0];
 }

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Active, Labels, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
+import { orElse } from "../errors.ts";
 import type { Logger } from "../observe/log.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
@@ -46,24 +46,27 @@ export async function loadLibrary(registry: Registry, engine: Engine, log: Logge
     const { id, type, labels, description, template, active, scores } = await readJson<LibraryTask>(
       join(folder, name, "task.json"),
     );
-    const fitting = await hardPrompt(engine, template, NAME).catch(tooLong);
+    const fitting = await hardPrompt(engine, template, NAME).catch(orElse(null, "input_too_long"));
     if (fitting === null) {
       log.info({ task: id }, "the backbone's context is too short for this bundled task, which is left out");
       continue;
     }
     const prompt = { ...fitting, metrics: scores };
+    // There already: by a start that was cut short, or by a caller who was faster, whose task stays as it is.
     await registry
       .createTask({ id, type, labels, description }, prompt, NAME, active ?? { prompt: 1 })
-      .catch(thereAlready);
-    const add = async () => {
-      const [first] = (await registry.listPrompts(id, { limit: 1 })).items;
-      if (first?.name !== NAME) return;
-      for (const method of trained) await addTrained(registry, engine, id, join(folder, name, method));
-    };
-    await add().catch(goneAgain);
+      .catch(orElse(null, "task_exists"));
+    // Gone again: deleted by a caller who was faster.
+    await addAllTrained(registry, engine, id, join(folder, name)).catch(orElse(null, "task_not_found"));
   }
   await registry.mark(DONE);
   log.info({ tasks: names }, "the bundled tasks are registered");
+}
+
+async function addAllTrained(registry: Registry, engine: Engine, task: string, place: string): Promise<void> {
+  const [first] = (await registry.listPrompts(task, { limit: 1 })).items;
+  if (first?.name !== NAME) return;
+  for (const method of trained) await addTrained(registry, engine, task, join(place, method));
 }
 
 async function addTrained(registry: Registry, engine: Engine, task: string, place: string): Promise<void> {
@@ -72,21 +75,6 @@ async function addTrained(registry: Registry, engine: Engine, task: string, plac
   const metrics = await readJson<object>(`${place}.json`);
   const prompt = { ...(await trainedPrompt(engine, registry, file)), name: NAME, metrics };
   await registry.addPrompt(task, prompt, { activate: { by: NAME }, once: true });
-}
-
-function tooLong(error: unknown): null {
-  if (error instanceof ForewordError && error.code === "input_too_long") return null;
-  throw error;
-}
-
-/** By a start that was cut short, or by a caller who was faster, whose task stays as it is. */
-function thereAlready(error: unknown): void {
-  if (!(error instanceof ForewordError && error.code === "task_exists")) throw error;
-}
-
-/** Deleted by a caller who was faster. */
-function goneAgain(error: unknown): void {
-  if (!(error instanceof ForewordError && error.code === "task_not_found")) throw error;
 }
 
 const readJson = async <Content>(path: string): Promise<Content> => JSON.parse(await readFile(path, "utf8"));

@@ -117,15 +117,11 @@ function telling(violations: readonly FastifySchemaValidationError[]): FastifySc
   const depth = ({ instancePath }: FastifySchemaValidationError) => instancePath.split("/").length;
   const deepest = Math.max(...violations.map(depth));
   const there = violations.filter(each => depth(each) === deepest && each.keyword !== "anyOf");
-  const missing = there.flatMap(({ keyword, params }) =>
-    keyword === "required" ? [String(params.missingProperty)] : [],
-  );
-  if (missing.length === there.length && missing.length > 1)
-    return { ...there[0]!, params: { missingProperty: [...new Set(missing)].join(" or ") } };
-  const types = [...new Set(there.map(({ keyword, params }) => (keyword === "type" ? params.type : null)))];
-  return types.includes(null)
-    ? there.findLast(({ keyword }) => keyword !== "type")!
-    : { ...there[0]!, message: `must be ${types.join(" or ")}` };
+  const all = (keyword: string) => there.every(each => each.keyword === keyword);
+  const either = (name: string) => [...new Set(there.map(({ params }) => params[name]))].join(" or ");
+  if (all("required")) return { ...there[0]!, params: { missingProperty: either("missingProperty") } };
+  if (all("type")) return { ...there[0]!, message: `must be ${either("type")}` };
+  return there.findLast(({ keyword }) => keyword !== "type")!;
 }
 
 /** One schema violation in words: which field, what is allowed, what to do. */

@@ -4,7 +4,7 @@ import type { RetrainReason } from "../contract/retrain.ts";
 import type { Active, Task } from "../contract/task.ts";
 import type { TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
+import { orElse } from "../errors.ts";
 import { fits } from "../jobs/contents.ts";
 import type { TrainJobRequest } from "../jobs/train-work.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -63,6 +63,9 @@ export async function retrainings(with_: Planning, task: Task): Promise<Retraini
   return found.map(each => ({ ...each, request: { ...each.request, activate: activate && whole } }));
 }
 
+const noRecipe = (versions: readonly number[]) =>
+  new Skipped("no_recipe", `How version ${versions} was trained is not known here. Train it by hand.`);
+
 /** A file that was sent may have anything for its recipe. */
 function jobOf({ recipe }: PromptRecord): string | undefined {
   const { job } = (recipe ?? {}) as { job?: unknown };
@@ -84,11 +87,7 @@ async function again(
   const { registry, engine, datasets } = with_;
   const versions = prompts.map(({ version }) => version);
   const made = job === undefined ? null : await registry.getJob(job).catch(unknown);
-  if (made?.kind !== "train")
-    throw new Skipped(
-      "no_recipe",
-      `How version ${versions} was trained is not known here. Train it by hand.`,
-    );
+  if (made?.kind !== "train") throw noRecipe(versions);
   const before = made.request as TrainJobRequest;
   for (const blob of [before.examples, before.validation])
     if (typeof blob === "string" && !datasets.has(blob))
@@ -132,7 +131,7 @@ function ofMembers(
   const members = prompts.map(({ recipe, version }) => {
     const found = ensemble.members[(recipe as { member: number }).member];
     if (found) return found;
-    throw new Skipped("no_recipe", `How version ${version} was trained is not known here. Train it by hand.`);
+    throw noRecipe([version]);
   });
   return members.length === 1
     ? { settings: members[0]!, ensemble: null }
@@ -186,14 +185,5 @@ async function checkTeacher(
   );
 }
 
-const codes = ["task_not_found", "prompt_not_found", "job_not_found"];
-
-function unknown(error: unknown): null {
-  if (error instanceof ForewordError && codes.includes(error.code)) return null;
-  throw error;
-}
-
-function unfit(error: unknown): false {
-  if (error instanceof ForewordError && error.code === "validation") return false;
-  throw error;
-}
+const unknown = orElse(null, "task_not_found", "prompt_not_found", "job_not_found");
+const unfit = orElse(false as const, "validation");

@@ -4,7 +4,7 @@
  * to its last query alone: half of the arithmetic.
  */
 import { gradient } from "../autodiff/gradient.ts";
-import { type Feeds, float32 } from "../backbone/feeds.ts";
+import { type Feeds, float32, floats } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import { GraphBuilder } from "../graph/builder.ts";
 import type { Dim } from "../graph/dims.ts";
@@ -94,18 +94,14 @@ export class RowAttention {
   async back(of: Projected, dMixed: RuntimeTensor): Promise<Record<`d.${keyof Projected}`, RuntimeTensor>> {
     const { graphs, run } = this.#options;
     const all = joined(of);
-    const [dQuery, dKey, dValue] = [all.query, all.key, all.value].map(({ dims }) => zeros(dims)) as [
-      RuntimeTensor,
-      RuntimeTensor,
-      RuntimeTensor,
-    ];
+    const [dQuery, dKey, dValue] = [zeros(all.query.dims), zeros(all.key.dims), zeros(all.value.dims)];
     for await (const { query, keys, feeds } of this.#turns(all)) {
       const found = await run(graphs.back, { ...feeds, "d.mixed": query(dMixed) });
       floats(query(dQuery)).set(floats(found["d.query"]!));
       addTo(floats(keys(dKey)), floats(found["d.key"]!));
       addTo(floats(keys(dValue)), floats(found["d.value"]!));
     }
-    const [past, end] = [of.past_key, dKey].map(lengthOf) as [number, number];
+    const [past, end] = [lengthOf(of.past_key), lengthOf(dKey)];
     return {
       "d.query": dQuery,
       "d.key": apart(dKey, past, end),
@@ -147,7 +143,6 @@ function joined({ query, key, value, past_key, past_value }: Projected): Joined 
   return { query, key: join(past_key, key), value: join(past_value, value) };
 }
 
-const floats = (tensor: RuntimeTensor): Float32Array => tensor.data as Float32Array;
 const lengthOf = ({ dims }: RuntimeTensor): number => dims.at(-2)!;
 const headsOf = ({ dims }: RuntimeTensor): number =>
   dims.slice(0, -2).reduce((product, size) => product * size, 1);

@@ -9,7 +9,7 @@ import { architectures } from "../backbone/architectures/index.ts";
 import { classificationLoss, generationLoss } from "../backbone/objective.ts";
 import type { Example } from "../contract/dataset.ts";
 import type { Init } from "../contract/train.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, orElse } from "../errors.ts";
 import type { Dtype } from "../prompt/file.ts";
 import { basesOf } from "../prompt/stack.ts";
 import { baseOf } from "./based.ts";
@@ -274,7 +274,7 @@ class Run {
   async #store(best: readonly Parameter[]): Promise<{ dtype: Dtype; judged: Judged[] }> {
     const { validation, hooks } = this.#options;
     const exact = await this.#judge(best, this.#looked);
-    const half = await this.#judge(best, this.#looked, "F16").catch(outOfRange);
+    const half = await this.#judge(best, this.#looked, "F16").catch(orElse(null, "bad_tensor"));
     const changed = half && exact.filter(({ given }, at) => given !== half[at]!.given).length;
     if (changed) hooks.log(`kept as F32: as F16 it would answer ${changed} of ${exact.length} otherwise`);
     const [dtype, looked] = half && changed === 0 ? (["F16", half] as const) : (["F32", exact] as const);
@@ -367,12 +367,6 @@ class Run {
 /** The error of a run that left the finite numbers; anything else is thrown on. */
 function diverged(error: unknown): ForewordError {
   if (error instanceof ForewordError && error.code === "bad_tensor") return error;
-  throw error;
-}
-
-/** Numbers that F16 has not. */
-function outOfRange(error: unknown): null {
-  if (error instanceof ForewordError && error.code === "bad_tensor") return null;
   throw error;
 }
 

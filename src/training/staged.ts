@@ -4,7 +4,7 @@
  * is one layer's without its scores, and what is kept; arithmetic is half as much again, less what attention saves.
  */
 
-import { type Feeds, float32 } from "../backbone/feeds.ts";
+import { type Feeds, float32, floats } from "../backbone/feeds.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 import type { CompiledBackbone } from "../compile/backbone.ts";
 import { scaleValues } from "../compile/basis.ts";
@@ -172,8 +172,6 @@ export class StagedGradient {
     );
   }
 }
-
-const floats = (tensor: RuntimeTensor): Float32Array => tensor.data as Float32Array;
 
 const projectedOf = ({ query, key, value }: Tensors, feeds: Feeds, layer: number): Projected => ({
   query: query!,

@@ -5,14 +5,14 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { JobResult } from "../../src/contract/job.ts";
 import { ForewordError } from "../../src/errors.ts";
 import { Interrupted, type JobControl, type Jobs, type Runner } from "../../src/jobs/jobs.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { JobRecord, Registry } from "../../src/registry/registry.ts";
 import { inTurn } from "../registry/records.ts";
-import { emptyDisk, fillDisk } from "../support/full-disk.ts";
+import { emptyDisk, fillDisk, fillsOwnDisk } from "../support/full-disk.ts";
 
 export type OpenQueue = (registry: Registry, runner: Runner, concurrency: number) => Promise<Jobs>;
 
@@ -220,10 +220,7 @@ export function jobsContract(
 
     if (openRegistry) return;
     describe("on a disk that is full for a while", () => {
-      const survive = () => {};
-      beforeAll(() => void process.on("SIGXFSZ", survive));
-      afterEach(() => emptyDisk(process.pid));
-      afterAll(() => void process.removeListener("SIGXFSZ", survive));
+      fillsOwnDisk();
 
       test("a checkpoint that can't be written costs itself alone: the one before stays, and the job goes on", async () => {
         const id = await submit("t");

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Engine } from "../../src/engine/engine.ts";
 import { openEmbeddedJobs } from "../../src/jobs/embedded.ts";
 import { Interrupted, type Jobs, type Runner } from "../../src/jobs/jobs.ts";
@@ -10,7 +10,7 @@ import type { TrainRunnerOptions } from "../../src/jobs/train-work.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { Registry } from "../../src/registry/registry.ts";
 import { newJob } from "../registry/records.ts";
-import { emptyDisk, fillDisk } from "../support/full-disk.ts";
+import { emptyDisk, fillDisk, fillsOwnDisk } from "../support/full-disk.ts";
 import { jobsContract } from "./contract.ts";
 
 jobsContract("the embedded queue", (registry, runner, concurrency) =>
@@ -109,10 +109,7 @@ describe("the embedded queue", () => {
   });
 
   describe("on a disk that is full", () => {
-    const survive = () => {};
-    beforeAll(() => void process.on("SIGXFSZ", survive));
-    afterEach(() => emptyDisk(process.pid));
-    afterAll(() => void process.removeListener("SIGXFSZ", survive));
+    fillsOwnDisk();
 
     test("who cancels a running job hears soon that it is stopped, and its record says so later", async () => {
       const { begun } = await hanging();

@@ -328,17 +328,17 @@ describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s
 describeBackbone("SmolLM2", path => {
   const { optionsOf, rowsOf, gradientOf } = onBackbone(path, [400], 16);
 
-  test.each<[Method, Objective]>([
-    ["prefix", "generation"],
-    ["soft", "classification"],
-  ])("%s, %s: a row of 400 tokens", { timeout: 300_000 }, async (method, objective) => {
+  // Behind a random prefix a gradient is no sharper in fp32: parameters moved by a unit in the last place, one run's own
+  // is up to 1.4e-4 from where it was.
+  test.each<[Method, Objective, number]>([
+    ["prefix", "generation", 5e-4],
+    ["soft", "classification", 1e-4],
+  ])("%s, %s: a row of 400 tokens", { timeout: 300_000 }, async (method, objective, most) => {
     const options = optionsOf(method, objective);
     const rows = rowsOf(method, objective);
     const expected = await gradientOf(whole, options, rows);
     const found = await gradientOf(staged, options, rows);
     expect(Math.abs(found.loss - expected.loss)).toBeLessThan(1e-5 * expected.loss);
-    // Behind these random prefixes a gradient is no sharper in fp32: parameters moved by a unit in the last place, one
-    // run's own are up to 1.4e-4 from where they were.
-    expect(distance(found.gradients, expected.gradients)).toBeLessThan(5e-4);
+    expect(distance(found.gradients, expected.gradients)).toBeLessThan(most);
   });
 });

@@ -244,7 +244,7 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(await codeOf(registry.listTasks({ limit: 0 }))).toBe("validation");
     });
 
-    it("takes a cursor that an id of 64 characters gave, and refuses one of more as any that it never gave", async () => {
+    it("takes a cursor that an id of 64 characters gave, and refuses a longer one, which it never gave", async () => {
       const [first, second] = ["a", "b"].map(letter => letter.repeat(64)) as [string, string];
       for (const id of [first, second]) await registry.createTask(newTask(id), null, "ann");
       const { next_cursor } = await registry.listTasks({ limit: 1 });

@@ -7,10 +7,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { Registry } from "../../src/registry/registry.ts";
-import { emptyDisk, fillDisk } from "../support/full-disk.ts";
+import { emptyDisk, fillDisk, fillsOwnDisk } from "../support/full-disk.ts";
 import { codeOf, registryContract } from "./contract.ts";
 import { hard, newJob, newTask } from "./records.ts";
 
@@ -186,10 +186,7 @@ describe("lmdb: durability", () => {
 });
 
 describe("lmdb: a full disk", () => {
-  const survive = () => {};
-  beforeAll(() => void process.on("SIGXFSZ", survive));
-  afterEach(() => emptyDisk(process.pid));
-  afterAll(() => void process.removeListener("SIGXFSZ", survive));
+  fillsOwnDisk();
 
   it("refuses to make a registry, where LMDB itself would end the process", async () => {
     const folder = await freshFolder();

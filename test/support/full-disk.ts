@@ -4,8 +4,17 @@
  */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import { afterAll, afterEach, beforeAll } from "vitest";
 
 const run = promisify(execFile);
+
+/** For a block of tests that fill the disk of their own process: it survives, and each leaves room behind it. */
+export function fillsOwnDisk(): void {
+  const survive = () => {};
+  beforeAll(() => void process.on("SIGXFSZ", survive));
+  afterEach(() => emptyDisk(process.pid));
+  afterAll(() => void process.removeListener("SIGXFSZ", survive));
+}
 
 /** For the command line of a process that is to survive it. */
 export const surviving = ["--import", "data:text/javascript,process.on('SIGXFSZ',()=>{})"];
