@@ -112,7 +112,9 @@ export const GeneratorReport = Type.Object({
   exact_match: Estimate,
   rouge_l: Estimate,
   bleu: Type.Number({ description: "0 to 100, as sacrebleu's default." }),
-  perplexity: Type.Number({ description: "Of the references: exp of the mean -log P of a token." }),
+  perplexity: Type.Number({
+    description: "Of the references: exp of the mean -log P of a token, EOS among them.",
+  }),
   references: Type.Integer(),
 });
 export type GeneratorReport = Static<typeof GeneratorReport>;

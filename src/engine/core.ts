@@ -223,7 +223,7 @@ export class Core {
       eos: tokenizer.eosIds[0]!,
       mode: request.scores,
       settle: request.settle ?? [],
-      ...this.#targets(request.targets, prepared),
+      ...this.#targets(request, prepared),
     });
     const { scores, targets } = await this.#scheduler.submit(program, { seat: 0, ...options });
     return { kind: "classify", scores, ...(request.targets && { targets }), usage: usage(prepared, 0) };
@@ -243,7 +243,7 @@ export class Core {
       const row = {
         past: prepared.past,
         segments: prepared.segments,
-        ...this.#targets(request.targets, prepared),
+        ...this.#targets(request, prepared),
         sampling: request,
         random: randomFrom(request.seed ?? Math.floor(Math.random() * 2 ** 32)),
         context: prepared.context,
@@ -366,9 +366,14 @@ export class Core {
     }));
   }
 
-  #targets(texts: readonly string[] = [], { segments }: Prepared) {
+  #targets(request: EngineRequest, { segments }: Prepared) {
     const room = branchRoom(segments, this.#options.config.maxPositions);
-    return { targets: new Targets(texts, this.#encoded(texts, "targets"), room), room };
+    return { targets: new Targets(request.targets ?? [], this.#targetIds(request), room), room };
+  }
+
+  #targetIds({ targets = [], targetsEnd = false }: EngineRequest): number[][] {
+    const ids = this.#encoded(targets, "targets");
+    return targetsEnd ? ids.map(tokens => [...tokens, this.#options.tokenizer.eosIds[0]!]) : ids;
   }
 
   #longestChoice({ choices = [] }: GenerateRequest): number {
@@ -390,7 +395,7 @@ export class Core {
 
   /** Positions that the answer takes. */
   #reserve(request: EngineRequest): number {
-    const targets = this.#encoded(request.targets ?? [], "targets").map(ids => ids.length);
+    const targets = this.#targetIds(request).map(ids => ids.length);
     if (request.kind === "generate") return Math.max(1, this.#longestChoice(request) + 1, ...targets);
     return Math.max(
       ...this.#sequences(request.labels).flatMap(label => label.sequences.map(sequence => sequence.length)),

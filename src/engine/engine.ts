@@ -39,6 +39,8 @@ interface RowRequest {
   truncate?: "start" | "end";
   /** Texts whose unrestricted log P is wanted. */
   targets?: readonly string[];
+  /** Whether they are whole answers, whose EOS counts as it does in training (contract, section 1). */
+  targetsEnd?: boolean;
 }
 
 export interface ClassifyRequest extends RowRequest {

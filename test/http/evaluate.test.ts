@@ -17,6 +17,8 @@ const reviews = [
   ["Not bad, not bad at all.", "positive"],
 ].map(([input, label]) => ({ input: input!, label: label! }));
 
+const asked = "<|im_start|>user\nWrite a line: {{ input }}<|im_end|>\n<|im_start|>assistant\n";
+
 describeBackbone("evaluation over HTTP", backbone => {
   let server: TestServer;
   beforeAll(async () => {
@@ -32,7 +34,12 @@ describeBackbone("evaluation over HTTP", backbone => {
     await server.task({
       id: "poem",
       type: "generation",
-      prompt: { kind: "hard", template: "Write: {{ input }}\nText:" },
+      prompt: { kind: "hard", template: asked },
+    });
+    await server.task({
+      id: "written",
+      type: "generation",
+      prompt: { kind: "hard", template: `${asked}{{ output }}` },
     });
   });
   afterAll(() => server.close());
@@ -111,31 +118,33 @@ describeBackbone("evaluation over HTTP", backbone => {
 
   test("texts are judged against all references of an input", async () => {
     const examples = [
-      { input: "sun", output: " The sun is old." },
-      { input: "sun", output: " It shines." },
-      { input: "moon", output: " The moon is cold." },
+      { input: "sun", output: "The sun is old." },
+      { input: "sun", output: "It shines." },
+      { input: "moon", output: "The moon is cold." },
     ];
     const report = await reportOf("poem", { examples, max_tokens: 12 });
     const [one] = report.prompts;
     if (!one || !("bleu" in one)) throw new Error("it writes");
     expect(one).toMatchObject({ references: 3, exact_match: { value: 0 } });
-    const { targets } = await server.infer("poem", {
-      input: "moon",
-      targets: [" The moon is cold."],
-      max_tokens: 1,
-    });
-    const sun = await server.infer("poem", {
-      input: "sun",
-      targets: [" The sun is old.", " It shines."],
-      max_tokens: 1,
-    });
-    const all = [...targets!, ...sun.targets!];
-    const nats = all.reduce((sum, { logprob }) => sum - logprob, 0);
-    const tokens = all.reduce((sum, each) => sum + each.tokens, 0);
-    expect(Math.log(one.perplexity)).toBeCloseTo(nats / tokens, 3);
+    let nats = 0;
+    let tokens = 0;
+    for (const { input, output } of examples) {
+      const { targets } = await server.infer("poem", { input, targets: [output], max_tokens: 1 });
+      // An answer ends with EOS: how probable that is behind the reference, which stands in the prompt here.
+      const { logprobs } = await server.infer("written", {
+        input: { input, output },
+        choices: ["!"],
+        logprobs: 20,
+      });
+      const end = logprobs[0].top.find(({ token }: { token: string }) => token === "<|im_end|>");
+      nats -= targets[0].logprob + end.logprob;
+      tokens += targets[0].tokens + 1;
+    }
+    // Words are a branch behind the input here and in its run there: int8 tells the two apart.
+    expect(Math.abs(Math.log(one.perplexity) - nats / tokens)).toBeLessThan(0.02);
     const { text } = await server.infer("poem", { input: "sun", max_tokens: 12 });
     expect(report.differences.find(({ line }) => line === 1)).toMatchObject({
-      wanted: [" The sun is old.", " It shines."],
+      wanted: ["The sun is old.", "It shines."],
       given: { "1": text!.trim() },
     });
   });

@@ -191,9 +191,7 @@ describeBackbone("training", path => {
     const prompt = core.prompt(template, file);
     const output = " The capital of France is Paris.";
     const about = { ...context(template, "prefix", [], labels) };
-    const whole = generationRow({ input: "What is the capital of France?", output }, about);
-    // Serving scores a text without the EOS that training adds.
-    const row = { ...whole, next: whole.next.slice(0, -1) };
+    const row = generationRow({ input: "What is the capital of France?", output }, about);
     const trainer = new Trainer({
       gradients: open("prefix", "generation", parameters),
       examples: [[row]],
@@ -202,11 +200,15 @@ describeBackbone("training", path => {
     });
     const { loss } = await trainer.step();
     const { targets } = await core.infer(
-      generateRequest(prompt, "What is the capital of France?", { maxTokens: 1, targets: [output] }),
+      generateRequest(prompt, "What is the capital of France?", {
+        maxTokens: 1,
+        targets: [output],
+        targetsEnd: true,
+      }),
     );
     expect(targets![0]!.tokens).toBe(row.next.length);
-    expect(loss * whole.next.length).toBeCloseTo(-targets![0]!.logprob, 2);
-    expect(whole.next.at(-1)!.token).toBe(about.eos);
+    expect(loss * row.next.length).toBeCloseTo(-targets![0]!.logprob, 2);
+    expect(row.next.at(-1)!.token).toBe(about.eos);
   });
 
   test("it learns; a run that stopped goes on in the same bits", async () => {

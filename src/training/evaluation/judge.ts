@@ -187,7 +187,7 @@ export interface Written {
   given: string;
   /** The same without white space around it. */
   text: string;
-  /** Of each wanted text. */
+  /** Of each wanted text and EOS. */
   targets: readonly TargetScore[];
 }
 
@@ -205,7 +205,7 @@ export function write(
           kind: "generate",
           prompt: member!.digest,
           fields: input,
-          ...(wanted.length > 0 && { targets: wanted }),
+          ...(wanted.length > 0 && { targets: wanted, targetsEnd: true }),
           ...limits,
           ...greedy,
         },
@@ -229,7 +229,7 @@ export async function judge(judging: Judging, examples: readonly Example[]): Pro
   const written = await write(judging, cases, { maxTokens: 1 });
   return written.map(({ targets }) => {
     const { text, logprob, tokens } = targets[0]!;
-    return { wanted: text, given: "", loss: -logprob / Math.max(1, tokens) };
+    return { wanted: text, given: "", loss: -logprob / tokens };
   });
 }
 

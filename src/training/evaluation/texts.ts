@@ -12,7 +12,7 @@ const RESAMPLES = 1000;
 export const isExact = ({ text }: Written, { wanted }: TextCase): boolean =>
   wanted.some(each => each.trim() === text);
 
-/** -log P of every reference's token, summed, and how many tokens. */
+/** -log P of every reference's tokens and EOS, summed, and how many there are. */
 const referenceLoss = (written: readonly Written[]) => {
   const targets = written.flatMap(each => each.targets);
   const sum = (of: (target: (typeof targets)[number]) => number) =>
