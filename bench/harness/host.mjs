@@ -17,6 +17,8 @@ process.on("message", message => {
   } else if (message === "delay") {
     process.send({ type: "delay", p99_ms: delay.percentile(99) / 1e6 });
   } else {
-    running.close().then(() => process.disconnect());
+    process.disconnect();
   }
 });
+// Also where the bench is killed.
+process.on("disconnect", () => running.close());
