@@ -26,7 +26,7 @@ import type {
   PromptInspection,
   PromptSource,
 } from "./engine.ts";
-import { branchRoom, fill } from "./feed.ts";
+import { branchRoom, fill, isLong } from "./feed.ts";
 import { boundFields, fitRow, requireShort } from "./fit.ts";
 import { closed, generate } from "./generate.ts";
 import { Grammars } from "./grammars.ts";
@@ -143,7 +143,7 @@ export class Core {
       const fields = boundFields(request.fields, config.maxPositions, tokenizer.longest, request.truncate);
       const laidOut = layoutRow(prompt.template, tokenizer, fields, prompt.softLengths);
       const row = toSegments(fitRow(laidOut, room, request.truncate), prompt.soft, config.hiddenSize);
-      const taking = this.#leading.take(request.prompt, past, row, program => this.#run(program));
+      const taking = this.#leading.take(request.prompt, past, row, (...work) => this.#run(...work));
       beginning = await inTime(taking, options, late => late.release());
       const prepared: Prepared = {
         past: [...past, ...beginning.blocks],
@@ -169,7 +169,7 @@ export class Core {
     const bos = tokenizer.bosId === null || past !== null ? [] : [tokenizer.bosId];
     const before = past === null ? [] : [past];
     const program = fill(before, [{ ids: [...bos, ...ids] }]);
-    const blocks = await this.#scheduler.submit(program, { seat: 0, ...patient });
+    const blocks = await this.#run(program, ids.length);
     return joinBlocks(blocks.slice(before.length), config);
   }
 
@@ -180,7 +180,7 @@ export class Core {
     const bases = await this.#basesOf(prompt);
     try {
       const past = bases.map(({ value }) => value.block);
-      const { block } = await this.#scheduler.submit(this.#layer(prompt, past), { seat: 0, ...patient });
+      const { block } = await this.#layer(prompt, past);
       return joinBlocks([...past, block], config);
     } finally {
       for (const { release } of bases) release();
@@ -225,7 +225,8 @@ export class Core {
       settle: request.settle ?? [],
       ...this.#targets(request, prepared),
     });
-    const { scores, targets } = await this.#scheduler.submit(program, { seat: 0, ...options });
+    const about = { seat: null, long: isLong(segmentsLength(prepared.segments)), ...options };
+    const { scores, targets } = await this.#scheduler.submit(program, about);
     return { kind: "classify", scores, ...(request.targets && { targets }), usage: usage(prepared, 0) };
   }
 
@@ -256,8 +257,9 @@ export class Core {
         show: (token: number) => tokenizer.decode([token], { skipSpecial: false }),
         onToken: options.onToken,
       };
-      const seat = prepared.inputTokens + maxTokens;
-      const written = await this.#scheduler.submit(generate(row, this.#scheduler), { seat, ...options });
+      const seat = { length: prepared.inputTokens, tokens: maxTokens };
+      const about = { seat, long: isLong(segmentsLength(prepared.segments)), ...options };
+      const written = await this.#scheduler.submit(generate(row, this.#scheduler), about);
       const ending = await closed(written, row);
       const { text, finishReason, tokens, logprobs, targets } = written;
       return {
@@ -303,7 +305,7 @@ export class Core {
     const bases = await this.#basesOf(prepared);
     try {
       const past = bases.map(({ value }) => value.block);
-      const { block, bytes } = await this.#run(this.#layer(prepared, past));
+      const { block, bytes } = await this.#layer(prepared, past);
       const shared = bases.filter(({ hit }) => hit).map(({ value }) => value.block);
       const { trained, bases: below, segments, ...prompt } = prepared;
       return {
@@ -334,7 +336,7 @@ export class Core {
     try {
       for (const [at, key] of keys.entries()) {
         const past = acquired.map(({ value }) => value.block);
-        const make = async () => this.#run(this.#layer((await read())[at]!, past));
+        const make = async () => this.#layer((await read())[at]!, past);
         acquired.push(await this.#prefixes.acquire(key, make));
       }
       return acquired;
@@ -344,14 +346,14 @@ export class Core {
     }
   }
 
-  #layer(layer: PreparedLayer, past: readonly KvBlock[]): Program<ReadyLayer> {
+  #layer(layer: PreparedLayer, past: readonly KvBlock[]): Promise<ReadyLayer> {
     const { config, chunk } = this.#options;
-    return compileLayer(layer, past, config, chunk);
+    return this.#run(compileLayer(layer, past, config, chunk), segmentsLength(layer.segments));
   }
 
   /** Others may wait for the same keys and values: the caller that came first does not cancel them by leaving. */
-  #run<Value>(program: Program<Value>): Promise<Value> {
-    return this.#scheduler.submit(program, { seat: 0, ...patient });
+  #run<Value>(program: Program<Value>, tokens: number): Promise<Value> {
+    return this.#scheduler.submit(program, { seat: null, long: isLong(tokens), ...patient });
   }
 
   #prepare(content: PromptContent) {

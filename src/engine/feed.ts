@@ -6,6 +6,9 @@ import type { PrefillResult, PrefillWork } from "./work.ts";
 /** Tokens of a trunk that one run takes: bounds a step's time, and the memory of its attention scores. */
 export const CHUNK = 512;
 
+/** Whether that many tokens take several runs. */
+export const isLong = (tokens: number): boolean => tokens > CHUNK;
+
 /** Tokens of branches that may stand behind a row's last chunk: a run takes no more tokens than the context has. */
 export const branchRoom = (segments: readonly Segment[], maxPositions: number): number =>
   Math.min(CHUNK, maxPositions - (((segmentsLength(segments) - 1) % CHUNK) + 1));

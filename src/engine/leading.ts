@@ -42,7 +42,7 @@ export class LeadingText {
     prompt: string,
     prefix: readonly KvBlock[],
     row: readonly Segment[],
-    run: (program: Program<KvBlock[]>) => Promise<KvBlock[]>,
+    run: (program: Program<KvBlock[]>, tokens: number) => Promise<KvBlock[]>,
   ): Promise<Beginning> {
     const chain = this.#worth(chainOf(prompt, row));
     if (chain.length === 0) return { blocks: [], rest: row, cached: 0, release: () => {} };
@@ -60,7 +60,8 @@ export class LeadingText {
     async function make(from: number): Promise<KvBlock[]> {
       const before = await Promise.all(pending.slice(0, from));
       const ids = chain.slice(from).map(block => block.ids);
-      return run(feedBlocks([...prefix, ...before.map(({ value }) => value.block)], ids));
+      const program = feedBlocks([...prefix, ...before.map(({ value }) => value.block)], ids);
+      return run(program, ids.length * BLOCK_TOKENS);
     }
     const settled = await Promise.allSettled(pending);
     const acquired = settled.flatMap(each => (each.status === "fulfilled" ? [each.value] : []));

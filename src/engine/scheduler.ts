@@ -27,8 +27,10 @@ export interface Seats {
 }
 
 export interface SubmitOptions {
-  /** Positions of the seat that the program needs to decode, its past included; 0 where it does not decode. */
-  seat: number;
+  /** What its row takes to decode: positions that it begins with, and tokens that it may add; null where it does not. */
+  seat: { length: number; tokens: number } | null;
+  /** Whether it is fed in several runs: one such request is under way at a time, beside shorter ones. */
+  long?: boolean;
   deadline: number;
   /** Checked at each step. */
   cancelled: () => boolean;
@@ -46,6 +48,8 @@ interface Running {
   asked: readonly PrefillWork[];
   results: Map<PrefillWork, PrefillResult>;
   decode: Extract<Work, { kind: "decode" }> | null;
+  /** Tokens that its row has added. */
+  decoded: number;
 }
 
 export interface SchedulerLimits {
@@ -117,6 +121,7 @@ export class Scheduler implements Seats {
         asked: [],
         results: new Map(),
         decode: null,
+        decoded: 0,
       });
       if (!options.background) this.#wake();
       this.#stepping ??= this.#loop();
@@ -130,7 +135,7 @@ export class Scheduler implements Seats {
 
   take(past: readonly KvBlock[]): Seat {
     let expected = 0;
-    for (const { options } of this.#running) if (options.seat > 0) expected++;
+    for (const { options } of this.#running) if (options.seat) expected++;
     const seat: Seat = { row: this.#pool.admit(past, expected) };
     this.#seated.push(seat);
     return seat;
@@ -191,23 +196,31 @@ export class Scheduler implements Seats {
       }
   }
 
-  /** First come, first served, as far as seats and one run's tokens go, each for itself; the background where nothing else is there. */
+  /**
+   * First come, first served, as far as seats and one run's tokens go; who waits for a seat, or for a long request to
+   * end, holds up nobody who needs neither. The background where nothing else is there.
+   */
   #admit(): void {
-    while (this.#queue.length > 0 && this.#waitingTokens(false) < this.#prefillTokens(false)) {
-      if (this.#seats(this.#queue[0]!)) this.#enter(this.#queue.shift()!);
-      else if (!this.#makeRoom()) {
-        // What needs no seat does not wait for one.
-        const next = this.#queue.findIndex(({ options }) => options.seat === 0);
-        if (next < 0) break;
-        this.#enter(this.#queue.splice(next, 1)[0]!);
-      }
+    let seatsLeft = true;
+    for (const request of [...this.#queue]) {
+      if (this.#waitingTokens(false) >= this.#prefillTokens(false)) break;
+      const { seat, long } = request.options;
+      if (long && this.#any(({ options }) => options.long)) continue;
+      if (seat) seatsLeft &&= this.#seats(request);
+      if (seat && !seatsLeft) continue;
+      this.#queue.splice(this.#queue.indexOf(request), 1);
+      this.#enter(request);
     }
     if (this.#busy) return;
     while (this.#later.length > 0 && this.#waitingTokens(true) < this.#prefillTokens(true)) {
-      const { seat } = this.#later[0]!.options;
-      if (seat > 0 && [...this.#running].some(({ options }) => options.seat > 0)) return;
+      if (this.#later[0]!.options.seat && this.#any(({ options }) => options.seat)) return;
       this.#enter(this.#later.shift()!);
     }
+  }
+
+  #any(is: (running: Running) => unknown): boolean {
+    for (const running of this.#running) if (is(running)) return true;
+    return false;
   }
 
   #enter(request: Running): void {
@@ -218,32 +231,35 @@ export class Scheduler implements Seats {
 
   /** Whether anything but the background runs. */
   get #busy(): boolean {
-    for (const { options } of this.#running) if (!options.background) return true;
-    return false;
+    return this.#any(({ options }) => !options.background);
   }
 
   /** Ends what decodes in the background; whether there was any. */
   #makeRoom(): boolean {
-    const background = [...this.#running].find(({ options }) => options.background && options.seat > 0);
+    const background = [...this.#running].find(({ options }) => options.background && options.seat);
     if (background) this.#fail(background, new ForewordError("deadline", "It made room for other requests."));
     return background !== undefined;
   }
 
-  /** Whether it may decode beside those that run: each row takes as much room as the longest. */
-  #seats({ options }: Running): boolean {
-    if (options.seat === 0) return true;
-    const seats = [...this.#running].map(running => running.options.seat).filter(seat => seat > 0);
-    const lengths = [...seats, options.seat];
-    const { layers, kvHeads, headDim } = this.#shape;
-    const bytes = lengths.length * Math.max(...lengths) * layers * kvHeads * headDim * 2 * 4;
-    return lengths.length === 1 || (lengths.length <= this.#limits.seats && bytes <= this.#limits.seatBytes);
+  /** Whether it may decode beside those that run; what decodes in the background makes room. */
+  #seats(request: Running): boolean {
+    do {
+      const rows = [...this.#running, request].flatMap(({ options: { seat }, decoded }) =>
+        seat ? [{ length: seat.length + decoded, left: seat.tokens - decoded }] : [],
+      );
+      if (rows.length === 1) return true;
+      const { layers, kvHeads, headDim } = this.#shape;
+      const bytes = mostPositions(rows, this.#pool.capacity) * layers * kvHeads * headDim * 2 * 4;
+      if (rows.length <= this.#limits.seats && bytes <= this.#limits.seatBytes) return true;
+    } while (this.#makeRoom());
+    return false;
   }
 
-  /** Tokens of prefills that wait, of requests in the background or of all others. */
+  /** Tokens of prefills that wait, of requests in the background or of all others, of which long ones take turns. */
   #waitingTokens(background: boolean): number {
     let tokens = 0;
     for (const { waiting, options } of this.#running)
-      if ((options.background ?? false) === background)
+      if ((options.background ?? false) === background && !options.long)
         for (const work of waiting) tokens += workLength(work);
     return tokens;
   }
@@ -275,6 +291,7 @@ export class Scheduler implements Seats {
     this.counts.decodeTokens += tokens.length;
     for (const [index, request] of requests.entries()) {
       request.decode = null;
+      request.decoded++;
       this.#resume(request, () => request.program.next({ prefilled: null, next: next[rows[index]!]! }));
     }
   }
@@ -305,6 +322,9 @@ export class Scheduler implements Seats {
       request.results.set(work, results[index]!);
     }
     for (const request of new Set(chosen.map(({ request }) => request))) {
+      // Who had a run goes behind those that wait for one.
+      this.#running.delete(request);
+      this.#running.add(request);
       if (request.waiting.length > 0) {
         // Logits are views into the run's outputs, which these results must outlive.
         for (const result of request.results.values())
@@ -345,6 +365,18 @@ export class Scheduler implements Seats {
     request.program.return(undefined);
     request.reject(error);
   }
+}
+
+/**
+ * Positions of all rows together when they are most: each takes as much room as the longest, which stays made, and is
+ * gone once it has added what it may.
+ */
+function mostPositions(rows: readonly { length: number; left: number }[], capacity: number): number {
+  const at = (step: number) => {
+    const longest = Math.max(capacity, ...rows.map(({ length, left }) => length + Math.min(left, step)));
+    return longest * rows.filter(({ left }) => left >= step).length;
+  };
+  return Math.max(...rows.map(({ left }) => at(left)));
 }
 
 export function abandoned(options: Pick<SubmitOptions, "cancelled">): ForewordError {

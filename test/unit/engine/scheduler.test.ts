@@ -81,7 +81,7 @@ function* story(to: Scheduler, length: number, count: number, onToken = () => {}
 
 test("rows that come together share a run, up to its tokens", async () => {
   const one = scheduler();
-  await Promise.all(Array.from({ length: 10 }, () => one.submit(prefill(10), { seat: 0, ...far })));
+  await Promise.all(Array.from({ length: 10 }, () => one.submit(prefill(10), { seat: null, ...far })));
   expect(runs).toEqual([
     { tokens: 60, rows: 6 },
     { tokens: 40, rows: 4 },
@@ -89,12 +89,13 @@ test("rows that come together share a run, up to its tokens", async () => {
 });
 
 test("keys, values and scores of a run are bounded too", async () => {
-  const past = await scheduler().submit(prefill(40), { seat: 0, ...far });
-  const own = await scheduler().submit(prefill(40), { seat: 0, ...far });
+  const past = await scheduler().submit(prefill(40), { seat: null, ...far });
+  const own = await scheduler().submit(prefill(40), { seat: null, ...far });
   const bytes = config.layers * config.kvHeads * config.headDim * 2 * 4 * 40;
   const bounded = scheduler({ runBytes: 3 * bytes });
   runs = [];
-  const after = (blocks: typeof past) => bounded.submit(fill(blocks, [{ ids: [1, 2] }]), { seat: 0, ...far });
+  const after = (blocks: typeof past) =>
+    bounded.submit(fill(blocks, [{ ids: [1, 2] }]), { seat: null, ...far });
   await Promise.all([past, own, past, own, past, own, past].map(after));
   expect(runs.map(({ rows }) => rows)).toEqual([3, 3, 1]);
   // One past that all rows share is not copied, so nothing bounds them.
@@ -104,15 +105,18 @@ test("keys, values and scores of a run are bounded too", async () => {
 });
 
 test("a row's tokens do not depend on who decodes beside it, comes or leaves", async () => {
-  const alone = await scheduler().submit(story(scheduler(), 5, 1), { seat: 8, ...far });
+  const alone = await scheduler().submit(story(scheduler(), 5, 1), {
+    seat: { length: 4, tokens: 4 },
+    ...far,
+  });
   expect(alone).toEqual([1]);
   const lone = scheduler();
-  const expected = await lone.submit(story(lone, 7, 12), { seat: 20, ...far });
+  const expected = await lone.submit(story(lone, 7, 12), { seat: { length: 4, tokens: 16 }, ...far });
   const busy = scheduler();
   const others = [3, 9, 2, 6, 4].map((count, at) =>
-    busy.submit(story(busy, 4 + at, count), { seat: 20, ...far }),
+    busy.submit(story(busy, 4 + at, count), { seat: { length: 4, tokens: 16 }, ...far }),
   );
-  const among = busy.submit(story(busy, 7, 12), { seat: 20, ...far });
+  const among = busy.submit(story(busy, 7, 12), { seat: { length: 4, tokens: 16 }, ...far });
   await Promise.all(others);
   expect(await among).toEqual(expected);
 });
@@ -121,7 +125,11 @@ test("seats bound how many decode at once, in number and in bytes", async () => 
   const decoded = async (limits: Partial<SchedulerLimits>) => {
     const one = scheduler({ batchTokensWhileDecoding: 64, ...limits });
     runs = [];
-    await Promise.all(Array.from({ length: 6 }, () => one.submit(story(one, 4, 4), { seat: 8, ...far })));
+    await Promise.all(
+      Array.from({ length: 6 }, () =>
+        one.submit(story(one, 4, 4), { seat: { length: 4, tokens: 4 }, ...far }),
+      ),
+    );
     return Math.max(...runs.filter(run => run.tokens === run.rows).map(run => run.rows));
   };
   expect(await decoded({})).toBe(4);
@@ -131,15 +139,42 @@ test("seats bound how many decode at once, in number and in bytes", async () => 
   expect(await decoded({ seatBytes: 1 })).toBe(1);
 });
 
+test("a row that may grow long keeps out only what would be there with it", async () => {
+  const position = config.layers * config.kvHeads * config.headDim * 2 * 4;
+  const one = scheduler({ batchTokensWhileDecoding: 64, seatBytes: 32 * position });
+  const told = (count: number) =>
+    one.submit(story(one, 4, count), { seat: { length: 4, tokens: count }, ...far });
+  // The last may come to 28 positions, when the others are gone.
+  await Promise.all([4, 4, 4, 24].map(told));
+  expect(Math.max(...runs.filter(run => run.tokens === run.rows).map(run => run.rows))).toBe(4);
+});
+
+test("long requests take turns with those that came later, one at a time", async () => {
+  const one = scheduler();
+  const ended: string[] = [];
+  const long = async (name: string) => {
+    const ids = Array.from({ length: 120 }, (_, i) => i % config.vocabSize);
+    await one.submit(fill([], [{ ids }], 30), { seat: null, long: true, ...far });
+    ended.push(name);
+  };
+  const short = async () => {
+    await one.submit(prefill(30), { seat: null, ...far });
+    ended.push("short");
+  };
+  await Promise.all([long("first"), long("second"), ...Array.from({ length: 6 }, short)]);
+  // A part of a long one and one of the others fill a run, two of the others the next.
+  expect(ended).toEqual([...Array(6).fill("short"), "first", "second"]);
+});
+
 test("who waits for a seat holds up nobody who needs none", async () => {
   const one = scheduler({ seats: 1 });
   const ended: string[] = [];
   const note = (name: string) => () => void ended.push(name);
   await Promise.all([
-    one.submit(story(one, 4, 30), { seat: 40, ...far }).then(note("first story")),
-    one.submit(story(one, 4, 30), { seat: 40, ...far }).then(note("second story")),
-    one.submit(prefill(10), { seat: 0, ...far }).then(note("one")),
-    one.submit(prefill(10), { seat: 0, ...far }).then(note("two")),
+    one.submit(story(one, 4, 30), { seat: { length: 4, tokens: 36 }, ...far }).then(note("first story")),
+    one.submit(story(one, 4, 30), { seat: { length: 4, tokens: 36 }, ...far }).then(note("second story")),
+    one.submit(prefill(10), { seat: null, ...far }).then(note("one")),
+    one.submit(prefill(10), { seat: null, ...far }).then(note("two")),
   ]);
   expect(ended).toEqual(["one", "two", "first story", "second story"]);
 });
@@ -149,11 +184,11 @@ test("a long prefill does not hold up rows that decode", async () => {
   let tokens = 0;
   const telling = one.submit(
     story(one, 4, 30, () => tokens++),
-    { seat: 40, ...far },
+    { seat: { length: 4, tokens: 36 }, ...far },
   );
   while (tokens < 2) await new Promise(setImmediate);
   const before = tokens;
-  await Promise.all(Array.from({ length: 8 }, () => one.submit(prefill(16), { seat: 0, ...far })));
+  await Promise.all(Array.from({ length: 8 }, () => one.submit(prefill(16), { seat: null, ...far })));
   expect(tokens - before).toBeGreaterThanOrEqual(7);
   await telling;
 });
@@ -165,18 +200,18 @@ test("who went away, or is too late, leaves at the next step, whether waiting or
   const running = one.submit(
     story(one, 4, 1000, () => tokens++),
     {
-      seat: 1004,
+      seat: { length: 4, tokens: 1000 },
       deadline: far.deadline,
       cancelled: () => gone,
     },
   );
   const waiting = one.submit(story(one, 4, 10), {
-    seat: 14,
+    seat: { length: 4, tokens: 10 },
     // Sooner than the one that runs comes to the context's end.
     deadline: Date.now() + 5,
     cancelled: () => false,
   });
-  const patient = one.submit(story(one, 4, 10), { seat: 14, ...far });
+  const patient = one.submit(story(one, 4, 10), { seat: { length: 4, tokens: 10 }, ...far });
   await expect(waiting).rejects.toMatchObject({ code: "deadline" });
   const seen = tokens;
   gone = true;
@@ -189,7 +224,7 @@ test("who went away, or is too late, leaves at the next step, whether waiting or
 test("a full queue refuses at once", async () => {
   const one = scheduler({ queue: 3 });
   const all = await Promise.allSettled(
-    Array.from({ length: 5 }, () => one.submit(prefill(4), { seat: 0, ...far })),
+    Array.from({ length: 5 }, () => one.submit(prefill(4), { seat: null, ...far })),
   );
   expect(all.map(({ status }) => status)).toEqual([
     "fulfilled",
@@ -206,12 +241,12 @@ test("a run that fails fails its rows alone, and frees their seats", async () =>
     story(one, 4, 50, () => {
       failing = new Error("out of memory");
     }),
-    { seat: 54, ...far },
+    { seat: { length: 4, tokens: 50 }, ...far },
   );
   await expect(doomed).rejects.toThrow("out of memory");
   failing = null;
   expect(one.running).toBe(0);
-  expect(await one.submit(story(one, 4, 5), { seat: 9, ...far })).toHaveLength(5);
+  expect(await one.submit(story(one, 4, 5), { seat: { length: 4, tokens: 5 }, ...far })).toHaveLength(5);
 });
 
 test("the background is worked on when nothing else is there, a few tokens a run, and decodes one by one", async () => {
@@ -220,18 +255,22 @@ test("the background is worked on when nothing else is there, a few tokens a run
   const background = { ...far, background: true };
   const note = (name: string) => () => ended.push(name);
   const later = [
-    one.submit(prefill(12), { seat: 0, ...background }).then(note("later")),
-    one.submit(prefill(12), { seat: 0, ...background }).then(note("later")),
-    one.submit(story(one, 6, 3), { seat: 20, ...background }).then(note("later story")),
-    one.submit(story(one, 6, 3), { seat: 20, ...background }).then(note("later story")),
+    one.submit(prefill(12), { seat: null, ...background }).then(note("later")),
+    one.submit(prefill(12), { seat: null, ...background }).then(note("later")),
+    one
+      .submit(story(one, 6, 3), { seat: { length: 4, tokens: 16 }, ...background })
+      .then(note("later story")),
+    one
+      .submit(story(one, 6, 3), { seat: { length: 4, tokens: 16 }, ...background })
+      .then(note("later story")),
   ];
   const now = Array.from({ length: 10 }, () =>
-    one.submit(prefill(10), { seat: 0, ...far }).then(note("now")),
+    one.submit(prefill(10), { seat: null, ...far }).then(note("now")),
   );
   await Promise.all(now);
   // One after another leaves no quiet in which the background could begin.
   for (let times = 0; times < 5; times++)
-    await one.submit(prefill(10), { seat: 0, ...far }).then(note("and now"));
+    await one.submit(prefill(10), { seat: null, ...far }).then(note("and now"));
   await Promise.all(later);
   const asked = [...Array(10).fill("now"), ...Array(5).fill("and now")];
   expect(ended).toEqual([...asked, "later", "later", "later story", "later story"]);
@@ -250,11 +289,15 @@ test("who comes while the background decodes is prefilled in the next run, and h
   const decoding = new Promise<void>(resolve => {
     told = resolve;
   });
-  const later = one.submit(story(one, 6, 1000, told), { seat: 1100, ...far, background: true });
+  const later = one.submit(story(one, 6, 1000, told), {
+    seat: { length: 4, tokens: 1096 },
+    ...far,
+    background: true,
+  });
   const refused = expect(later).rejects.toMatchObject({ code: "deadline", message: /made room/ });
   await decoding;
   runs = [];
-  const answer = await one.submit(story(one, 8, 4), { seat: 20, ...far });
+  const answer = await one.submit(story(one, 8, 4), { seat: { length: 4, tokens: 16 }, ...far });
   expect(answer).toHaveLength(4);
   await refused;
   // At most the step that ran when it came, then its own prefill.
