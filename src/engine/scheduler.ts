@@ -29,7 +29,7 @@ export interface Seats {
 export interface SubmitOptions {
   /** What its row takes to decode: positions that it begins with, and tokens that it may add; null where it does not. */
   seat: { length: number; tokens: number } | null;
-  /** Whether it is fed in several runs: one such request is under way at a time, beside shorter ones. */
+  /** Whether it is fed in several runs: the next such request begins with the last run of the one before. */
   long?: boolean;
   deadline: number;
   /** Checked at each step. */
@@ -197,22 +197,21 @@ export class Scheduler implements Seats {
   }
 
   /**
-   * First come, first served, as far as seats and one run's tokens go; who waits for a seat, or for a long request to
-   * end, holds up nobody who needs neither. The background where nothing else is there.
+   * First come, first served, as far as seats and one run's tokens go, long requests among themselves; who waits for
+   * one of these holds up nobody who does not need it. The background where nothing else is there.
    */
   #admit(): void {
     let seatsLeft = true;
     for (const request of [...this.#queue]) {
-      if (this.#waitingTokens(false) >= this.#prefillTokens(false)) break;
-      const { seat, long } = request.options;
-      if (long && this.#any(({ options }) => options.long)) continue;
+      const { seat } = request.options;
+      if (!this.#mayWait(request)) continue;
       if (seat) seatsLeft &&= this.#seats(request);
       if (seat && !seatsLeft) continue;
       this.#queue.splice(this.#queue.indexOf(request), 1);
       this.#enter(request);
     }
     if (this.#busy) return;
-    while (this.#later.length > 0 && this.#waitingTokens(true) < this.#prefillTokens(true)) {
+    while (this.#later.length > 0 && this.#mayWait(this.#later[0]!)) {
       if (this.#later[0]!.options.seat && this.#any(({ options }) => options.seat)) return;
       this.#enter(this.#later.shift()!);
     }
@@ -255,13 +254,13 @@ export class Scheduler implements Seats {
     return false;
   }
 
-  /** Tokens of prefills that wait, of requests in the background or of all others, of which long ones take turns. */
-  #waitingTokens(background: boolean): number {
+  /** Whether what waits for a run of its kind (long, in the background) leaves room in one. */
+  #mayWait({ options: { background = false, long = false } }: Running): boolean {
     let tokens = 0;
     for (const { waiting, options } of this.#running)
-      if ((options.background ?? false) === background && !options.long)
+      if ((options.background ?? false) === background && (options.long ?? false) === long)
         for (const work of waiting) tokens += workLength(work);
-    return tokens;
+    return tokens < (long ? this.#limits.batchTokensWhileDecoding : this.#prefillTokens(background));
   }
 
   /** Few in the background too: who comes meanwhile waits for the step to end. */
