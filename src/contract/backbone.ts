@@ -1,4 +1,5 @@
 import { type Static, Type } from "typebox";
+import { Dictionary } from "./common.ts";
 
 const Learned = Type.Object({ fp32: Type.Number(), int8: Type.Number() });
 
@@ -40,7 +41,7 @@ export const BackboneReport = Type.Object({
         serves: Type.Boolean({ description: "Whether it is close enough to fp32 to answer." }),
         trains: Type.Boolean({ description: "Whether it is close enough to fp32 to train with." }),
         learned: Type.Optional(
-          Type.Record(Type.String(), Learned, {
+          Dictionary(Learned, {
             description: "Validation accuracy after training in fp32 and in this precision, by task.",
           }),
         ),

@@ -1,4 +1,8 @@
-import { type Static, type TSchema, Type } from "typebox";
+import { type Static, type TSchema, type TSchemaOptions, Type } from "typebox";
+
+/** An object with any keys. TypeBox's own leaves values unchecked whose key has a line break: its pattern is `^.*$`. */
+export const Dictionary = <Value extends TSchema>(value: Value, options: TSchemaOptions = {}) =>
+  Type.Unsafe<Record<string, Static<Value>>>(Type.Object({}, { ...options, additionalProperties: value }));
 
 /** Ids of tasks, data sets and jobs. */
 export const Id = Type.String({
@@ -12,6 +16,8 @@ export const Version = Type.Integer({ minimum: 1 });
 /** One version of a task's prompts. */
 export const PromptRef = Type.Object({ task: Id, version: Version }, { additionalProperties: false });
 export type PromptRef = Static<typeof PromptRef>;
+
+export const LabelName = Type.String({ minLength: 1, maxLength: 256 });
 
 export const Timestamp = Type.String({ format: "date-time", description: "ISO 8601, UTC." });
 

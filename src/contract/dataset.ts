@@ -1,10 +1,10 @@
 import { type Static, Type } from "typebox";
-import { Id, Timestamp } from "./common.ts";
+import { Dictionary, Id, LabelName, Timestamp } from "./common.ts";
 import { Input } from "./infer.ts";
 
 /** One example: an input with its label, or with the text that should answer it. */
 export const Example = Type.Union([
-  Type.Object({ input: Input, label: Type.String({ minLength: 1 }) }, { additionalProperties: false }),
+  Type.Object({ input: Input, label: LabelName }, { additionalProperties: false }),
   Type.Object({ input: Input, output: Type.String() }, { additionalProperties: false }),
 ]);
 export type Example = Static<typeof Example>;
@@ -26,7 +26,7 @@ export type DatasetFormat = Static<typeof DatasetFormat>;
 export const Dataset = Type.Object({
   id: Id,
   rows: Type.Integer({ minimum: 0 }),
-  labels: Type.Union([Type.Record(Type.String(), Type.Integer({ minimum: 0 })), Type.Null()], {
+  labels: Type.Union([Dictionary(Type.Integer({ minimum: 0 })), Type.Null()], {
     description: "How many rows each label has; null where rows have outputs.",
   }),
   sha256: Type.String({ pattern: "^[0-9a-f]{64}$" }),

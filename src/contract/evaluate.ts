@@ -1,5 +1,5 @@
 import { type Static, Type } from "typebox";
-import { Id } from "./common.ts";
+import { Dictionary, Id } from "./common.ts";
 import { Examples } from "./dataset.ts";
 import { Input } from "./infer.ts";
 import { Contender } from "./task.ts";
@@ -10,7 +10,7 @@ const knobs = {
     Type.Integer({ minimum: 1, maximum: 8192, description: "Of a generated text; 128 by default." }),
   ),
   json_schema: Type.Optional(
-    Type.Record(Type.String(), Type.Unknown(), { description: "Texts are JSON that satisfies it." }),
+    Dictionary(Type.Unknown(), { description: "Texts are JSON that satisfies it." }),
   ),
   calibrate: Type.Optional(
     Type.Union([Type.Boolean(), Type.Literal("store")], {
@@ -140,7 +140,7 @@ export const Difference = Type.Object({
   line: Type.Integer(),
   input: Input,
   wanted: Type.Array(Type.String()),
-  given: Type.Record(Type.String(), Type.String(), { description: "By the prompt's name." }),
+  given: Dictionary(Type.String(), { description: "By the prompt's name." }),
 });
 export type Difference = Static<typeof Difference>;
 

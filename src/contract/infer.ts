@@ -1,5 +1,5 @@
 import { type Static, Type } from "typebox";
-import { ProblemDocument, Version } from "./common.ts";
+import { Dictionary, ProblemDocument, Version } from "./common.ts";
 import { PromptKind } from "./prompt.ts";
 import { Contender } from "./task.ts";
 
@@ -11,10 +11,7 @@ const Message = Type.Object(
 /** Text fills the template's one field; an object fills the fields by name, `messages` those of a chat. */
 export const Input = Type.Union([
   Type.String(),
-  Type.Record(
-    Type.String(),
-    Type.Union([Type.String(), Type.Array(Message, { minItems: 1, maxItems: 256 })]),
-  ),
+  Dictionary(Type.Union([Type.String(), Type.Array(Message, { minItems: 1, maxItems: 256 })])),
 ]);
 export type Input = Static<typeof Input>;
 
@@ -34,7 +31,7 @@ export const InferRequest = Type.Object(
     stop: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { maxItems: 8 })),
     seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 4294967295 })),
     logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
-    json_schema: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    json_schema: Type.Optional(Dictionary(Type.Unknown())),
     choices: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: 1024 })),
     truncate: Type.Optional(Type.Enum(["start", "end"])),
     timeout_ms: Type.Optional(Type.Integer({ minimum: 1, maximum: 3_600_000 })),
@@ -74,7 +71,7 @@ const PromptUsed = Type.Union([
   Type.Object({ ensemble: Type.Array(Version), vote: Type.String() }),
 ]);
 
-const Scores = Type.Record(Type.String(), Type.Number());
+const Scores = Dictionary(Type.Number());
 
 export const InferReply = Type.Object({
   task: Type.String(),

@@ -1,5 +1,5 @@
 import { type Static, Type } from "typebox";
-import { Id } from "./common.ts";
+import { Dictionary, Id } from "./common.ts";
 import { Examples, Validation } from "./dataset.ts";
 import { Estimate } from "./evaluate.ts";
 import { Active, Verbalizers } from "./task.ts";
@@ -71,9 +71,7 @@ export const Ranked = Type.Object({
   source: Type.Enum(["active", "pattern", "examples", "written", "caller", "verbalizers"]),
   template: Type.String(),
   verbalizers: Type.Optional(Verbalizers),
-  bias: Type.Optional(
-    Type.Record(Type.String(), Type.Number(), { description: "Of the labels, with which it was judged." }),
-  ),
+  bias: Type.Optional(Dictionary(Type.Number(), { description: "Of the labels, with which it was judged." })),
   length: Type.Integer({ description: "Positions before the first field." }),
   race: Type.Object({
     score: Type.Number({ description: "By the metric; larger is better." }),

@@ -1,26 +1,27 @@
 import { type Static, Type } from "typebox";
-import { Id, Timestamp, Version } from "./common.ts";
+import { Dictionary, Id, LabelName, Timestamp, Version } from "./common.ts";
 
 export const TaskType = Type.Enum(["classification", "generation"]);
 export type TaskType = Static<typeof TaskType>;
 
-const LabelName = Type.String({ minLength: 1, maxLength: 256 });
 const Verbalizer = Type.String({ minLength: 1, maxLength: 512 });
 
 const Texts = Type.Union([Verbalizer, Type.Array(Verbalizer, { minItems: 1, maxItems: 64 })]);
 
 /** The texts that stand for labels, spelled out; labels that are left out have those of their task. */
-export const Verbalizers = Type.Record(Type.String(), Texts, {
+export const Verbalizers = Dictionary(Texts, {
   minProperties: 1,
   maxProperties: 1024,
   propertyNames: LabelName,
 });
 export type Verbalizers = Static<typeof Verbalizers>;
 
+export const MOST_LABELS = 1024;
+
 /** Names alone, whose verbalizers follow from them, or each label with its verbalizer(s) spelled out. */
 export const Labels = Type.Union([
-  Type.Array(LabelName, { minItems: 2, maxItems: 1024 }),
-  Type.Record(Type.String(), Texts, { minProperties: 2, maxProperties: 1024, propertyNames: LabelName }),
+  Type.Array(LabelName, { minItems: 2, maxItems: MOST_LABELS }),
+  Dictionary(Texts, { minProperties: 2, maxProperties: MOST_LABELS, propertyNames: LabelName }),
 ]);
 export type Labels = Static<typeof Labels>;
 
@@ -73,7 +74,7 @@ export const Active = Type.Object(
   {
     ...Answering,
     temperature: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 100 })),
-    bias: Type.Optional(Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }))),
+    bias: Type.Optional(Dictionary(Type.Number({ minimum: -100, maximum: 100 }))),
     unsure_below: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
     agreement_below: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
     shadow: Type.Optional(Shadow),

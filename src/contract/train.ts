@@ -1,5 +1,5 @@
 import { type Static, Type } from "typebox";
-import { Id, PromptRef, Version } from "./common.ts";
+import { Dictionary, Id, PromptRef, Version } from "./common.ts";
 import { Examples, Validation } from "./dataset.ts";
 import { Input } from "./infer.ts";
 import { Vote } from "./task.ts";
@@ -48,10 +48,7 @@ const knobs = {
   ),
   label_smoothing: Type.Optional(Type.Number({ minimum: 0, exclusiveMaximum: 1 })),
   class_weights: Type.Optional(
-    Type.Union([
-      Type.Enum(["balanced"]),
-      Type.Record(Type.String(), Type.Number({ exclusiveMinimum: 0, maximum: 1e6 })),
-    ]),
+    Type.Union([Type.Enum(["balanced"]), Dictionary(Type.Number({ exclusiveMinimum: 0, maximum: 1e6 }))]),
   ),
   max_tokens: Type.Optional(
     Type.Integer({

@@ -2,8 +2,12 @@ import { Type } from "typebox";
 import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Activation, Active, ShadowReport, type Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
+import { sameFields } from "../prompt/fields.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import type { Registry } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, Conditional, etag, expectedRevision } from "./headers.ts";
+import { answering, checkVote } from "./routing.ts";
 
 const Params = Type.Object({ id: Id });
 const View = Type.Object({ active: Type.Union([Active, Type.Null()]), revision: Type.Integer() });
@@ -33,6 +37,7 @@ export const active: Resource = (app, { config, registry, shadows }) => {
     async (request, reply) => {
       const task = await registry.getTask(request.params.id);
       checkActive(request.body, task);
+      await checkFields(registry, task.id, request.body);
       const { active, active_revision } = await registry.setActive(
         task.id,
         request.body,
@@ -71,6 +76,26 @@ export const active: Resource = (app, { config, registry, shadows }) => {
   );
 };
 
+/** Whatever input comes, all that may answer it must take it; a text fills one field, whatever its name. */
+async function checkFields(registry: Registry, task: string, active: Active): Promise<void> {
+  const versions = [...answering(active), ...(active.shadow ? [active.shadow.prompt] : [])];
+  const records = await Promise.all(versions.map(version => registry.getPrompt(task, version)));
+  const [first, ...others] = records.map(({ version, template }) => ({
+    version,
+    fields: compileTemplate(template).fields,
+  }));
+  const odd = others.find(
+    ({ fields }) =>
+      !sameFields(fields, first!.fields) && !(fields.length === 1 && first!.fields.length === 1),
+  );
+  if (odd)
+    throw new ForewordError(
+      "validation",
+      `prompt: version ${odd.version} has the fields ${odd.fields.join(", ")}, version ${first!.version} has ${first!.fields.join(", ")}. Choose prompts that take the same inputs.`,
+      { field: "prompt" },
+    );
+}
+
 function checkActive(active: Active, { type, labels }: Task): void {
   const refuse = (field: string, why: string): never => {
     throw new ForewordError("validation", `${field}: ${why}`, { field });
@@ -81,11 +106,7 @@ function checkActive(active: Active, { type, labels }: Task): void {
     refuse("vote", "only an ensemble votes. Leave vote and weights out.");
   if (active.ensemble === undefined && active.agreement_below !== undefined)
     refuse("agreement_below", "only an ensemble has members that agree. Leave it out.");
-  if (active.weights && active.vote !== "weighted")
-    refuse("weights", 'only the vote "weighted" has weights. Leave them out, or choose it.');
-  if (active.vote === "weighted" && active.weights?.length !== active.ensemble?.length)
-    refuse("weights", "a weighted vote needs one weight a member.");
-  if (active.weights?.every(weight => weight === 0)) refuse("weights", "at least one must be above 0.");
+  if (active.ensemble) checkVote({ ...active, ensemble: active.ensemble });
   if (active.split?.every(part => part.weight === 0)) refuse("split", "at least one weight must be above 0.");
   const twice = active.split?.find(
     ({ prompt }, at, all) => all.findIndex(other => other.prompt === prompt) < at,

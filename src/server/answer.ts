@@ -1,11 +1,12 @@
 /** One input, answered: the request's settings become engine requests, the engine's answers become the reply. */
-import type { InferReply, InferRequest, Input, Usage } from "../contract/infer.ts";
+import type { InferReply, InferRequest, Input, TargetScore, Usage } from "../contract/infer.ts";
 import type { Task } from "../contract/task.ts";
 import type { ClassifyAnswer, Engine, GenerateRequest, InferOptions } from "../engine/engine.ts";
 import { promised } from "../engine/json-schema.ts";
+import { logSumExp } from "../engine/sampler.ts";
 import { ForewordError } from "../errors.ts";
 import { agreement, best, calibrate, isUnsure, ranked, type Scores, vote } from "../prompt/votes.ts";
-import { type Route, route } from "./routing.ts";
+import { checkVote, type Route, route } from "./routing.ts";
 import type { ServedPrompt, Serving } from "./serving.ts";
 import { checkCompatible } from "./views.ts";
 
@@ -40,12 +41,13 @@ export function checkRequest(task: Task, request: InferRequest): void {
       field: "choices",
     });
   if (request.json_schema) promised(request.json_schema);
-  if (typeof request.prompt === "object" && request.prompt.weights && request.prompt.vote !== "weighted")
+  if (request.stop && (request.choices ?? request.json_schema))
     throw new ForewordError(
       "validation",
-      'prompt.weights: only the vote "weighted" has weights. Choose it, or leave them out.',
-      { field: "prompt.weights" },
+      "stop: a text of choices or json_schema ends where it is whole; nothing stops it before. Leave stop out.",
+      { field: "stop" },
     );
+  if (typeof request.prompt === "object") checkVote(request.prompt, "prompt.");
   if (task.type === "generation" && typeof request.prompt === "object")
     throw new ForewordError(
       "validation",
@@ -122,7 +124,7 @@ async function classify(
     task: task.id,
     label: isUnsure(scores, members, fitted) ? null : label,
     scores: ranked(scores, listed),
-    ...(request.targets && { targets: answers[0]!.targets! }),
+    ...(request.targets && { targets: voted(answers, chosen.weights) }),
     prompt: chosen.vote === null ? one(prompts[0]!) : { ensemble: [...chosen.versions], vote: chosen.vote },
     ...(agreed !== null && { agreement: agreed }),
     ...(request.members &&
@@ -169,6 +171,16 @@ async function generate(
     prompt: one(prompt),
     usage,
   };
+}
+
+/** log P of each target by the mean of its probabilities, as a vote counts them; one prompt's own where it is alone. */
+function voted(answers: readonly ClassifyAnswer[], weights: readonly number[]): TargetScore[] {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return answers[0]!.targets!.map((first, at) => {
+    if (answers.length === 1) return first;
+    const logs = answers.map(({ targets }, i) => targets![at]!.logprob + Math.log(weights[i]! / total));
+    return { ...first, logprob: logSumExp(logs) };
+  });
 }
 
 const one = ({ record }: ServedPrompt) => ({ version: record.version, kind: record.kind });

@@ -12,7 +12,6 @@ import type { Registry } from "../registry/registry.ts";
 import { checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
 import { Repeatable } from "./headers.ts";
-import { route } from "./routing.ts";
 import { submitJob } from "./submit.ts";
 import { chosenData, dataFor } from "./task-data.ts";
 import { checkCompatible } from "./views.ts";
@@ -72,9 +71,9 @@ async function jobRequest(
   refuse(twice !== undefined, "prompts", `${twice} is there twice`);
   const templates: string[] = [];
   for (const { prompt, active } of contenders) {
-    checkRequest(task, { prompt });
     // A weighted vote without weights gets those that the examples fit.
-    if (typeof prompt === "number" || prompt.weights) route(task, { prompt });
+    const fits = typeof prompt === "object" && prompt.vote === "weighted" && !prompt.weights;
+    checkRequest(task, { prompt: fits ? { ensemble: prompt.ensemble } : prompt });
     for (const version of versionsOf(active)) {
       const record = await registry.getPrompt(task.id, version);
       checkCompatible(record, engine);

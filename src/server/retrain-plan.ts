@@ -8,6 +8,7 @@ import { orElse } from "../errors.ts";
 import { fits } from "../jobs/contents.ts";
 import type { TrainJobRequest } from "../jobs/train-work.ts";
 import type { Registry } from "../registry/registry.ts";
+import { answering } from "./routing.ts";
 import { baseOn } from "./stack.ts";
 import { dataFor } from "./task-data.ts";
 import { checkSettings } from "./train-request.ts";
@@ -73,11 +74,6 @@ function jobOf({ recipe }: PromptRecord): string | undefined {
 }
 
 /** Every version that answers; a shadow does not. */
-function answering({ prompt, ensemble, split }: Active): number[] {
-  if (prompt !== undefined) return [prompt];
-  return ensemble ?? split!.map(part => part.prompt);
-}
-
 async function again(
   with_: Planning,
   task: Task,

@@ -13,6 +13,12 @@ export interface Route {
   fitted: Pick<Active, "temperature" | "bias" | "unsure_below" | "agreement_below">;
 }
 
+/** The versions that may answer. */
+export function answering({ prompt, ensemble, split }: Active): number[] {
+  if (prompt !== undefined) return [prompt];
+  return ensemble ?? split!.map(part => part.prompt);
+}
+
 const plain = { vote: null, weights: [], fitted: {} } as const;
 
 /** Throws `no_active_prompt`. */
@@ -37,20 +43,28 @@ export function route(task: Task, request: InferRequest): Route {
   return { ...plain, versions: [version], fitted };
 }
 
-function ensemble({
-  ensemble: versions,
-  vote = "mean",
-  weights,
-}: Pick<Active, "vote" | "weights"> & { ensemble: readonly number[] }) {
-  if (vote === "weighted" && (weights?.length !== versions.length || weights.every(weight => weight === 0))) {
-    throw new ForewordError(
-      "validation",
-      "weights: a weighted vote needs one weight a member, at least one of them above 0.",
-      { field: "prompt.weights" },
-    );
-  }
-  return { versions, vote, weights: vote === "weighted" ? weights! : versions.map(() => 1) };
+type Ensemble = Pick<Active, "vote" | "weights"> & { ensemble: readonly number[] };
+
+/** Throws `validation` for what can't vote; `where` stands before the names of its fields. */
+export function checkVote({ ensemble, vote, weights }: Ensemble, where = ""): void {
+  const refuse = (field: string, why: string): never => {
+    throw new ForewordError("validation", `${where}${field}: ${why}`, { field: `${where}${field}` });
+  };
+  const twice = ensemble.find((version, at) => ensemble.indexOf(version) < at);
+  if (twice !== undefined)
+    refuse("ensemble", `version ${twice} is named twice. Name it once, with a larger weight.`);
+  if (weights && vote !== "weighted")
+    refuse("weights", 'only the vote "weighted" has weights. Leave them out, or choose it.');
+  if (vote === "weighted" && weights?.length !== ensemble.length)
+    refuse("weights", "a weighted vote needs one weight a member.");
+  if (weights?.every(weight => weight === 0)) refuse("weights", "at least one must be above 0.");
 }
+
+const ensemble = ({ ensemble: versions, vote = "mean", weights }: Ensemble) => ({
+  versions,
+  vote,
+  weights: vote === "weighted" ? weights! : versions.map(() => 1),
+});
 
 /**
  * The version that answers: at random by weight, or, with a key, the one that the key comes to on every replica. Weighted

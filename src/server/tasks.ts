@@ -1,11 +1,13 @@
 import { Type } from "typebox";
 import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Example } from "../contract/dataset.ts";
-import { Labels, Task, TaskPatch, TaskType } from "../contract/task.ts";
+import { Labels, MOST_LABELS, Task, TaskPatch, TaskType } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
+import { chatField } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
+import { lines } from "../training/search/candidates.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, Conditional, etag, expectedRevision, Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
@@ -16,6 +18,14 @@ export const plainPattern = {
   classification: "Text: {{ input }}\nLabel:",
   generation: "Input: {{ input }}\nOutput:",
 } as const;
+
+/** The same for inputs of several fields, or of one with another name, as the first example has them. */
+function patternOf(type: Task["type"], [example]: NewTask["examples"] & object): string {
+  if (example === undefined || typeof example.input === "string") return plainPattern[type];
+  const fields = Object.keys(example.input);
+  if (fields.length === 1 && fields[0] === chatField) return `{{ ${chatField} }}`;
+  return `${lines(fields)}\n${type === "classification" ? "Label" : "Output"}:`;
+}
 
 const NewTask = Type.Object(
   {
@@ -63,7 +73,7 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
       idempotent(registry, request, reply, async () => {
         const { id, description = "", prompt } = request.body;
         const { type, labels, reason } = settle(request.body);
-        const template = prompt?.template ?? plainPattern[type];
+        const template = prompt?.template ?? patternOf(type, request.body.examples ?? []);
         const first = await hardPrompt(engine, template, prompt?.name ?? null);
         if (labels) await engine.checkLabels(verbalize(labels, compileTemplate(template)));
         const task = await registry.createTask({ id, type, labels, description }, first, actor(config));
@@ -151,6 +161,12 @@ function settle({ type, labels, examples = [] }: NewTask): {
   reason?: string;
 } {
   const named = [...new Set(examples.flatMap(example => ("label" in example ? [example.label] : [])))];
+  if (named.length > MOST_LABELS)
+    throw new ForewordError(
+      "validation",
+      `examples: they have ${named.length} labels, a task has at most ${MOST_LABELS}. If they are texts to write, call them output.`,
+      { field: "examples" },
+    );
   const outputs = examples.filter(example => "output" in example).length;
   if (type === "generation" || (type === undefined && !labels && outputs > 0 && named.length === 0)) {
     if (labels)

@@ -23,6 +23,9 @@ describeBackbone("what answers, over HTTP", path => {
     await server.post("/tasks/mood/prompts", { template: "{{ input }}\nIt was" });
     await server.upload("mood", files.soft(backbone));
     await server.upload("mood", files.prefix(backbone));
+    // A text fills one field, whatever its name; not two.
+    await server.post("/tasks/mood/prompts", { template: "{{ text }}\nSo it was" });
+    await server.post("/tasks/mood/prompts", { template: "{{ input }} and {{ other }}\nSo it was" });
     for (const version of [1, 2, 3, 4])
       single[version] = (await server.infer("mood", { input, prompt: version, scores: "all" })).scores;
   });
@@ -62,6 +65,20 @@ describeBackbone("what answers, over HTTP", path => {
       0.75 * single[1]!.positive! + 0.25 * single[2]!.positive!,
       5,
     );
+  });
+
+  test("targets of a vote are as probable as its members find them on average", async () => {
+    const targets = [" positive", " rather good"];
+    const of = async (prompt: unknown) =>
+      (await server.infer("mood", { input, prompt, targets })).targets.map(
+        ({ logprob }: { logprob: number }) => Math.exp(logprob),
+      ) as number[];
+    const [one, two] = [await of(1), await of(2)];
+    for (const vote of ["mean", "majority"])
+      for (const [at, p] of (await of({ ensemble: [1, 2], vote })).entries())
+        expect(p / ((one[at]! + two[at]!) / 2)).toBeCloseTo(1, 3);
+    for (const [at, p] of (await of({ ensemble: [2, 1], vote: "weighted", weights: [1, 3] })).entries())
+      expect(p / (0.75 * one[at]! + 0.25 * two[at]!)).toBeCloseTo(1, 3);
   });
 
   test("temperature, bias and the threshold of doubt", async () => {
@@ -202,6 +219,10 @@ describeBackbone("what answers, over HTTP", path => {
     ["weights of a vote that has none", { ensemble: [1, 2], weights: [1, 2] }, 422, "validation"],
     ["weights that do not fit", { ensemble: [1, 2], vote: "weighted", weights: [1] }, 422, "validation"],
     ["weights that are all 0", { ensemble: [1, 2], vote: "weighted", weights: [0, 0] }, 422, "validation"],
+    ["a version twice in an ensemble", { ensemble: [1, 2, 1] }, 422, "validation"],
+    ["an ensemble of other fields", { ensemble: [1, 6] }, 422, "validation"],
+    ["a split of other fields", { split: part(1, 1).concat(part(6, 1)) }, 422, "validation"],
+    ["a shadow of other fields", { prompt: 1, shadow: { prompt: 6, share: 1 } }, 422, "validation"],
     ["a vote of one prompt", { prompt: 1, vote: "mean" }, 422, "validation"],
     ["a temperature of 0", { prompt: 1, temperature: 0 }, 422, "validation"],
     ["a bias for no label", { prompt: 1, bias: { neutral: 1 } }, 422, "validation"],
@@ -222,5 +243,6 @@ describeBackbone("what answers, over HTTP", path => {
     ["a shadow that is not there", { prompt: 1, shadow: { prompt: 99, share: 1 } }, 404, "prompt_not_found"],
   ])("refused: %s", async (_, active, status, code) => {
     expectProblem(await server.put("/tasks/mood/active", active), status, code);
+    expect((await server.get("/tasks/mood/prompts/6")).body.template).toContain("{{ other }}");
   });
 });

@@ -227,6 +227,14 @@ describeBackbone("infer over HTTP", path => {
     ["a temperature below 0", "go", { input: "a", temperature: -1 }, "validation"],
     ["nine stop texts", "go", { input: "a", stop: Array(9).fill("x") }, "validation"],
     ["choices with a schema", "go", { input: "a", choices: ["x"], json_schema: {} }, "validation"],
+    ["a stop text of choices", "go", { input: "a", choices: ["x, y"], stop: [","] }, "validation"],
+    ["a stop text of JSON", "go", { input: "a", json_schema: {}, stop: [","] }, "validation"],
+    [
+      "a field's value that is no text",
+      "pair",
+      { input: { premise: "a", hypothesis: "b", "c\nd": 7 } },
+      "validation",
+    ],
     ["a stream of a list", "go", { inputs: ["a"], stream: true }, "validation"],
   ])("refused: %s", async (_, task, body, code) => {
     expectProblem(await server.post(`/tasks/${task}/infer`, body), 422, code);

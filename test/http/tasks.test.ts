@@ -99,8 +99,44 @@ describeBackbone("tasks over HTTP", path => {
       "bad_template",
     ],
     ["examples without inputs", { id: "no", examples: [{ label: "a" }] }, "validation"],
+    [
+      "a label of 5,000 characters in examples",
+      { id: "no", examples: ["l".repeat(5000), "m"].map(label => ({ input: "x", label })) },
+      "validation",
+    ],
+    [
+      "examples of 1,100 labels",
+      { id: "no", examples: Array.from({ length: 1100 }, (_, i) => ({ input: "x", label: `l${i}` })) },
+      "validation",
+    ],
+    ["a verbalizer that is no text", { id: "no", labels: { "a\nb": 5, c: " c" } }, "validation"],
+    ["one behind U+2028", { id: "no", labels: { "a\u2028b": 5, c: " c" } }, "validation"],
   ])("refused: %s", async (_, body, code) => {
     expectProblem(await server.post("/tasks", body), 422, code);
+  });
+
+  test("a label with a line break is kept and told", async () => {
+    const labels = { "a\nb": " first", "c\r": " second" };
+    const { body } = await server.post("/tasks", { id: "broken", labels });
+    expect(body.labels).toEqual(labels);
+    const { scores } = await server.infer("broken", { input: "x", scores: "all" });
+    expect(Object.keys(scores).sort()).toEqual(["a\nb", "c\r"]);
+  });
+
+  test("the plain pattern has the examples' fields", async () => {
+    const first = { premise: "It rains.", hypothesis: "It is wet." };
+    const examples = [
+      { input: first, label: "yes" },
+      { input: { ...first, hypothesis: "It is dry." }, label: "no" },
+    ];
+    await server.task({ id: "nli", examples });
+    expect((await server.get("/tasks/nli/prompts/1")).body.template).toBe(
+      "Premise: {{ premise }}\nHypothesis: {{ hypothesis }}\nLabel:",
+    );
+    expect(["yes", "no"]).toContain((await server.infer("nli", { input: first })).label);
+    const chat = { messages: [{ role: "user", content: "Hello!" }] };
+    await server.task({ id: "chat", examples: [{ input: chat, output: "Hi." }] });
+    expect((await server.get("/tasks/chat/prompts/1")).body.template).toBe("{{ messages }}");
   });
 
   test("a name is taken once", async () => {
