@@ -30,7 +30,6 @@ export class Tokenizer {
   readonly #files: TokenizerFiles;
   /** Parsed when it is first wanted: few prompts have messages. */
   #chat: Template | null = null;
-  #longest: number | null = null;
   /** The token that stands first, where the tokenizer adds one. */
   readonly bosId: number | null;
   readonly bosText: string | null;
@@ -87,16 +86,6 @@ export class Tokenizer {
   /** Raw tokens by id, as the vocabulary spells them; ids that it leaves out are empty. */
   vocabulary(size: number): string[] {
     return Array.from({ length: size }, (_, id) => this.#full.id_to_token(id) ?? "");
-  }
-
-  /** Characters of the longest token, as the vocabulary spells it: no text has more for each of its tokens. */
-  get longest(): number {
-    if (this.#longest === null) {
-      this.#longest = 1;
-      for (const token of this.#full.get_vocab().keys())
-        this.#longest = Math.max(this.#longest, token.length);
-    }
-    return this.#longest;
   }
 
   /** How the vocabulary spells bytes: GPT-2's byte alphabet, or `<0x0A>` pieces. */

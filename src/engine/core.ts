@@ -6,7 +6,7 @@ import type { Tokenizer } from "../backbone/tokenizer.ts";
 import type { CompiledBackbone } from "../compile/backbone.ts";
 import { ForewordError } from "../errors.ts";
 import { promptDigest } from "../prompt/file.ts";
-import { layoutRow } from "../prompt/layout.ts";
+import { layoutBehind, layoutRow, positions } from "../prompt/layout.ts";
 import { promptKind } from "../prompt/pieces.ts";
 import { buildTrie } from "../prompt/trie.ts";
 import type { Session } from "../runtime/runtime.ts";
@@ -107,12 +107,15 @@ export class Core {
   }
 
   inspect(content: PromptContent): PromptInspection {
+    const { tokenizer, config } = this.#options;
     const prompt = this.#prepare(content);
     const length = prefixLength(prompt);
-    const limit = this.#options.config.maxPositions - 2;
-    if (length > limit) {
-      const detail = `The prompt alone has ${length} tokens; the backbone's context leaves ${limit} for it, one input and one answer token. Shorten it by ${length - limit}.`;
-      throw new ForewordError("input_too_long", detail, { tokens: length, limit, over: length - limit });
+    const tokens = length + positions(layoutBehind(prompt.template, tokenizer, prompt.softLengths));
+    // Each field takes a token at least, and so does the answer.
+    const limit = config.maxPositions - prompt.template.fields.length - 1;
+    if (tokens > limit) {
+      const detail = `The prompt alone has ${tokens} tokens; the backbone's context leaves ${limit} for it, one input and one answer token. Shorten it by ${tokens - limit}.`;
+      throw new ForewordError("input_too_long", detail, { tokens, limit, over: tokens - limit });
     }
     const kind = promptKind({ softLengths: prompt.softLengths, prefix: prompt.trained?.length ?? 0 });
     return {
@@ -140,7 +143,7 @@ export class Core {
       const { prompt, past } = acquired;
       const length = totalLength(past);
       const room = config.maxPositions - length - this.#reserve(request);
-      const fields = boundFields(request.fields, config.maxPositions, tokenizer.longest, request.truncate);
+      const fields = boundFields(request.fields, config.maxPositions, this.#encode, request.truncate);
       const laidOut = layoutRow(prompt.template, tokenizer, fields, prompt.softLengths);
       const row = toSegments(fitRow(laidOut, room, request.truncate), prompt.soft, config.hiddenSize);
       const taking = this.#leading.take(request.prompt, past, row, (...work) => this.#run(...work));
@@ -374,7 +377,7 @@ export class Core {
   }
 
   #targetIds({ targets = [], targetsEnd = false }: EngineRequest): number[][] {
-    const ids = this.#encoded(targets, "targets");
+    const ids = this.#encoded(targets, "targets", targetsEnd);
     return targetsEnd ? ids.map(tokens => [...tokens, this.#options.tokenizer.eosIds[0]!]) : ids;
   }
 
@@ -383,17 +386,30 @@ export class Core {
   }
 
   /** A request's list, encoded once. Throws `input_too_long` before a text is encoded that could not fit. */
-  #encoded(texts: readonly string[], field: "choices" | "targets"): number[][] {
+  #encoded(texts: readonly string[], field: "choices" | "targets", mayBeEmpty = false): number[][] {
     const known = this.#encodings.get(texts);
     if (known) return known;
-    const { tokenizer, config } = this.#options;
+    const { maxPositions } = this.#options.config;
+    const refuse = (why: string): never => {
+      throw new ForewordError("validation", `${field}: ${why}`, { field });
+    };
+    const most = LISTED_CHARACTERS * maxPositions;
+    let characters = 0;
     const found = texts.map(text => {
-      requireShort(text, field, config.maxPositions, tokenizer.longest);
-      return tokenizer.encode(text);
+      requireShort(text, field, maxPositions, this.#encode);
+      characters += text.length;
+      if (characters > most)
+        refuse(`together they may have ${most} characters. Send fewer, or shorter ones.`);
+      const ids = this.#encode(text);
+      if (ids.length === 0 && !mayBeEmpty)
+        refuse(`the vocabulary has no token of ${JSON.stringify(text)}. Leave it out.`);
+      return ids;
     });
     this.#encodings.set(texts, found);
     return found;
   }
+
+  readonly #encode = (text: string): number[] => this.#options.tokenizer.encode(text);
 
   /** Positions that the answer takes. */
   #reserve(request: EngineRequest): number {
@@ -405,6 +421,9 @@ export class Core {
     );
   }
 }
+
+/** Of a request's choices, or targets, for each position of the context: encoding them holds everything up. */
+const LISTED_CHARACTERS = 64;
 
 /** Timers count no further. */
 const LONGEST_MS = 2 ** 31 - 1;

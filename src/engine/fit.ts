@@ -2,10 +2,28 @@ import { ForewordError } from "../errors.ts";
 import type { FieldValue, FieldValues } from "../prompt/fields.ts";
 import { positions, type Segment } from "../prompt/layout.ts";
 
-/** Refuses, before it is encoded, a text that must have over `tokens` tokens if none has over `longest` characters. */
-export function requireShort(text: string, field: string, tokens: number, longest: number): void {
-  if (text.length <= tokens * longest) return;
-  const least = Math.ceil(text.length / longest);
+/** Characters that are encoded first for each token that there is room for; a token of prose has four or five. */
+const CHARACTERS = 4;
+
+export type Encode = (text: string) => readonly number[];
+
+/**
+ * As much of a text as has more than `tokens` tokens, from its end where its start may be cut; all of a text that has
+ * no more. Encoding takes time by the character: of a text that is far too long, most is never encoded.
+ */
+function enough(text: string, tokens: number, encode: Encode, cut: "start" | "end"): string {
+  for (let size = CHARACTERS * tokens; size < text.length; size *= 2) {
+    const part = cut === "start" ? text.slice(-size) : text.slice(0, size);
+    if (encode(part).length > tokens) return part;
+  }
+  return text;
+}
+
+/** Refuses, before all of it is encoded, a text that has over `tokens` tokens by far. */
+export function requireShort(text: string, field: string, tokens: number, encode: Encode): void {
+  const part = enough(text, tokens, encode, "end");
+  if (part.length === text.length) return;
+  const least = encode(part).length;
   throw new ForewordError(
     "input_too_long",
     `${field}: a text of ${text.length} characters has ${least} tokens at least; the backbone's context has ${tokens}. Shorten it.`,
@@ -13,21 +31,17 @@ export function requireShort(text: string, field: string, tokens: number, longes
   );
 }
 
-/**
- * Fields whose texts are not longer than `tokens` tokens can be: encoding takes time and memory by the character. What
- * is cut here `fitRow` would cut too.
- */
+/** Fields whose texts are not much longer than `tokens` tokens. What is cut here `fitRow` would cut too. */
 export function boundFields(
   input: string | FieldValues,
   tokens: number,
-  longest: number,
+  encode: Encode,
   truncate: "start" | "end" | undefined,
 ): string | FieldValues {
-  const most = tokens * longest;
   const text = (value: string, field: string): string => {
-    if (!truncate) requireShort(value, field, tokens, longest);
-    if (value.length <= most) return value;
-    return truncate === "start" ? value.slice(-most) : value.slice(0, most);
+    if (truncate) return enough(value, tokens, encode, truncate);
+    requireShort(value, field, tokens, encode);
+    return value;
   };
   const field = (value: FieldValue, name: string): FieldValue =>
     typeof value === "string"

@@ -96,6 +96,18 @@ export function layoutRow(
     );
 }
 
+/** What stands behind the first field, whatever fills it and others. */
+export function layoutBehind(
+  template: CompiledTemplate,
+  codec: TextCodec,
+  lengths: readonly number[] = softLengths(template, codec),
+): Segment[] {
+  const slots = slotSegments(template, lengths);
+  return template.pieces
+    .slice(firstField(template))
+    .flatMap(piece => (piece.kind === "field" ? [] : [fixedSegment(piece, codec, slots)]));
+}
+
 /** How many positions the segments take. */
 export function positions(segments: readonly Segment[]): number {
   return segments.reduce(

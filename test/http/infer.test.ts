@@ -227,6 +227,14 @@ describeBackbone("infer over HTTP", path => {
     ["a temperature below 0", "go", { input: "a", temperature: -1 }, "validation"],
     ["nine stop texts", "go", { input: "a", stop: Array(9).fill("x") }, "validation"],
     ["choices with a schema", "go", { input: "a", choices: ["x"], json_schema: {} }, "validation"],
+    ["a choice without a token", "go", { input: "a", choices: ["\u0004", "x"] }, "validation"],
+    ["a target without a token", "mood", { input: "a", targets: ["\u0004"] }, "validation"],
+    [
+      "choices too long together",
+      "go",
+      { input: "a", choices: Array(1000).fill("word ".repeat(200)) },
+      "validation",
+    ],
     ["a stop text of choices", "go", { input: "a", choices: ["x, y"], stop: [","] }, "validation"],
     ["a stop text of JSON", "go", { input: "a", json_schema: {}, stop: [","] }, "validation"],
     [

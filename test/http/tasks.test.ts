@@ -98,6 +98,11 @@ describeBackbone("tasks over HTTP", path => {
       { id: "no", labels: ["a", "b"], prompt: { template: "{{ soft(3) }}{{ input }}" } },
       "bad_template",
     ],
+    [
+      "a template that leaves no room for an input",
+      { id: "no", labels: ["a", "b"], prompt: { template: `{{ input }}${" word".repeat(9000)}` } },
+      "input_too_long",
+    ],
     ["examples without inputs", { id: "no", examples: [{ label: "a" }] }, "validation"],
     [
       "a label of 5,000 characters in examples",

@@ -135,23 +135,35 @@ describe("rows that are too long", () => {
     expect(ids(fitRow(row, 7, "start"))).toEqual([[1, 2], [5, 6], [7], [8, 9]]);
     expect(ids(fitRow(row, 6, "end"))).toEqual([[1, 2], [3, 4, 5], [7], []]);
   });
-  test("texts longer than any tokens that fit are cut before they are encoded, or refused", () => {
+  test("of texts that are far too long no more is encoded than tells it", () => {
+    let encoded = 0;
+    /** A token for two letters, none for a dot. */
+    const encode = (text: string) => {
+      encoded = Math.max(encoded, text.length);
+      return Array<number>(Math.ceil(text.replaceAll(".", "").length / 2)).fill(0);
+    };
     const bound = (input: Parameters<typeof boundFields>[0], truncate?: "start" | "end") =>
-      boundFields(input, 3, 2, truncate);
-    expect(bound("abcdef")).toBe("abcdef");
-    expect(bound("abcdefgh", "start")).toBe("cdefgh");
-    const messages = [{ role: "user", content: "abcdefgh" }];
-    expect(bound({ a: "abcdefgh", b: "x", messages }, "end")).toEqual({
-      a: "abcdef",
+      boundFields(input, 3, encode, truncate);
+    const long = "abcdefghij".repeat(10);
+    expect(bound("abcdefghijkl")).toBe("abcdefghijkl");
+    expect(bound(long, "start")).toBe("ijabcdefghij");
+    const messages = [{ role: "user", content: long }];
+    expect(bound({ a: long, b: "x", messages }, "end")).toEqual({
+      a: "abcdefghijab",
       b: "x",
-      messages: [{ role: "user", content: "abcdef" }],
+      messages: [{ role: "user", content: "abcdefghijab" }],
     });
-    expect(() => bound({ a: "abcdefgh" })).toThrow(
+    expect(() => bound({ a: long })).toThrow(
       expect.objectContaining({
         code: "input_too_long",
-        fields: { field: "a", tokens: 4, limit: 3, over: 1 },
+        fields: { field: "a", tokens: 6, limit: 3, over: 3 },
       }),
     );
+    expect(encoded).toBe(12);
+    // Many letters, few tokens: all of it is looked at.
+    const sparse = `${".".repeat(90)}abcdef`;
+    expect(bound(sparse)).toBe(sparse);
+    expect(bound(sparse + long.repeat(10), "end")).toHaveLength(192);
   });
   test("what cannot be cut is refused with figures", () => {
     expect(() => fitRow(row, 7, undefined)).toThrow(
