@@ -93,6 +93,9 @@ export class Core {
   readonly #leading: LeadingText;
   readonly #grammars: Grammars;
   readonly #encodings = new WeakMap<readonly string[], number[][]>();
+  /** Rows whose prompt was there, and those that had to wait for it. */
+  #hits = 0;
+  #misses = 0;
 
   constructor(options: CoreOptions) {
     this.#options = options;
@@ -196,14 +199,14 @@ export class Core {
   }
 
   statistics(): EngineStatistics {
-    const { hits, misses, bytes, size } = this.#prefixes;
+    const { bytes, size } = this.#prefixes;
     const { queued, running, counts } = this.#scheduler;
     return {
       ...counts,
       queued,
       running,
-      prefixHits: hits,
-      prefixMisses: misses,
+      prefixHits: this.#hits,
+      prefixMisses: this.#misses,
       prefixBytes: bytes,
       prefixEntries: size,
     };
@@ -287,6 +290,8 @@ export class Core {
   /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
   async #acquire(digest: string) {
     const top = await this.#prefixes.acquire(digest, () => this.#fill(digest));
+    if (top.hit) this.#hits++;
+    else this.#misses++;
     const { prompt, block, length, found } = top.value;
     const read = async () => this.#prepare(await this.#options.prompts.load(digest)).bases;
     const bases = await this.#bases(top.value.bases, read).catch(error => {
@@ -316,7 +321,7 @@ export class Core {
         bases: below.map(({ key }) => key),
         length: prefixLength(prepared),
         block,
-        bytes: bytes + (prompt.soft?.byteLength ?? 0),
+        bytes: bytes + (prompt.soft?.byteLength ?? 0) + textBytes(prompt),
         // A trained prefix is read, never computed: it is cached from the first request on.
         found: totalLength(shared) + (trained?.length ?? 0),
       };
@@ -421,6 +426,10 @@ export class Core {
     );
   }
 }
+
+/** A prompt whose field comes first has no keys and values, and takes memory all the same. */
+const textBytes = ({ template, words }: ReadyPrefix["prompt"]): number =>
+  2 * template.source.length + 8 * words.length;
 
 /** Of a request's choices, or targets, for each position of the context: encoding them holds everything up. */
 const LISTED_CHARACTERS = 64;

@@ -8,6 +8,7 @@ export interface Sized {
 
 interface Entry {
   readonly value: Promise<Sized>;
+  /** 0 until it is filled. */
   bytes: number;
   pins: number;
   /** Forgotten while pinned: goes when the last pin does. */
@@ -27,8 +28,6 @@ export class PrefixCache {
   /** In order of use, the oldest first. */
   readonly #entries = new Map<string, Entry>();
   #bytes = 0;
-  hits = 0;
-  misses = 0;
 
   constructor(limit: number) {
     this.limit = limit;
@@ -48,8 +47,6 @@ export class PrefixCache {
    */
   async acquire<Value extends Sized>(key: string, fill: () => Promise<Value>): Promise<Acquired<Value>> {
     const known = this.#entries.get(key);
-    if (known) this.hits++;
-    else this.misses++;
     const entry = known ?? this.#insert(key, fill);
     this.#entries.delete(key);
     this.#entries.set(key, entry);

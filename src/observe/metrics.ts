@@ -64,7 +64,7 @@ export function createMetrics() {
     }),
     prefixMisses: new Counter({
       name: "foreword_prefix_cache_misses_total",
-      help: "KV prefixes that had to be computed.",
+      help: "Rows whose KV prefix was not: they waited for it.",
       registers,
     }),
     prefixBytes: new Gauge({

@@ -1,7 +1,7 @@
 /** The HTTP server as one Fastify app: what it is made of, in the order in which a request meets it. */
 import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
-import fastify, { type FastifyBaseLogger } from "fastify";
+import fastify, { type FastifyBaseLogger, type FastifyRequest } from "fastify";
 import { FastifySSEPlugin } from "fastify-sse-v2";
 import { ForewordError } from "../errors.ts";
 import type { Logger } from "../observe/log.ts";
@@ -26,6 +26,9 @@ import { status } from "./status.ts";
 import { tasks } from "./tasks.ts";
 import { train } from "./train.ts";
 import { validatorCompiler } from "./validation.ts";
+
+/** Of a request whose caller did not wait for the reply, as nginx counts it. */
+const GONE = 499;
 
 const resources: Resource[] = [
   status,
@@ -68,19 +71,24 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
   installProblems(app);
   app.addHook("onRequest", async (request, reply) => {
     reply.header("X-Request-Id", request.id);
+    reply.raw.once("close", () => {
+      if (reply.raw.writableFinished) return;
+      request.log.info("the caller went away");
+      given.metrics.requests.inc(labels(request, GONE));
+    });
     if (given.config.adminKey !== undefined)
       authorise(given.config.adminKey, request.url, request.headers.authorization);
+  });
+  const labels = (request: FastifyRequest, status: number) => ({
+    route: request.routeOptions.url ?? "none",
+    method: request.method,
+    status: String(status),
   });
   app.addHook("onResponse", async (request, reply) => {
     // A connection that was busy when the server began to close would be kept alive, and the server with it.
     if (draining) request.raw.socket.end();
-    const labels = {
-      route: request.routeOptions.url ?? "none",
-      method: request.method,
-      status: String(reply.statusCode),
-    };
-    given.metrics.requests.inc(labels);
-    given.metrics.requestSeconds.observe(labels, reply.elapsedTime / 1000);
+    given.metrics.requests.inc(labels(request, reply.statusCode));
+    given.metrics.requestSeconds.observe(labels(request, reply.statusCode), reply.elapsedTime / 1000);
   });
 
   await app.register(FastifySSEPlugin, { retryDelay: false });

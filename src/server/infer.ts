@@ -49,16 +49,15 @@ export const infer: Resource = (app, dependencies) => {
           "draining",
           "The server is shutting down. Ask another one, or try again later.",
         );
-      const task = await serving.task(request.params.id);
       const { body } = request;
-      checkRequest(task, body);
-      const inputs = inputsOf(body);
       const options = {
         deadline: Date.now() + (body.timeout_ms ?? config.timeoutMs),
         signal: whenGone(reply),
       };
+      const task = await serving.task(request.params.id);
+      checkRequest(task, body);
+      const inputs = inputsOf(body);
       const one = async (input: unknown, onToken?: InferOptions["onToken"]) => {
-        metrics.inferRows.inc();
         if (isInput(input) === false)
           throw new ForewordError(
             "validation",
@@ -67,6 +66,7 @@ export const infer: Resource = (app, dependencies) => {
           );
         const wanted = { ...options, ...(onToken && { onToken }) };
         const replied = await answer(dependencies, task, body, input as Input, wanted);
+        metrics.inferRows.inc();
         if (task.active?.split && body.prompt === undefined && "version" in replied.prompt)
           metrics.splitAnswers.inc({ task: task.id, version: replied.prompt.version });
         shadows.follow(task, body, input as Input, replied);

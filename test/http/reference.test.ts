@@ -2,7 +2,7 @@ import { Validator } from "@seriousme/openapi-schema-validator";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { learnsAsWell } from "../../src/gate/learned.ts";
 import { describeBackbone } from "../support/backbone.ts";
-import { promptFile, startServer, type TestServer } from "./server.ts";
+import { expectProblem, promptFile, startServer, type TestServer } from "./server.ts";
 
 describeBackbone("what the server says of itself", path => {
   let server: TestServer;
@@ -128,12 +128,20 @@ describeBackbone("what the server says of itself", path => {
       rows: await server.metric("foreword_infer_rows_total"),
       prefill: await server.metric('foreword_infer_tokens_total{phase="prefill"}'),
       steps: await server.metric("foreword_steps_total"),
+      hits: await server.metric("foreword_prefix_cache_hits_total"),
+      misses: await server.metric("foreword_prefix_cache_misses_total"),
     };
     const { usage } = await server.infer("spam", { input: "zebra umbrella" });
+    expectProblem(await server.post("/tasks/spam/infer", { input: " " }), 422, "empty_input");
     expect(await server.metric("foreword_infer_rows_total")).toBe(before.rows + 1);
     const prefill = await server.metric('foreword_infer_tokens_total{phase="prefill"}');
     expect(prefill).toBeGreaterThanOrEqual((before.prefill || 0) + usage.input_tokens - usage.cached_tokens);
     expect(await server.metric("foreword_steps_total")).toBeGreaterThan(before.steps);
+    // Beginnings that requests share are in the same cache, and are no prompts.
+    for (const _ of [1, 2]) await server.infer("spam", { input: "zebra ".repeat(300) });
+    const looked = async (which: "hits" | "misses") =>
+      (await server.metric(`foreword_prefix_cache_${which}_total`)) - (before[which] || 0);
+    expect((await looked("hits")) + (await looked("misses"))).toBe(4);
     const { body } = await server.get("/metrics");
     expect(body).not.toContain("zebra");
     expect(body).toContain('route="/tasks/:id/infer"');

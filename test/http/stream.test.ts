@@ -104,6 +104,21 @@ describeBackbone("streams", path => {
     await expect.poll(() => server.metric("foreword_running_rows"), { timeout: 3000 }).toBe(0);
   });
 
+  test("a request whose caller does not wait for the reply is counted", async () => {
+    const gone = () =>
+      server.metric('foreword_http_requests_total{route="/tasks/:id/infer",method="POST",status="499"}');
+    const before = (await gone()) || 0;
+    const response = fetch(`${server.url}/tasks/go/infer`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ input: "Once upon a time", max_tokens: 4000 }),
+      signal: AbortSignal.timeout(300),
+    });
+    await expect(response).rejects.toThrow();
+    await expect.poll(gone, { timeout: 3000 }).toBe(before + 1);
+    await expect.poll(() => server.metric("foreword_running_rows"), { timeout: 3000 }).toBe(0);
+  });
+
   test("what goes wrong on the way is an event", async () => {
     const all: ServerEvent[] = [];
     for await (const event of events(

@@ -42,7 +42,7 @@ test("concurrent misses fill once", async () => {
   const all = await Promise.all(Array.from({ length: 8 }, () => cache.acquire("a", fill)));
   expect(fills).toBe(1);
   expect(new Set(all.map(({ value }) => value)).size).toBe(1);
-  expect([cache.hits, cache.misses]).toEqual([7, 1]);
+  expect(all.filter(({ hit }) => hit)).toHaveLength(7);
 });
 
 test("a failure reaches everyone who waits, and is not kept", async () => {
