@@ -43,7 +43,13 @@ const settings = {
   bodyLimit: bytes(1024),
   timeoutMs: count(3_600_000),
   logLevel: oneOf("fatal", "error", "warn", "info", "debug", "trace", "silent"),
-  adminKey: Type.Optional(text("a secret text")),
+  adminKey: Type.Optional(
+    Type.String({
+      pattern: "^[!-~]([ -~]*[!-~])?$",
+      description:
+        "a secret of ASCII characters, as headers carry them, without blanks or line breaks at its ends",
+    }),
+  ),
 };
 export const Config = Type.Object(settings, { additionalProperties: false });
 export type Config = Static<typeof Config>;

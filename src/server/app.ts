@@ -108,7 +108,8 @@ const digest = (text: string) => createHash("sha256").update(text).digest();
 
 function authorise(key: string, url: string, header: string | undefined): void {
   if (!needsKey(url.split("?")[0]!)) return;
-  if (header !== undefined && timingSafeEqual(digest(header), digest(`Bearer ${key}`))) return;
+  const sent = header && /^bearer +(.+)$/i.exec(header)?.[1];
+  if (sent && timingSafeEqual(digest(sent), digest(key))) return;
   throw new ForewordError(
     "unauthorized",
     "This server asks for a key. Send the header Authorization: Bearer <key>.",

@@ -1,10 +1,19 @@
 /** What bodies are taken: JSON in UTF-8. A route that takes more says so itself. */
+import { ForewordError } from "../errors.ts";
 import type { App } from "./dependencies.ts";
 import { malformed } from "./problems.ts";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 export function installBodies(app: App): void {
+  app.addHook("onRequest", async ({ headers }) => {
+    const encoding = headers["content-encoding"] ?? "identity";
+    if (encoding !== "identity")
+      throw new ForewordError(
+        "unsupported_media_type",
+        `The content encoding ${encoding} is not taken. Send the body as it is.`,
+      );
+  });
   const parse = app.getDefaultJsonParser("error", "error");
   app.removeContentTypeParser(["application/json", "text/plain"]);
   app.addContentTypeParser<Buffer>("application/json", { parseAs: "buffer" }, (request, body, done) => {

@@ -1,4 +1,5 @@
 import { createServer } from "node:net";
+import { gzipSync } from "node:zlib";
 import { afterEach, expect, test } from "vitest";
 import { describeBackbone } from "../support/backbone.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
@@ -37,6 +38,12 @@ describeBackbone("problems", path => {
         415,
         "unsupported_media_type",
       );
+    expectProblem(
+      await server.post("/datasets?id=d", gzipSync("{}"), { ...json, "content-encoding": "gzip" }),
+      415,
+      "unsupported_media_type",
+      { detail: expect.stringContaining("gzip") },
+    );
     const gbk = Buffer.concat([Buffer.from('{"input":"'), Buffer.from([0xc4, 0xe3]), Buffer.from('"}')]);
     expectProblem(await server.post("/tasks/spam/infer", gbk, json), 400, "malformed_json", {
       detail: expect.stringContaining("UTF-8"),
@@ -116,7 +123,8 @@ describeBackbone("problems", path => {
         "unauthorized",
       );
     }
-    expect((await server.get("/tasks")).status).toBe(200);
+    for (const authorization of ["Bearer open sesame", "bearer  open sesame"])
+      expect((await bare("/tasks", { authorization })).status).toBe(200);
     await server.task({ id: "mine", labels: ["a", "b"] });
     expect((await server.get("/tasks/mine/history")).body.items[0]).toMatchObject({ by: "admin" });
   });

@@ -105,6 +105,8 @@ describe("settings", () => {
     ["FOREWORD_PRECISION", "int3", /precision .*auto, fp32/],
     ["FOREWORD_LOG_LEVEL", "loud", /logLevel .*info/],
     ["FOREWORD_REGISTRY", "mysql://me:secret@localhost", /registry .*this value .*redis:\/\/host/],
+    ["FOREWORD_ADMIN_KEY", "ключ", /adminKey .*this value .*ASCII/],
+    ["FOREWORD_ADMIN_KEY", "secret\n", /adminKey .*this value .*line breaks/],
     ["FOREWORD_JOBS", "kafka", /jobs .*embedded, bullmq/],
   ])("refuse %s=%s, saying which, whence and what is allowed", (name, value, message) => {
     expect(refusal({ env: { [name]: value } })).toMatch(message);
