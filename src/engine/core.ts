@@ -8,7 +8,7 @@ import { ForewordError } from "../errors.ts";
 import { promptDigest } from "../prompt/file.ts";
 import { layoutBehind, layoutRow, positions } from "../prompt/layout.ts";
 import { promptKind } from "../prompt/pieces.ts";
-import { buildTrie } from "../prompt/trie.ts";
+import { buildTrie, type LabelSequences } from "../prompt/trie.ts";
 import type { Session } from "../runtime/runtime.ts";
 import { Batch } from "./batch.ts";
 import { classify } from "./classify.ts";
@@ -93,6 +93,7 @@ export class Core {
   readonly #leading: LeadingText;
   readonly #grammars: Grammars;
   readonly #encodings = new WeakMap<readonly string[], number[][]>();
+  readonly #labels = new WeakMap<readonly LabelVerbalizers[], readonly LabelSequences[]>();
   /** Rows whose prompt was there, and those that had to wait for it. */
   #hits = 0;
   #misses = 0;
@@ -369,11 +370,16 @@ export class Core {
     return preparePrompt(content, tokenizer, config, compiled);
   }
 
-  #sequences(labels: readonly LabelVerbalizers[]) {
-    return labels.map(({ label, verbalizers }) => ({
+  /** A request's labels, encoded once. */
+  #sequences(labels: readonly LabelVerbalizers[]): readonly LabelSequences[] {
+    const known = this.#labels.get(labels);
+    if (known) return known;
+    const found = labels.map(({ label, verbalizers }) => ({
       label,
-      sequences: verbalizers.map(text => this.#options.tokenizer.encode(text)),
+      sequences: verbalizers.map(this.#encode),
     }));
+    this.#labels.set(labels, found);
+    return found;
   }
 
   #targets(request: EngineRequest, { segments }: Prepared) {

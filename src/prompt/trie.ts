@@ -31,10 +31,14 @@ export interface GoldStep {
   branch: number;
 }
 
+/** A label with the token ids of each of its verbalizers. */
+export interface LabelSequences {
+  label: string;
+  sequences: number[][];
+}
+
 /** Throws `duplicate_verbalizer` where two verbalizers have the same tokens, `validation` where one has none. */
-export function buildTrie(
-  labels: readonly { label: string; sequences: readonly (readonly number[])[] }[],
-): LabelTrie {
+export function buildTrie(labels: readonly LabelSequences[]): LabelTrie {
   const root = newNode([]);
   const names = labels.map(({ label }) => label);
   labels.forEach(({ label, sequences }, index) => {
