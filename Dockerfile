@@ -42,7 +42,7 @@ USER 1000:1000
 EXPOSE 8080
 # Of the server; who runs "worker" leaves it out.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=300s --start-interval=2s \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:8080/readyz').then(r => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.FOREWORD_PORT + '/readyz').then(r => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["node", "dist/cli/main.js"]
 CMD ["serve"]

@@ -19,7 +19,7 @@ import {
   tool,
 } from "./tools.ts";
 
-const services: Record<string, Json> = composed({ REDIS_PASSWORD: "abc", WORKER_CPUS: "1" }).services;
+const services: Record<string, Json> = composed({ REDIS_PASSWORD: "abc", WORKER_THREADS: "1" }).services;
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 const keysOf = (path: string) =>
   text(path)
@@ -100,6 +100,16 @@ describe("what they name is there", () => {
     expect(loadConfig({ env: services.worker.environment }).trainThreads).toBe(1);
   });
 
+  test("a part of a processor is none of the threads' business", () => {
+    const { server, worker } = composed({
+      REDIS_PASSWORD: "abc",
+      SERVER_CPUS: "1.5",
+      WORKER_CPUS: "0.5",
+    }).services;
+    expect(server.deploy.resources.limits.cpus).toBe(1.5);
+    for (const { environment } of [server, worker]) expect(loadConfig({ env: environment }).threads).toBe(2);
+  });
+
   test("variables of compose.yaml are in the example, and the other way round", () => {
     const used = [...text("docker/compose.yaml").matchAll(/\$\{([A-Z_]+)/g)].map(([, name]) => name!);
     expect([...new Set(used)].sort()).toEqual(keysOf("docker/.env.example").sort());
@@ -145,6 +155,8 @@ describe("what they name is there", () => {
     const named = (kind: string, name: string) =>
       manifests.find(one => one.kind === kind && one.metadata.name === name);
     expect(text("Dockerfile")).toContain(`EXPOSE ${image.env.FOREWORD_PORT}`);
+    expect(image.healthcheck).toContain("process.env.FOREWORD_PORT");
+    expect(image.healthcheck).not.toContain(image.env.FOREWORD_PORT);
     for (const { kind, metadata, spec } of manifests) {
       if (kind === "Service") {
         const pod = ["Deployment", "StatefulSet"].map(of => named(of, metadata.name)).find(Boolean);
@@ -172,7 +184,10 @@ describe("what they name is there", () => {
     expect(stages).toEqual(expect.arrayContaining(["default", "tfjs"]));
     // The last stage is what is built without a target.
     expect(stages.at(-1)).toBe("default");
-    expect(stages).toContain(services.server.build.target);
+    expect(services.server.build.target).toBe("default");
+    const tfjs = composed({ REDIS_PASSWORD: "abc", FOREWORD_IMAGE: "foreword:a", FOREWORD_TARGET: "tfjs" });
+    for (const name of ["server", "worker"])
+      expect(tfjs.services[name]).toMatchObject({ image: "foreword:a", build: { target: "tfjs" } });
     const own = [services.server, services.worker, ...containers].map(one => one.image);
     const images = [...bases, ...own, services.redis.image];
     for (const name of images) expect(name).toMatch(/^[a-z/]+:(?!latest)[\w.-]+$/);
