@@ -107,6 +107,9 @@ export class ForewordError extends Error {
   }
 }
 
+export const shuttingDown = (): ForewordError =>
+  new ForewordError("draining", "The server is shutting down. Ask another one, or try again later.");
+
 /** For `catch`: errors of these codes become `value`, all others are thrown on. */
 export const orElse =
   <Value>(value: Value, ...codes: ProblemCode[]) =>

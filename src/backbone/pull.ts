@@ -93,12 +93,13 @@ async function pullEntry(
   throw new ForewordError("backbone_unavailable", detail, { failures });
 }
 
-async function copy(from: string, partial: string, { onBytes }: Wanted): Promise<void> {
+async function copy(from: string, partial: string, { signal, onBytes }: Wanted): Promise<void> {
   const { size } = await stat(from);
   await pipeline(
     createReadStream(from, { highWaterMark: 1 << 20 }),
     counted(0, size, onBytes),
     createWriteStream(partial),
+    { ...(signal && { signal }) },
   );
 }
 

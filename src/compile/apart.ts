@@ -1,6 +1,6 @@
 /** Compiling in a process of its own: what it takes, most of a gigabyte, is given back when it ends. */
 import { type BackboneSource, parametersOf } from "../backbone/source.ts";
-import { ForewordError } from "../errors.ts";
+import { shuttingDown } from "../errors.ts";
 import { startProcess } from "../processes.ts";
 import type { Progress } from "./backbone.ts";
 import type { OpenSettings } from "./open.ts";
@@ -40,5 +40,5 @@ export async function compileApart(
     child.once("error", resolve);
   });
   signal?.removeEventListener("abort", kill);
-  if (signal?.aborted) throw new ForewordError("draining", "The server is shutting down.");
+  if (signal?.aborted) throw shuttingDown();
 }

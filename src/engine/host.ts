@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { pull, resolveBackbone } from "../backbone/pull.ts";
 import type { Precision } from "../compile/variants.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
-import { ForewordError, type Problem } from "../errors.ts";
+import { ForewordError, type Problem, shuttingDown } from "../errors.ts";
 import type { PrefixParameters } from "../prompt/file.ts";
 import type { LoadOptions } from "../runtime/runtime.ts";
 import type {
@@ -152,10 +152,9 @@ class EngineHost implements Engine {
   async close(): Promise<void> {
     this.#closing = true;
     this.#abort.abort();
-    // A worker that loads ends its loading; one that begins only now hears of it when it has.
+    // A worker that loads ends its loading; none begins any more.
     this.#post({ type: "close" });
     await this.#loaded.catch(() => {});
-    this.#post({ type: "close" });
     await this.#exited;
   }
 
@@ -177,6 +176,8 @@ class EngineHost implements Engine {
         queue,
         ...(load && { load }),
       };
+      // What closes has no worker to tell yet.
+      if (this.#closing) throw shuttingDown();
       await this.#start(settings);
     } catch (error) {
       const { message } = ForewordError.from(error);
@@ -269,17 +270,14 @@ class EngineHost implements Engine {
       this.#options.log.error({}, "the engine's worker ended");
     }
     const error = this.#closing
-      ? new ForewordError("draining", "The server is shutting down.")
+      ? shuttingDown()
       : new ForewordError("internal", "The engine stopped; its log has the cause. Restart the server.");
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
   }
 
   #call<Answer>(call: Call, onToken?: InferOptions["onToken"]): Promise<Answer> {
-    if (this.#closing)
-      return Promise.reject(
-        new ForewordError("draining", "The server is shutting down. Ask another one, or try again later."),
-      );
+    if (this.#closing) return Promise.reject(shuttingDown());
     if (this.#state.status !== "ready") return Promise.reject(this.#notReady());
     return new Promise<Answer>((resolve, reject) => {
       const id = this.#nextId++;

@@ -6,7 +6,7 @@ import { Id } from "../contract/common.ts";
 import { InferReplies, InferReply, InferRequest, Input } from "../contract/infer.ts";
 import type { Task } from "../contract/task.ts";
 import type { InferOptions } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, shuttingDown } from "../errors.ts";
 import { answer, checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
 import { problemOf } from "./problems.ts";
@@ -44,11 +44,7 @@ export const infer: Resource = (app, dependencies) => {
       serializerCompiler: () => data => JSON.stringify(data),
     },
     async (request, reply) => {
-      if (draining())
-        throw new ForewordError(
-          "draining",
-          "The server is shutting down. Ask another one, or try again later.",
-        );
+      if (draining()) throw shuttingDown();
       const { body } = request;
       const options = {
         deadline: Date.now() + (body.timeout_ms ?? config.timeoutMs),

@@ -135,6 +135,23 @@ describe("pull", () => {
     );
   });
 
+  test("a copy from the mirror ends with its signal", async () => {
+    await writeFile(join(folder, catalogue["smollm2-135m"]!.file), Buffer.alloc(8 << 20));
+    const closing = new AbortController();
+    const seen: number[] = [];
+    const pulling = pull("smollm2-135m", {
+      data: join(folder, "data"),
+      mirror: folder,
+      signal: closing.signal,
+      onProgress: ({ received }) => {
+        seen.push(received);
+        closing.abort();
+      },
+    });
+    await expect(pulling).rejects.toMatchObject({ name: "AbortError" });
+    expect(seen.at(-1)).toBeLessThan(8 << 20);
+  });
+
   test("a name that nobody knows", async () => {
     await expect(pull("gpt-17", { data: folder })).rejects.toThrow(/smollm2-135m.*FOREWORD_BACKBONE/s);
   });
