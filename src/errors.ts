@@ -107,6 +107,15 @@ export class ForewordError extends Error {
   }
 }
 
+/** What went wrong, in words: "fetch failed" says nothing without its cause. */
+export function reasonOf(error: unknown): string {
+  const { message, cause } = error as Error;
+  // Of several addresses that were tried, the cause has a code alone.
+  return cause instanceof Error
+    ? `${message} (${cause.message || (cause as NodeJS.ErrnoException).code})`
+    : message;
+}
+
 export const shuttingDown = (): ForewordError =>
   new ForewordError("draining", "The server is shutting down. Ask another one, or try again later.");
 

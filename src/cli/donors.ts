@@ -1,6 +1,6 @@
 import { Command, Option } from "commander";
 import type { DonorsRequest } from "../contract/transfer.ts";
-import { type ServerFlags, serverOptions } from "./request.ts";
+import { route, type ServerFlags, serverOptions } from "./request.ts";
 import { sent, takesExamples, type UploadOptions } from "./upload.ts";
 import { numberOf, refsOf } from "./values.ts";
 import { startJob } from "./watch.ts";
@@ -47,5 +47,5 @@ export const donors = (): Command =>
         ...(template !== undefined && { template }),
         ...(seed !== undefined && { seed }),
       };
-      await startJob(flags, `/tasks/${task}/donors`, body);
+      await startJob(flags, route`/tasks/${task}/donors`, body);
     });

@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import type { EvaluateRequest } from "../contract/evaluate.ts";
 import type { Contender } from "../contract/task.ts";
-import { type ServerFlags, serverOptions } from "./request.ts";
+import { route, type ServerFlags, serverOptions } from "./request.ts";
 import { sent, takesExamples, type UploadOptions } from "./upload.ts";
 import { contendersOf, numberOf } from "./values.ts";
 import { startJob } from "./watch.ts";
@@ -48,5 +48,5 @@ export const evaluate = (): Command =>
         ...(maxTokens !== undefined && { max_tokens: maxTokens }),
         ...(differing !== undefined && { differing }),
       };
-      await startJob(flags, `/tasks/${task}/evaluate`, body);
+      await startJob(flags, route`/tasks/${task}/evaluate`, body);
     });

@@ -1,7 +1,7 @@
 /** A server's events (SSE), through broken connections: a new one goes on behind the last event that was heard. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { createParser, type EventSourceMessage } from "eventsource-parser";
-import { ForewordError, type ProblemCode } from "../errors.ts";
+import { ForewordError, type ProblemCode, reasonOf } from "../errors.ts";
 import { request, type ServerFlags } from "./request.ts";
 
 const FIRST_MS = 500;
@@ -38,7 +38,7 @@ export async function* events(
     } catch (error) {
       if (signal.aborted) throw error;
       if (error instanceof ForewordError && (!passing.includes(error.code) || tries >= TRIES)) throw error;
-      reason = (error as Error).message;
+      reason = reasonOf(error);
     }
     if (tries >= TRIES) throw new ForewordError("not_ready", `The server sends no events: ${reason}.`);
     onBroken?.(reason);

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import type { InferReply } from "../contract/infer.ts";
 import { start } from "../main.ts";
-import { call, print, type ServerFlags, serverOptions } from "./request.ts";
+import { call, print, route, type ServerFlags, serverOptions } from "./request.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
 
 export const infer = (): Command =>
@@ -20,7 +20,7 @@ export const infer = (): Command =>
           ...(maxTokens && { max_tokens: Number(maxTokens) }),
         };
         const ask = (url: string, key?: string) =>
-          call<InferReply>({ server: url, key } as ServerFlags, "POST", `/tasks/${task}/infer`, body);
+          call<InferReply>({ server: url, key } as ServerFlags, "POST", route`/tasks/${task}/infer`, body);
         const reply = local ? await inProcess(flags, ask) : await ask(server, key);
         print(json, reply, () => `${reply.text ?? reply.label ?? "unsure"}\n`);
       },

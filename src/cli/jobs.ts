@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import type { Job } from "../contract/job.ts";
-import { call, listAll, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { watch } from "./watch.ts";
 
 const done = ({ progress }: Job) => (progress === null ? "" : `${progress.step}/${progress.steps}`);
@@ -25,7 +25,7 @@ export function jobs(): Command {
   serverOptions(command.command("show <id>"))
     .description("show one job, and what it said")
     .action(async (id: string, flags: ServerFlags) => {
-      const job = await call<Job>(flags, "GET", `/jobs/${id}`);
+      const job = await call<Job>(flags, "GET", route`/jobs/${id}`);
       const { log, progress, result, error, ...rest } = job;
       print(flags.json, job, () => {
         const fields = { ...rest, steps: done(job), ...(error && { error: error.detail }), ...result };
@@ -46,7 +46,7 @@ export function jobs(): Command {
   serverOptions(command.command("cancel <id>"))
     .description("cancel a job; one that has ended stays as it is")
     .action(async (id: string, flags: ServerFlags) => {
-      const job = await call<Job>(flags, "DELETE", `/jobs/${id}`);
+      const job = await call<Job>(flags, "DELETE", route`/jobs/${id}`);
       print(flags.json, job, () => `${id}: ${job.state}\n`);
     });
   return command;

@@ -6,7 +6,7 @@ import { fromBufferPromise } from "yauzl";
 import type { PromptRecord } from "../contract/prompt.ts";
 import { ForewordError } from "../errors.ts";
 import { pickled } from "../prompt/peft/tensors.ts";
-import { request, type ServerFlags } from "./request.ts";
+import { request, route, type ServerFlags } from "./request.ts";
 
 const adapterFiles = ["adapter_config.json", "adapter_model.safetensors"] as const;
 
@@ -16,17 +16,21 @@ export interface ImportOptions {
   activate?: boolean;
 }
 
+/** Where a task's new version goes. */
+export const promptsOf = (task: string, activate: boolean | undefined): string =>
+  route`/tasks/${task}/prompts` + (activate ? "?activate=true" : "");
+
 export async function importPrompt(
   flags: ServerFlags,
   task: string,
   from: string,
   { template, taskIndex, activate }: ImportOptions,
 ): Promise<PromptRecord> {
-  const route = `/tasks/${task}/prompts${activate ? "?activate=true" : ""}`;
+  const to = promptsOf(task, activate);
   const path = await stat(from).catch(error => unreadable(from, error));
   if (!path.isDirectory() && from.endsWith(".safetensors")) {
     const headers = { "content-type": "application/vnd.foreword.prompt+safetensors" };
-    return send(flags, route, { headers, body: new Uint8Array(await readFile(from)) });
+    return send(flags, to, { headers, body: new Uint8Array(await readFile(from)) });
   }
   const form = new FormData();
   const files = path.isDirectory() ? await folderFiles(from) : await unpack(await readFile(from), from);
@@ -34,7 +38,7 @@ export async function importPrompt(
     if (adapterFiles.some(each => each === name)) form.append(name, new Blob([new Uint8Array(bytes)]), name);
   if (template !== undefined) form.append("template", template);
   if (taskIndex !== undefined) form.append("task_index", taskIndex);
-  return send(flags, route, { body: form });
+  return send(flags, to, { body: form });
 }
 
 /** `to` says which: a `.safetensors` file, a `.zip` archive, or a folder for the archive's files. Returns what was written. */
@@ -47,23 +51,21 @@ export async function exportPrompt(
 ): Promise<string[]> {
   const own = to.endsWith(".safetensors");
   const query = own ? "format=safetensors" : `format=peft${peftType ? `&peft_type=${peftType}` : ""}`;
-  const response = await request(flags, "GET", `/tasks/${task}/prompts/${version}?${query}`);
+  const response = await request(flags, "GET", `${route`/tasks/${task}/prompts/${version}`}?${query}`);
   const bytes = Buffer.from(await response.arrayBuffer());
-  if (own || to.endsWith(".zip")) {
-    await writeFile(to, bytes);
-    return [to];
-  }
-  await mkdir(to, { recursive: true });
-  const written: string[] = [];
-  for (const [name, content] of await unpack(bytes, to)) {
-    await writeFile(join(to, name), content);
-    written.push(join(to, name));
-  }
-  return written;
+  const files = own || to.endsWith(".zip") ? [[to, bytes] as const] : await unpackInto(to, bytes);
+  for (const [path, content] of files) await writeFile(path, content).catch(error => unwritable(path, error));
+  return files.map(([path]) => path);
 }
 
-async function send(flags: ServerFlags, route: string, body: RequestInit): Promise<PromptRecord> {
-  return (await (await request(flags, "POST", route, body)).json()) as PromptRecord;
+/** The archive's files, as they are to stand in a folder, which is made. */
+async function unpackInto(folder: string, archive: Buffer): Promise<(readonly [string, Buffer])[]> {
+  await mkdir(folder, { recursive: true }).catch(error => unwritable(folder, error));
+  return (await unpack(archive, folder)).map(([name, content]) => [join(folder, name), content]);
+}
+
+async function send(flags: ServerFlags, path: string, body: RequestInit): Promise<PromptRecord> {
+  return (await (await request(flags, "POST", path, body)).json()) as PromptRecord;
 }
 
 async function folderFiles(folder: string): Promise<[string, Buffer][]> {
@@ -94,5 +96,12 @@ function unreadable(path: string, error: Error): never {
   throw new ForewordError(
     "validation",
     `${path} can't be read (${error.message}). A prompt is a .safetensors file, or a folder or .zip archive with ${adapterFiles.join(" and ")}.`,
+  );
+}
+
+function unwritable(path: string, error: Error): never {
+  throw new ForewordError(
+    "validation",
+    `${path} can't be written (${error.message}). Name a .safetensors file or a .zip archive in a folder that is there, or a folder.`,
   );
 }

@@ -1,12 +1,14 @@
 import { Command, Option } from "commander";
 import type { Piece, PromptRecord } from "../contract/prompt.ts";
 import type { AttentionReport, NearestReport } from "../contract/transfer.ts";
-import { exportPrompt, type ImportOptions, importPrompt } from "./prompt-files.ts";
-import { call, listAll, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { exportPrompt, type ImportOptions, importPrompt, promptsOf } from "./prompt-files.ts";
+import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { drawAttention, drawNearest } from "./transfer-report.ts";
-import { numberOf, refOf } from "./values.ts";
+import { numberOf, onOption, refOf } from "./values.ts";
 
 type Prompt = PromptRecord & { pieces: Piece[]; compatible: boolean };
+
+const activateOption = () => new Option("--activate", "let it answer from now on");
 
 export function prompts(): Command {
   const command = new Command("prompts").description(
@@ -16,7 +18,7 @@ export function prompts(): Command {
   serverOptions(command.command("list <task>", { isDefault: true }))
     .description("list the versions")
     .action(async (task: string, flags: ServerFlags) => {
-      const reply = await listAll<Prompt>(flags, `/tasks/${task}/prompts`);
+      const reply = await listAll<Prompt>(flags, route`/tasks/${task}/prompts`);
       print(flags.json, reply, () =>
         table(
           ["version", "kind", "tokens", "fits", "name", "created"],
@@ -35,7 +37,7 @@ export function prompts(): Command {
   serverOptions(command.command("show <task> <version>"))
     .description("show one version, and which of its pieces are frozen or trained")
     .action(async (task: string, version: string, flags: ServerFlags) => {
-      const prompt = await call<Prompt>(flags, "GET", `/tasks/${task}/prompts/${version}`);
+      const prompt = await call<Prompt>(flags, "GET", route`/tasks/${task}/prompts/${version}`);
       const piece = (each: Piece) => {
         if ("text" in each) return ["frozen", JSON.stringify(each.text)];
         if ("field" in each) return ["frozen", `{{ ${each.field} }}`];
@@ -60,31 +62,30 @@ export function prompts(): Command {
     .description("the words nearest to each virtual token of a soft prompt")
     .option("--count <count>", "words for each (default: 5)", numberOf)
     .action(async (task: string, version: string, { count, ...flags }) => {
-      const query = count === undefined ? "" : `?count=${count}`;
-      const path = `/tasks/${task}/prompts/${version}/nearest${query}`;
-      const report = await call<NearestReport>(flags as ServerFlags, "GET", path);
+      const path = route`/tasks/${task}/prompts/${version}/nearest`;
+      const query = count === undefined ? "" : route`?count=${count}`;
+      const report = await call<NearestReport>(flags as ServerFlags, "GET", path + query);
       print(flags.json, report, () => drawNearest(report));
     });
 
   serverOptions(command.command("attention <task> <version> <inputs...>"))
     .description("how much attention each position of a prompt gets from inputs, by layer")
     .action(async (task: string, version: string, inputs: string[], flags: ServerFlags) => {
-      const path = `/tasks/${task}/prompts/${version}/attention`;
+      const path = route`/tasks/${task}/prompts/${version}/attention`;
       const report = await call<AttentionReport>(flags, "POST", path, { inputs });
       print(flags.json, report, () => drawAttention(report));
     });
 
   serverOptions(command.command("add <task> <template>"))
     .description("add a hard prompt")
-    .option("--activate", "let it answer from now on")
-    .option("--on <prompt>", "stack it on another prompt, <task>/<version>", refOf)
+    .addOption(activateOption())
+    .addOption(onOption())
     .action(async (task: string, template: string, { activate, on, ...flags }) => {
-      const prompt = await call<Prompt>(
-        flags as ServerFlags,
-        "POST",
-        `/tasks/${task}/prompts${activate ? "?activate=true" : ""}`,
-        { kind: "hard", template, ...(on && { on }) },
-      );
+      const prompt = await call<Prompt>(flags as ServerFlags, "POST", promptsOf(task, activate), {
+        kind: "hard",
+        template,
+        ...(on && { on }),
+      });
       print(
         flags.json,
         prompt,
@@ -96,13 +97,12 @@ export function prompts(): Command {
     .description(
       "copy a version of another task, <task>/<version>, which must have the same labels if trained",
     )
-    .option("--activate", "let it answer from now on")
-    .option("--on <prompt>", "stack it on another prompt, <task>/<version>", refOf)
+    .addOption(activateOption())
+    .addOption(onOption())
     .option("--name <name>", "the copy's name; by default the original's")
     .action(async (from: string, task: string, { activate, on, name, ...flags }) => {
-      const path = `/tasks/${task}/prompts${activate ? "?activate=true" : ""}`;
       const body = { from: refOf(from), ...(on && { on }), ...(name && { name }) };
-      const prompt = await call<Prompt>(flags as ServerFlags, "POST", path, body);
+      const prompt = await call<Prompt>(flags as ServerFlags, "POST", promptsOf(task, activate), body);
       print(
         flags.json,
         prompt,
@@ -114,7 +114,7 @@ export function prompts(): Command {
     .description("add a prompt file (.safetensors), or an adapter of PEFT: a folder or a .zip archive")
     .option("--template <template>", "where an adapter's prompt and the input stand, {{ input }} by default")
     .option("--task-index <index>", "which task of an adapter for several, from 0")
-    .option("--activate", "let it answer from now on")
+    .addOption(activateOption())
     .action(async (task: string, from: string, flags: ServerFlags & ImportOptions) => {
       const prompt = await importPrompt(flags, task, from, flags);
       print(
@@ -143,7 +143,7 @@ export function prompts(): Command {
   serverOptions(command.command("activate <task> <version>"))
     .description("let a version answer; a roll-back is the same call")
     .action(async (task: string, version: string, flags: ServerFlags) => {
-      const reply = await call(flags, "PUT", `/tasks/${task}/active`, { prompt: Number(version) });
+      const reply = await call(flags, "PUT", route`/tasks/${task}/active`, { prompt: Number(version) });
       print(flags.json, reply, () => `version ${version} answers for ${task}\n`);
     });
   return command;

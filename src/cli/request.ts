@@ -1,6 +1,6 @@
 /** Calls to a running server. */
-import type { Command } from "commander";
-import { ForewordError, type Problem } from "../errors.ts";
+import { type Command, Option } from "commander";
+import { catalogue, ForewordError, type Problem, reasonOf } from "../errors.ts";
 
 export interface ServerFlags {
   server: string;
@@ -10,9 +10,39 @@ export interface ServerFlags {
 
 export const serverOptions = (command: Command): Command =>
   command
-    .option("--server <url>", "the running server", process.env.FOREWORD_SERVER ?? "http://127.0.0.1:8080")
-    .option("--key <key>", "the server's key", process.env.FOREWORD_ADMIN_KEY)
+    .option(
+      "--server <url>",
+      "the running server (FOREWORD_SERVER)",
+      process.env.FOREWORD_SERVER || "http://127.0.0.1:8080",
+    )
+    // No default, which help would show: of a variable it shows the name.
+    .addOption(new Option("--key <key>", "the server's key").env("FOREWORD_ADMIN_KEY"))
     .option("--json", "print the reply as JSON");
+
+/**
+ * A path of the API: whatever was typed for an id, a version or a query's value stays one. Throws `validation` for what
+ * a path can't hold as a name.
+ */
+export function route(texts: TemplateStringsArray, ...values: readonly (string | number)[]): string {
+  for (const value of values)
+    if (["", ".", ".."].includes(String(value)))
+      throw new ForewordError(
+        "validation",
+        `"${value}" names nothing on a server. Give an id, such as sentiment, or a version, such as 3.`,
+      );
+  return String.raw(texts, ...values.map(value => encodeURIComponent(value)));
+}
+
+/** Behind the server's own path, where it has one. A host and a port may come without http://. */
+function urlOf(server: string, path: string): string {
+  const address = server.includes("://") ? server : `http://${server}`;
+  if (!/^https?:/i.test(address) || !URL.canParse(address))
+    throw new ForewordError(
+      "validation",
+      `--server: "${server}" is no address. Give one such as http://127.0.0.1:8080 (FOREWORD_SERVER).`,
+    );
+  return address.replace(/\/*([?#].*)?$/, "") + path;
+}
 
 /** The server's answer, where it is a good one. A problem becomes the error that the server described. */
 export async function request(
@@ -21,7 +51,7 @@ export async function request(
   path: string,
   { headers, ...rest }: RequestInit & { duplex?: "half" } = {},
 ): Promise<Response> {
-  const response = await fetch(new URL(path, server), {
+  const response = await fetch(urlOf(server, path), {
     method,
     headers: { ...headers, ...(key && { authorization: `Bearer ${key}` }) },
     ...rest,
@@ -29,16 +59,17 @@ export async function request(
     if (rest.signal?.aborted) throw error;
     throw new ForewordError(
       "not_ready",
-      `No server answers at ${server} (${(error as Error).message}). Start one with npm start, or name another with --server.`,
+      `No server answers at ${server}: ${reasonOf(error)}. Start one with npm start, or name another with --server.`,
     );
   });
   if (response.ok) return response;
-  if (!response.headers.get("content-type")?.includes("json"))
+  const problem = (await response.json().catch(() => null)) as Partial<Problem> | null;
+  if (!Object.hasOwn(catalogue, problem?.code ?? ""))
     throw new ForewordError(
       "not_found",
       `What answers at ${server} is no Foreword server (status ${response.status}). Name another with --server.`,
     );
-  throw ForewordError.fromProblem((await response.json()) as Problem);
+  throw ForewordError.fromProblem(problem as Problem);
 }
 
 /** The reply's JSON. */

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import type { SearchRequest } from "../contract/search.ts";
 import { ForewordError } from "../errors.ts";
-import { serverOptions } from "./request.ts";
+import { route, serverOptions } from "./request.ts";
 import { type DataFlags, dataOf, takesExamples } from "./upload.ts";
 import { numberOf } from "./values.ts";
 import { startJob } from "./watch.ts";
@@ -51,7 +51,7 @@ export const search = (): Command =>
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: SearchFlags) => {
       const body = { ...(await dataOf(flags, data)), ...(await settingsOf(flags)) };
-      await startJob(flags, `/tasks/${task}/search`, body);
+      await startJob(flags, route`/tasks/${task}/search`, body);
     });
 
 async function settingsOf(flags: SearchFlags): Promise<Omit<SearchRequest, "examples" | "dataset">> {

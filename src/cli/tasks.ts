@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import type { Labels, Task } from "../contract/task.ts";
 import { addActivations } from "./activations.ts";
-import { call, listAll, print, type ServerFlags, serverOptions, table } from "./request.ts";
+import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 
 const names = (labels: Labels | null) =>
   labels === null ? "" : Array.isArray(labels) ? labels.join(", ") : Object.keys(labels).join(", ");
@@ -27,7 +27,7 @@ export function tasks(): Command {
   serverOptions(command.command("show <id>"))
     .description("show one task")
     .action(async (id: string, flags: ServerFlags) => {
-      const task = await call<Task>(flags, "GET", `/tasks/${id}`);
+      const task = await call<Task>(flags, "GET", route`/tasks/${id}`);
       print(flags.json, task, () =>
         table(
           ["", ""],
@@ -61,7 +61,7 @@ export function tasks(): Command {
   serverOptions(command.command("delete <id>"))
     .description("delete a task with its prompts and history")
     .action(async (id: string, flags: ServerFlags) => {
-      await call(flags, "DELETE", `/tasks/${id}`);
+      await call(flags, "DELETE", route`/tasks/${id}`);
       print(flags.json, { deleted: id }, () => `${id} is deleted\n`);
     });
 

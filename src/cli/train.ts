@@ -4,7 +4,7 @@ import type { PromptRef } from "../contract/common.ts";
 import type { Vote } from "../contract/task.ts";
 import type { Init, Teacher, TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
-import { serverOptions } from "./request.ts";
+import { route, serverOptions } from "./request.ts";
 import { type DataFlags, dataOf, takesExamples } from "./upload.ts";
 import { initOf, numberOf, refOf } from "./values.ts";
 import { startJob } from "./watch.ts";
@@ -97,7 +97,7 @@ export const train = (): Command =>
         ...settingsOf(flags),
         ...(teacher !== undefined && { teacher: await teacherOf(teacher) }),
       };
-      await startJob(flags, `/tasks/${task}/train`, body);
+      await startJob(flags, route`/tasks/${task}/train`, body);
     });
 
 /** A version, or the text of a file. */

@@ -1,5 +1,5 @@
 /** Values of flags that are no plain text. */
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import type { PromptRef } from "../contract/common.ts";
 import type { Contender } from "../contract/task.ts";
 import type { Init } from "../contract/train.ts";
@@ -16,6 +16,9 @@ export function refOf(text: string): PromptRef {
   if (task === undefined) throw new InvalidArgumentError("It takes <task>/<version>.");
   return { task, version: Number(version) };
 }
+
+export const onOption = () =>
+  new Option("--on <prompt>", "stack it on another prompt, <task>/<version>").argParser(refOf);
 
 /** Several by comma. */
 export const refsOf = (text: string): PromptRef[] => text.split(",").map(each => refOf(each.trim()));

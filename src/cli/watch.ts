@@ -8,7 +8,7 @@ import { drawCurve } from "./curve.ts";
 import { events } from "./events.ts";
 import { progressLine, silentLine } from "./progress.ts";
 import { drawDistillation, drawEnsemble, drawReport, drawSearch } from "./report.ts";
-import { call, print, type ServerFlags } from "./request.ts";
+import { call, print, route, type ServerFlags } from "./request.ts";
 import { drawDonors } from "./transfer-report.ts";
 
 /** As a shell reports a command that Ctrl-C ended: nothing was finished, so what should follow must not. */
@@ -47,7 +47,7 @@ async function follow(flags: ServerFlags, id: string): Promise<Job | null> {
   const interrupt = () => detach.abort();
   process.once("SIGINT", interrupt);
   try {
-    const heard = events(flags, `/jobs/${id}/events`, {
+    const heard = events(flags, route`/jobs/${id}/events`, {
       signal: detach.signal,
       onBroken: reason => line.log(`${reason}; connecting again`),
     });
@@ -70,7 +70,9 @@ async function follow(flags: ServerFlags, id: string): Promise<Job | null> {
 
 async function promptOf(flags: ServerFlags, { task, result }: Job): Promise<PromptRecord | null> {
   const version = result?.versions?.at(-1);
-  return version === undefined ? null : call<PromptRecord>(flags, "GET", `/tasks/${task}/prompts/${version}`);
+  return version === undefined
+    ? null
+    : call<PromptRecord>(flags, "GET", route`/tasks/${task}/prompts/${version}`);
 }
 
 /** What a job came to, for people. */

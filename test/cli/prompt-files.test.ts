@@ -68,3 +68,16 @@ test("what can't be read or taken is said", async () => {
   ] as const)
     await expect(importPrompt(to(), "next", from, {})).rejects.toThrow(message);
 });
+
+test("a place that can't be written to is named", async () => {
+  const { version } = await importPrompt(to(), "next", join(adapters, "llama/prefix"), {});
+  const taken = join(scratch, "taken");
+  await writeFile(taken, "x");
+  for (const place of ["/nonexistent/dir/x.safetensors", "/nonexistent/x.zip", taken, join(taken, "below")])
+    await expect(exportPrompt(to(), "next", `${version}`, place, undefined)).rejects.toMatchObject({
+      code: "validation",
+      message: expect.stringMatching(
+        new RegExp(`^${place} can't be written \\((ENOENT|EEXIST|ENOTDIR).*folder`),
+      ),
+    });
+});

@@ -1,0 +1,81 @@
+/** What is asked of a server: its address, the paths, and lists that are longer than a page. */
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { call, listAll, route } from "../../../src/cli/request.ts";
+
+/** Answers each request with the next of `replies`, and after them with the last one. */
+let server: Server;
+let port: number;
+let asked: string[];
+let replies: object[];
+beforeEach(async () => {
+  [asked, replies] = [[], [{}]];
+  server = createServer((request, response) => {
+    asked.push(request.url!);
+    response.setHeader("content-type", "application/json");
+    response.end(JSON.stringify(replies[Math.min(asked.length, replies.length) - 1]));
+  }).listen(0, "127.0.0.1");
+  await new Promise(resolve => server.once("listening", resolve));
+  ({ port } = server.address() as AddressInfo);
+});
+afterEach(() => server.close());
+
+test("every page of a list is asked for, with what was asked at first", async () => {
+  replies = [1, 2, 3].map(page => ({ items: [page], next_cursor: page < 3 ? `c ${page}` : null }));
+  const flags = { server: `http://127.0.0.1:${port}` };
+  expect(await listAll(flags, "/jobs?task=t")).toEqual({ items: [1, 2, 3] });
+  expect(asked).toEqual([
+    "/jobs?task=t&limit=1000",
+    "/jobs?task=t&limit=1000&cursor=c+1",
+    "/jobs?task=t&limit=1000&cursor=c+2",
+  ]);
+});
+
+test.each([
+  ["127.0.0.1:PORT", "/tasks"],
+  ["http://127.0.0.1:PORT/", "/tasks"],
+  ["HTTP://127.0.0.1:PORT/prefix", "/prefix/tasks"],
+  ["http://127.0.0.1:PORT/a/prefix//?x=1#there", "/a/prefix/tasks"],
+])("a server at %s is asked for %s", async (address, wanted) => {
+  await call({ server: address.replace("PORT", String(port)) }, "GET", "/tasks");
+  expect(asked).toEqual([wanted]);
+});
+
+test.each(["", "http://", "ftp://127.0.0.1", "127.0.0.1:http", "a b"])(
+  "%j is no address, and one is shown",
+  async address => {
+    await expect(call({ server: address }, "GET", "/tasks")).rejects.toMatchObject({
+      code: "validation",
+      message: expect.stringMatching(/^--server: ".*" is no address.*http:\/\/127\.0\.0\.1:8080/),
+    });
+  },
+);
+
+test("why no server answers is told, not only that it does not", async () => {
+  await new Promise(resolve => server.close(resolve));
+  for (const host of ["127.0.0.1", "localhost"])
+    await expect(call({ server: `${host}:${port}` }, "GET", "/tasks")).rejects.toThrow(
+      new RegExp(`No server answers at ${host}:${port}: fetch failed \\(.*ECONNREFUSED.*\\)\\. Start one`),
+    );
+});
+
+test("JSON of another program's is no problem of ours", async () => {
+  const other = createServer((_, response) => {
+    response.writeHead(404, { "content-type": "application/json" }).end('{"message":"no"}');
+  }).listen(0, "127.0.0.1");
+  await new Promise(resolve => other.once("listening", resolve));
+  const address = `127.0.0.1:${(other.address() as AddressInfo).port}`;
+  await expect(call({ server: address }, "GET", "/tasks")).rejects.toThrow(
+    /no Foreword server \(status 404\)/,
+  );
+  other.close();
+});
+
+test("what was typed stays one part of a path", () => {
+  expect(route`/datasets/${"../tasks/spam"}`).toBe("/datasets/..%2Ftasks%2Fspam");
+  expect(route`/tasks/${"sentiment?x=1"}/infer`).toBe("/tasks/sentiment%3Fx%3D1/infer");
+  expect(route`/tasks/${"a#b %2e"}/history?limit=${20}`).toBe("/tasks/a%23b%20%252e/history?limit=20");
+  for (const name of ["", ".", ".."])
+    expect(() => route`/tasks/${name}/prompts`).toThrow(`"${name}" names nothing on a server. Give an id`);
+});
