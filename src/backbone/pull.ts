@@ -53,9 +53,14 @@ export async function resolveBackbone(name: string, { data }: Place): Promise<st
 export async function pull(name: string, options: PullOptions): Promise<string> {
   const here = await resolveBackbone(name, options);
   if (here !== null) return here;
+  checkName(name);
   const entry = catalogue[name];
-  if (entry) return pullEntry(name, entry, options);
-  if (hubName.test(name)) return pullRepository(name, options);
+  return entry ? pullEntry(name, entry, options) : pullRepository(name, options);
+}
+
+/** Throws `backbone_unavailable` for a name by which no source has a backbone. */
+export function checkName(name: string): void {
+  if (catalogue[name] || hubName.test(name)) return;
   throw new ForewordError(
     "backbone_unavailable",
     `There is no backbone ${name}: neither a path nor a name of the catalogue (${Object.keys(catalogue).join(", ")}) nor owner/name of the hub. Correct FOREWORD_BACKBONE.`,

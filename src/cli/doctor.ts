@@ -3,7 +3,7 @@ import { statfs } from "node:fs/promises";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { dirname, resolve } from "node:path";
 import { Command } from "commander";
-import { resolveBackbone } from "../backbone/pull.ts";
+import { checkName, resolveBackbone } from "../backbone/pull.ts";
 import { createRuntime } from "../runtime/create.ts";
 import { print, table } from "./request.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
@@ -74,10 +74,13 @@ async function runtime(name: "onnx" | "tfjs"): Promise<Finding> {
 }
 
 async function backbone({ backbone: name, data, mirror }: ReturnType<typeof settingsOf>): Promise<Finding> {
+  const check = `backbone ${name}`;
   const path = await resolveBackbone(name, { data, ...(mirror !== undefined && { mirror }) });
-  return {
-    check: `backbone ${name}`,
-    ok: true,
-    found: path ?? "not here yet: foreword pull fetches it, and so does the first start",
-  };
+  if (path !== null) return { check, ok: true, found: path };
+  try {
+    checkName(name);
+  } catch (error) {
+    return { check, ok: false, found: (error as Error).message };
+  }
+  return { check, ok: true, found: "not here yet: foreword pull fetches it, and so does the first start" };
 }

@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import { architectures } from "../backbone/architectures/index.ts";
 import { classificationLoss } from "../backbone/objective.ts";
-import { resolveBackbone } from "../backbone/pull.ts";
+import { checkName, resolveBackbone } from "../backbone/pull.ts";
 import { openBackbone } from "../backbone/source.ts";
 import { ForewordError } from "../errors.ts";
 import { printGraph } from "../graph/print.ts";
@@ -20,11 +20,13 @@ export const graph = (): Command =>
     .action(async ({ json, gradient: method, ...flags }) => {
       const { backbone, data, mirror } = settingsOf(flags);
       const path = await resolveBackbone(backbone, { data, ...(mirror !== undefined && { mirror }) });
-      if (!path)
+      if (!path) {
+        checkName(backbone);
         throw new ForewordError(
           "backbone_unavailable",
           `${backbone} is not here yet. Run foreword pull ${backbone} first.`,
         );
+      }
       const source = await openBackbone(path);
       const step = architectures[source.config.architecture](source.config);
       const { constants, ...printed } = method ? trainingGraph(classificationLoss(step), method) : step;

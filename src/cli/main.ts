@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** The command line: a command a file. */
 import { Command } from "commander";
-import { ForewordError } from "../errors.ts";
 import { version } from "../main.ts";
 import { exportRegistry, importRegistry } from "./archive.ts";
 import { backbone } from "./backbone.ts";
@@ -10,6 +9,7 @@ import { datasets } from "./datasets.ts";
 import { doctor } from "./doctor.ts";
 import { donors } from "./donors.ts";
 import { evaluate } from "./evaluate.ts";
+import { failure } from "./failure.ts";
 import { graph } from "./graph.ts";
 import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
@@ -58,10 +58,14 @@ process.stdout.on("error", error => {
   process.exit();
 });
 
+let json = false;
+program.hook("preAction", (_, command) => {
+  json = command.opts().json === true;
+});
+
 try {
   await program.parseAsync();
 } catch (error) {
-  const known = error instanceof ForewordError;
-  process.stderr.write(known ? `${error.message}\n` : `${(error as Error).stack}\n`);
+  process.stderr.write(failure(error, json));
   process.exitCode = 1;
 }

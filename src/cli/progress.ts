@@ -1,6 +1,7 @@
 /** A job as it runs: one live line in a terminal, plain lines elsewhere. On standard error: the result is output. */
 import { MultiBar, Presets } from "cli-progress";
 import type { JobProgress } from "../contract/job.ts";
+import { plain } from "./text.ts";
 
 export interface ProgressLine {
   update(progress: JobProgress): void;
@@ -39,8 +40,8 @@ function liveLine(): ProgressLine {
       bar.update(progress.step, shown);
     },
     log: text => {
-      if (bar) bars.log(`${text}\n`);
-      else process.stderr.write(`${text}\n`);
+      if (bar) bars.log(`${plain(text)}\n`);
+      else process.stderr.write(`${plain(text)}\n`);
     },
     stop: () => {
       if (!bar) return;
@@ -62,7 +63,7 @@ function plainLines(): ProgressLine {
       const learnt = loss === null ? "" : `, loss ${number(loss)}`;
       process.stderr.write(`step ${step}/${steps}${learnt}${left}\n`);
     },
-    log: text => void process.stderr.write(`${text}\n`),
+    log: text => void process.stderr.write(`${plain(text)}\n`),
     stop: () => {},
   };
 }

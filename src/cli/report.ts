@@ -14,6 +14,7 @@ import type { Ranked } from "../contract/search.ts";
 import type { Active } from "../contract/task.ts";
 import type { Distillation } from "../contract/train.ts";
 import { table } from "./request.ts";
+import { oneLine, plain } from "./text.ts";
 
 /** Labels and mistaken pairs that are shown; the JSON has all of them. */
 const SHOWN = 10;
@@ -188,6 +189,6 @@ const between = ({ value, low, high }: Estimate): string =>
   `${value.toFixed(4)} (${low.toFixed(4)} to ${high.toFixed(4)})`;
 const share = (value: number | null): string => (value === null ? "-" : value.toFixed(3));
 const cut = (text: string): string => {
-  const line = text.replace(/\s+/g, " ");
+  const line = plain(text.replace(/\s+/g, " "));
   return line.length > WIDTH ? `${line.slice(0, WIDTH - 1)}…` : line;
 };

@@ -1,6 +1,7 @@
 /** Calls to a running server. */
 import { type Command, Option } from "commander";
 import { catalogue, ForewordError, type Problem, reasonOf } from "../errors.ts";
+import { oneLine, plain } from "./text.ts";
 
 export interface ServerFlags {
   server: string;
@@ -107,7 +108,7 @@ export async function listAll<Item>(flags: ServerFlags, path: string): Promise<{
 
 /** A table with aligned columns, for people. */
 export function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
-  const lines = [head, ...rows].map(row => row.map(String));
+  const lines = [head, ...rows].map(row => row.map(cell => oneLine(String(cell))));
   const widths = head.map((_, column) => Math.max(...lines.map(line => line[column]!.length)));
   return lines
     .map(
@@ -120,6 +121,7 @@ export function table(head: readonly string[], rows: readonly (readonly unknown[
     .join("");
 }
 
+/** The reply: as it came for programs, harmless to a terminal for people. */
 export const print = (json: boolean | undefined, reply: unknown, text: () => string): void => {
-  process.stdout.write(json ? `${JSON.stringify(reply, null, 2)}\n` : text());
+  process.stdout.write(json ? `${JSON.stringify(reply, null, 2)}\n` : plain(text()));
 };

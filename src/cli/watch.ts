@@ -6,6 +6,7 @@ import type { Distillation } from "../contract/train.ts";
 import type { CurvePoint } from "../training/progress.ts";
 import { drawCurve } from "./curve.ts";
 import { events } from "./events.ts";
+import { listed } from "./failure.ts";
 import { progressLine, silentLine } from "./progress.ts";
 import { drawDistillation, drawEnsemble, drawReport, drawSearch } from "./report.ts";
 import { call, print, route, type ServerFlags } from "./request.ts";
@@ -78,7 +79,7 @@ async function promptOf(flags: ServerFlags, { task, result }: Job): Promise<Prom
 /** What a job came to, for people. */
 function outcome({ id, task, kind, state, error, result }: Job, prompt: PromptRecord | null): string {
   if (state === "cancelled") return `${id} was cancelled; nothing was added\n`;
-  if (error) return `${id} failed: ${error.detail}\n`;
+  if (error) return `${id} failed: ${error.detail}\n${listed(error)}`;
   if (kind === "donors") return drawDonors(task, result!);
   if (kind === "search") return drawSearch(task, result!);
   if (kind === "evaluate") return drawReport(result as unknown as EvaluationReport);

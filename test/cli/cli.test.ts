@@ -1,8 +1,10 @@
 import { access, mkdtemp, rm } from "node:fs/promises";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ForewordError } from "../../src/errors.ts";
 import { startServer, type TestServer } from "../http/server.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { foreword } from "../support/command.ts";
@@ -61,6 +63,55 @@ describe("foreword", () => {
     }
   });
 
+  test("help names the variable of a secret, and never what it holds", async () => {
+    const env = { FOREWORD_ADMIN_KEY: "topsecret", FOREWORD_REGISTRY: "redis://:topsecret@127.0.0.1" };
+    for (const command of [["tasks", "list"], ["infer"], ["serve"], ["worker"]]) {
+      const { out } = await foreword([...command, "--help"], { env });
+      expect(out).toContain(command[0] === "worker" ? "FOREWORD_REGISTRY" : "FOREWORD_ADMIN_KEY");
+      expect(out).not.toContain("topsecret");
+    }
+  });
+
+  test("a server's problem: each line's error behind the message, the document for programs; a key, ids and texts", async () => {
+    const asked: string[] = [];
+    const errors = [2, 5, 9].map(line => ({ line, detail: "It has no label." }));
+    const problem = new ForewordError("bad_dataset", "Line 2: no label (and 2 more lines: see errors).", {
+      errors,
+      count: 3,
+    }).toProblem();
+    const server = createHttpServer((request, response) => {
+      asked.push(`${request.method} ${request.url} ${request.headers.authorization}`);
+      const bad = request.url!.startsWith("/datasets?");
+      response.writeHead(bad ? 422 : 200, { "content-type": "application/json" });
+      response.end(JSON.stringify(bad ? problem : { text: "\u001b[31mred" }));
+    }).listen(0, "127.0.0.1");
+    await new Promise(resolve => server.once("listening", resolve));
+    const { port } = server.address() as { port: number };
+    const env = { FOREWORD_ADMIN_KEY: "topsecret", FOREWORD_SERVER: `127.0.0.1:${port}` };
+    try {
+      const told = await foreword(["datasets", "add", "-"], { env, input: "{}" });
+      const lines = errors.map(({ line, detail }) => `  line ${line}: ${detail}\n`);
+      expect([told.code, told.err]).toEqual([1, `${problem.detail}\n${lines.join("")}`]);
+      const document = await foreword(["datasets", "add", "-", "--json"], { env, input: "{}" });
+      expect([document.code, document.out, JSON.parse(document.err)]).toEqual([1, "", problem]);
+      await foreword(["datasets", "delete", "../tasks/data-to-text"], { env });
+      const { out } = await foreword(["infer", "sentiment?x=1", "hello"], { env });
+      expect(out).toBe("[31mred\n");
+      expect(asked.slice(2)).toEqual([
+        "DELETE /datasets/..%2Ftasks%2Fdata-to-text Bearer topsecret",
+        "POST /tasks/sentiment%3Fx%3D1/infer Bearer topsecret",
+      ]);
+    } finally {
+      server.close();
+    }
+  });
+
+  test("doctor knows a backbone that nothing can fetch", async () => {
+    const { code, out } = await foreword(["doctor", "--backbone", "nosuch"]);
+    expect(code).toBe(1);
+    expect(out).toMatch(/^PROBLEM +backbone nosuch +There is no backbone nosuch: .*smollm2-135m/m);
+  });
+
   test("a folder is no file of examples", async () => {
     const { code, err } = await foreword(["datasets", "add", tmpdir()]);
     expect(code).toBe(1);
@@ -76,6 +127,9 @@ describe("foreword", () => {
     ["a worker without Redis", ["worker"], /runs its jobs itself.*FOREWORD_REGISTRY/s],
     ["an argument too few", ["infer", "sentiment"], /missing required argument 'input'/],
     ["no server", ["tasks", "--server", "http://127.0.0.1:9"], /No server answers at .*npm start/s],
+    ["an empty address", ["tasks", "--server", ""], /--server: "" is no address.*http:\/\/127\.0\.0\.1/],
+    ["a name that is a folder's", ["tasks", "delete", ".."], /"\.\." names nothing on a server/],
+    ["a backbone that is none", ["graph", "--backbone", "nosuch"], /There is no backbone nosuch/],
     ["a number that is none", ["train", "t", "x", "--steps", "many"], /'--steps <count>'.*takes a number/s],
     [
       "a start that is none",

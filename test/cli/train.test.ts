@@ -203,7 +203,9 @@ describeBackbone("training on the command line", path => {
         ...to,
       ]);
       expect(code).toBe(1);
-      expect(out).toMatch(/^job-\S+ failed: examples: line 1: .*at most 1 fit.*4 more lines/);
+      expect(out).toMatch(
+        /^job-\S+ failed: examples: line 1: .*at most 1 fit.*4 more lines.*\n {2}line 1: .*\n {2}line 2: /,
+      );
     },
     2 * MINUTES,
   );
