@@ -1,17 +1,17 @@
 import { Command, Option } from "commander";
 import type { DonorsRequest } from "../contract/transfer.ts";
+import { type Asked, detachOption, type JobFlags } from "./job-flags.ts";
 import { route, type ServerFlags, serverOptions } from "./request.ts";
 import { sent, takesExamples, type UploadOptions } from "./upload.ts";
 import { numberOf, refsOf } from "./values.ts";
 import { startJob } from "./watch.ts";
 
-interface DonorsFlags extends ServerFlags, Pick<UploadOptions, "format"> {
+interface DonorsFlags extends ServerFlags, JobFlags, Pick<UploadOptions, "format"> {
   dataset?: boolean;
   method?: "prefix" | "soft";
   candidates?: NonNullable<DonorsRequest["candidates"]>;
   template?: string;
   seed?: number;
-  detach?: boolean;
 }
 
 const examples = `
@@ -36,16 +36,16 @@ export const donors = (): Command =>
     )
     .option("--template <text>", "to train with another one than the active prompt's")
     .option("--seed <number>", "the same one gives the same table", numberOf)
-    .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
+    .addOption(detachOption())
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: DonorsFlags) => {
       const { method, candidates, template, seed } = flags;
-      const body: DonorsRequest = {
+      const body: Asked<DonorsRequest> = {
         dataset: flags.dataset ? data : await sent(flags, data),
-        ...(method && { method }),
-        ...(candidates && { candidates }),
-        ...(template !== undefined && { template }),
-        ...(seed !== undefined && { seed }),
+        method,
+        candidates,
+        template,
+        seed,
       };
       await startJob(flags, route`/tasks/${task}/donors`, body);
     });

@@ -1,19 +1,19 @@
 import { Command, Option } from "commander";
 import type { EvaluateRequest } from "../contract/evaluate.ts";
 import type { Contender } from "../contract/task.ts";
+import { type Asked, detachOption, type JobFlags } from "./job-flags.ts";
 import { route, type ServerFlags, serverOptions } from "./request.ts";
 import { sent, takesExamples, type UploadOptions } from "./upload.ts";
 import { contendersOf, numberOf } from "./values.ts";
 import { startJob } from "./watch.ts";
 
-interface EvaluateFlags extends ServerFlags, Pick<UploadOptions, "format"> {
+interface EvaluateFlags extends ServerFlags, JobFlags, Pick<UploadOptions, "format"> {
   dataset?: boolean;
   prompts?: Contender[];
   calibrate?: boolean;
   store?: boolean;
   maxTokens?: number;
   differing?: number;
-  detach?: boolean;
 }
 
 const examples = `
@@ -37,16 +37,16 @@ export const evaluate = (): Command =>
     .option("--store", "fit a temperature to what is active, and let it answer with that")
     .option("--max-tokens <count>", "of a generated text", numberOf)
     .option("--differing <count>", "examples to list on which prompts differ", numberOf)
-    .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
+    .addOption(detachOption())
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: EvaluateFlags) => {
       const { prompts, calibrate, store, maxTokens, differing } = flags;
-      const body: EvaluateRequest = {
+      const body: Asked<EvaluateRequest> = {
         dataset: flags.dataset ? data : await sent(flags, data),
-        ...(prompts && { prompts }),
-        ...((store || calibrate) && { calibrate: store ? ("store" as const) : true }),
-        ...(maxTokens !== undefined && { max_tokens: maxTokens }),
-        ...(differing !== undefined && { differing }),
+        prompts,
+        calibrate: store ? "store" : calibrate,
+        max_tokens: maxTokens,
+        differing,
       };
       await startJob(flags, route`/tasks/${task}/evaluate`, body);
     });

@@ -2,12 +2,20 @@ import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import type { SearchRequest } from "../contract/search.ts";
 import { ForewordError } from "../errors.ts";
+import {
+  type ActivateFlags,
+  type Asked,
+  activateOptions,
+  activationOf,
+  detachOption,
+  type JobFlags,
+} from "./job-flags.ts";
 import { route, serverOptions } from "./request.ts";
 import { type DataFlags, dataOf, takesExamples } from "./upload.ts";
 import { numberOf } from "./values.ts";
 import { startJob } from "./watch.ts";
 
-interface SearchFlags extends DataFlags {
+interface SearchFlags extends DataFlags, JobFlags, ActivateFlags {
   candidates?: string;
   patterns?: boolean;
   written?: number;
@@ -16,9 +24,6 @@ interface SearchFlags extends DataFlags {
   metric?: "accuracy" | "macro_f1" | "loss";
   seed?: number;
   keep?: number;
-  activate?: boolean;
-  ifBetter?: boolean;
-  detach?: boolean;
 }
 
 const examples = `
@@ -28,11 +33,14 @@ Examples:
   foreword search sentiment reviews --dataset --budget 10000`;
 
 export const search = (): Command =>
-  takesExamples(
-    serverOptions(new Command("search")).description(
-      "look for a task's best hard prompt: wordings, worked examples and verbalizers, raced on data",
+  activateOptions(
+    takesExamples(
+      serverOptions(new Command("search")).description(
+        "look for a task's best hard prompt: wordings, worked examples and verbalizers, raced on data",
+      ),
+      0.3,
     ),
-    0.3,
+    "the best one",
   )
     .option(
       "--candidates <file>",
@@ -45,19 +53,17 @@ export const search = (): Command =>
     .addOption(new Option("--metric <metric>", "what is best").choices(["accuracy", "macro_f1", "loss"]))
     .option("--seed <number>", "the same one gives the same search", numberOf)
     .option("--keep <count>", "so many of the best become versions (default: 1)", numberOf)
-    .addOption(new Option("--activate", "let the best one answer").conflicts("ifBetter"))
-    .option("--if-better", "let it answer if it is better beyond chance")
-    .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
+    .addOption(detachOption())
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: SearchFlags) => {
       const body = { ...(await dataOf(flags, data)), ...(await settingsOf(flags)) };
       await startJob(flags, route`/tasks/${task}/search`, body);
     });
 
-async function settingsOf(flags: SearchFlags): Promise<Omit<SearchRequest, "examples" | "dataset">> {
+async function settingsOf(flags: SearchFlags): Promise<Asked<Omit<SearchRequest, "examples" | "dataset">>> {
   const { written, budget, metric, seed, keep, candidates } = flags;
-  const settings = {
-    ...(candidates !== undefined && { candidates: await listOf(candidates) }),
+  return {
+    candidates: candidates === undefined ? undefined : await listOf(candidates),
     // Commander sets what a --no- flag negates.
     ...(flags.patterns === false && { patterns: false }),
     ...(flags.verbalizers === false && { verbalizers: false }),
@@ -66,9 +72,8 @@ async function settingsOf(flags: SearchFlags): Promise<Omit<SearchRequest, "exam
     metric,
     seed,
     keep,
-    activate: flags.ifBetter ? ("if_better" as const) : flags.activate,
+    activate: activationOf(flags),
   };
-  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
 }
 
 async function listOf(file: string): Promise<NonNullable<SearchRequest["candidates"]>> {

@@ -4,12 +4,20 @@ import type { PromptRef } from "../contract/common.ts";
 import type { Vote } from "../contract/task.ts";
 import type { Init, Teacher, TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
+import {
+  type ActivateFlags,
+  type Asked,
+  activateOptions,
+  activationOf,
+  detachOption,
+  type JobFlags,
+} from "./job-flags.ts";
 import { route, serverOptions } from "./request.ts";
 import { type DataFlags, dataOf, takesExamples } from "./upload.ts";
-import { initOf, numberOf, refOf } from "./values.ts";
+import { initOf, numberOf, onOption } from "./values.ts";
 import { startJob } from "./watch.ts";
 
-interface TrainFlags extends DataFlags {
+interface TrainFlags extends DataFlags, JobFlags, ActivateFlags {
   method?: "prefix" | "soft" | "distill";
   teacher?: string;
   init?: Init;
@@ -24,9 +32,6 @@ interface TrainFlags extends DataFlags {
   on?: PromptRef;
   ensemble?: number;
   vote?: Vote;
-  activate?: boolean;
-  ifBetter?: boolean;
-  detach?: boolean;
 }
 
 const examples = `
@@ -39,11 +44,14 @@ Examples:
   foreword train sentiment reviews --dataset --init text:"Is it good?" --detach`;
 
 export const train = (): Command =>
-  takesExamples(
-    serverOptions(new Command("train")).description(
-      "train a prompt for a task: a prefix or virtual tokens; the model stays as it is",
+  activateOptions(
+    takesExamples(
+      serverOptions(new Command("train")).description(
+        "train a prompt for a task: a prefix or virtual tokens; the model stays as it is",
+      ),
+      0.1,
     ),
-    0.1,
+    "the new prompt",
   )
     .addOption(
       new Option("--method <method>", "what is trained (default: prefix)").choices([
@@ -73,7 +81,7 @@ export const train = (): Command =>
     .addOption(new Option("--metric <metric>", "what is best").choices(["accuracy", "macro_f1", "loss"]))
     .option("--seed <number>", "the same one gives the same prompt", numberOf)
     .option("--template <text>", "to start from another one than the active prompt's")
-    .option("--on <prompt>", "stack it on another prompt, <task>/<version>", refOf)
+    .addOption(onOption())
     .option(
       "--ensemble <count>",
       "so many prompts, of seeds that follow one another, that answer together",
@@ -86,9 +94,7 @@ export const train = (): Command =>
         "weighted",
       ]),
     )
-    .addOption(new Option("--activate", "let the new prompt answer").conflicts("ifBetter"))
-    .option("--if-better", "let it answer if it is better beyond chance")
-    .option("--detach", "print the job's id and leave; foreword jobs watch follows it")
+    .addOption(detachOption())
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: TrainFlags) => {
       const { teacher } = flags;
@@ -113,12 +119,12 @@ async function teacherOf(given: string): Promise<Teacher> {
   }
 }
 
-function settingsOf(flags: TrainFlags): Omit<TrainRequest, "dataset" | "validation" | "examples"> {
+function settingsOf(flags: TrainFlags): Asked<Omit<TrainRequest, "dataset" | "validation" | "examples">> {
   const { method, init, length, steps, metric, seed, template, on } = flags;
-  const { learningRate, batchSize, maxTokens, ensemble, vote, activate, ifBetter } = flags;
+  const { learningRate, batchSize, maxTokens, ensemble, vote } = flags;
   if (vote && ensemble === undefined)
     throw new ForewordError("validation", "--vote: only an ensemble votes. Add --ensemble <count>.");
-  const settings = {
+  return {
     method,
     init,
     length,
@@ -131,7 +137,6 @@ function settingsOf(flags: TrainFlags): Omit<TrainRequest, "dataset" | "validati
     batch_size: batchSize,
     max_tokens: maxTokens,
     ensemble: ensemble !== undefined && vote ? { members: ensemble, vote } : ensemble,
-    activate: ifBetter ? ("if_better" as const) : activate,
+    activate: activationOf(flags),
   };
-  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
 }

@@ -7,6 +7,7 @@ import type { CurvePoint } from "../training/progress.ts";
 import { drawCurve } from "./curve.ts";
 import { events } from "./events.ts";
 import { listed } from "./failure.ts";
+import type { JobFlags } from "./job-flags.ts";
 import { progressLine, silentLine } from "./progress.ts";
 import { drawDistillation, drawEnsemble, drawReport, drawSearch } from "./report.ts";
 import { call, print, route, type ServerFlags } from "./request.ts";
@@ -16,11 +17,7 @@ import { drawDonors } from "./transfer-report.ts";
 const INTERRUPTED = 130;
 
 /** Asks for a job and follows it to its end, or prints its id alone. */
-export async function startJob(
-  flags: ServerFlags & { detach?: boolean },
-  path: string,
-  body: unknown,
-): Promise<void> {
+export async function startJob(flags: ServerFlags & JobFlags, path: string, body: unknown): Promise<void> {
   const job = await call<Job>(flags, "POST", path, body);
   if (flags.detach) print(flags.json, job, () => `${job.id}\n`);
   else await watch(flags, job.id);
