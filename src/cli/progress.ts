@@ -1,6 +1,7 @@
 /** A job as it runs: one live line in a terminal, plain lines elsewhere. On standard error: the result is output. */
 import { MultiBar, Presets } from "cli-progress";
 import type { JobProgress } from "../contract/job.ts";
+import { forPeople } from "../training/evaluation/metrics.ts";
 import { plain } from "./text.ts";
 
 export interface ProgressLine {
@@ -31,7 +32,7 @@ function liveLine(): ProgressLine {
         learnt:
           progress.loss === null
             ? ""
-            : `loss ${number(progress.loss)} | validation ${number(progress.validation)} | `,
+            : `loss ${number(progress.loss)} | validation ${forPeople(progress.validation, 3)} | `,
         pace: `${number(progress.examples_per_second, 1)} examples/s`,
         left: progress.eta_seconds === null ? "" : `${duration(progress.eta_seconds)} left`,
       };

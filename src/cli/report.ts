@@ -13,6 +13,7 @@ import type { JobResult } from "../contract/job.ts";
 import type { Ranked } from "../contract/search.ts";
 import type { Active } from "../contract/task.ts";
 import type { Distillation } from "../contract/train.ts";
+import { forPeople } from "../training/evaluation/metrics.ts";
 import { table } from "./request.ts";
 import { oneLine, plain } from "./text.ts";
 
@@ -119,13 +120,13 @@ const listed = (differences: readonly Difference[]): string =>
 export function drawEnsemble(task: string, { versions, ensemble, validation, activated }: JobResult): string {
   const { members, votes, agreement, active } = ensemble as EnsembleReport & { active: Active };
   const { active: before = null, p_value: p = null } = validation ?? {};
-  const beside = before === null ? "" : `; what was active ${before.toFixed(4)}`;
+  const beside = before === null ? "" : `; what was active ${forPeople(before)}`;
   const chance = p === null ? "" : ` (p ${p.toPrecision(2)})`;
   return `${table(
     ["on validation", ""],
     [
-      ...members.map((score, index) => [`version ${versions![index]}`, score.toFixed(4)]),
-      ...Object.entries(votes).map(([vote, score]) => [`together, by ${vote}`, score.toFixed(4)]),
+      ...members.map((score, index) => [`version ${versions![index]}`, forPeople(score)]),
+      ...Object.entries(votes).map(([vote, score]) => [`together, by ${vote}`, forPeople(score)]),
     ],
   )}the members agree with ${(100 * agreement).toFixed(1)} % of the answers${beside}${chance}
 ${
@@ -165,12 +166,12 @@ export function drawSearch(
       cut(name),
       source,
       length,
-      race.score.toFixed(4),
+      forPeople(race.score),
       race.examples,
-      score ? between(score) : "",
+      score ? scored(score) : "",
     ]),
   )}
-version ${versions![0]}: ${best.name}${before === null ? "" : `; what was active ${before.toFixed(4)}${chance}`}
+version ${versions![0]}: ${oneLine(best.name)}${before === null ? "" : `; what was active ${forPeople(before)}${chance}`}
 ${indented(best.template)}${best.verbalizers ? `verbalizers: ${JSON.stringify(best.verbalizers)}\n` : ""}${
   activated
     ? `it answers for ${task} now`
@@ -187,6 +188,11 @@ const indented = (text: string): string =>
 
 const between = ({ value, low, high }: Estimate): string =>
   `${value.toFixed(4)} (${low.toFixed(4)} to ${high.toFixed(4)})`;
+/** The ends of a loss's interval change places. */
+const scored = ({ value, low, high }: Estimate): string => {
+  const [from, to] = value < 0 ? [high, low] : [low, high];
+  return `${forPeople(value)} (${forPeople(from)} to ${forPeople(to)})`;
+};
 const share = (value: number | null): string => (value === null ? "-" : value.toFixed(3));
 const cut = (text: string): string => {
   const line = plain(text.replace(/\s+/g, " "));

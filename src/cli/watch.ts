@@ -3,6 +3,7 @@ import type { EvaluationReport } from "../contract/evaluate.ts";
 import type { Job, JobLine, JobProgress } from "../contract/job.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { Distillation } from "../contract/train.ts";
+import { forPeople } from "../training/evaluation/metrics.ts";
 import type { CurvePoint } from "../training/progress.ts";
 import { drawCurve } from "./curve.ts";
 import { events } from "./events.ts";
@@ -88,7 +89,7 @@ function outcome({ id, task, kind, state, error, result }: Job, prompt: PromptRe
     validation_examples: number;
   };
   const { new: score, active = null, p_value = null } = result?.validation ?? { new: null };
-  const beside = active === null ? "" : `, what was active ${shown(metric, active)}`;
+  const beside = active === null ? "" : `, what was active ${forPeople(active)}`;
   const chance = p_value === null ? "" : ` (p ${p_value.toPrecision(2)})`;
   const next = result?.activated
     ? `version ${prompt.version} answers for ${task} now`
@@ -96,11 +97,7 @@ function outcome({ id, task, kind, state, error, result }: Job, prompt: PromptRe
   const learnt =
     result && "distillation" in result ? drawDistillation(result.distillation as Distillation) : "";
   return `${drawCurve(curve, process.stdout.columns || 80)}
-${metric} on ${validation_examples} validation examples: version ${prompt.version} ${shown(metric, score)}${beside}${chance}
+${metric} on ${validation_examples} validation examples: version ${prompt.version} ${forPeople(score)}${beside}${chance}
 ${learnt}${next}
 `;
 }
-
-/** Scores are kept so that larger is better; a loss is shown as what it is. */
-const shown = (metric: string, score: number | null): string =>
-  score === null ? "-" : (metric === "loss" ? -score : score).toFixed(4);

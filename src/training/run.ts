@@ -20,7 +20,7 @@ import { askTeacher, distillationOf, distilledRows, type TeacherAnswer, taught }
 import { bestStart, donated } from "./donors.ts";
 import { compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
-import { type Judged, scores, standardError } from "./evaluation/metrics.ts";
+import { forPeople, type Judged, scores, standardError } from "./evaluation/metrics.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { gradientsBehind, leadOf } from "./lead.ts";
 import { type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
@@ -266,7 +266,7 @@ class Run {
       state.kept = { step, parameters: parameters.map(({ data }) => data) };
     if (state.best === null || score > state.best.score) state.best = { step, score };
     this.#options.hooks.log(
-      `step ${step}: ${metric} ${score.toFixed(4)} on ${judged.length} validation examples`,
+      `step ${step}: ${metric} ${forPeople(score)} on ${judged.length} validation examples`,
     );
   }
 

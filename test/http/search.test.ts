@@ -77,7 +77,12 @@ describeBackbone("a search over HTTP", backbone => {
     expect(metric).toBe("loss");
     // Worked examples show what no instruction says.
     expect(table[0].source).toBe("examples");
+    // Kept so that larger is better, told as what it is.
     expect(table[0].validation.value).toBeLessThan(0);
+    expect(job.log.map(({ text }: { text: string }) => text)).toContainEqual(
+      expect.stringMatching(/^round 1: .* \d+\.\d{4}$/),
+    );
+    expect(JSON.stringify(job.log)).not.toMatch(/ -\d+\.\d{4}/);
     expect(job.result.activated).toBe(false);
     expect((await server.get("/tasks/poem")).body.active).toEqual({ prompt: 1 });
   });

@@ -214,6 +214,10 @@ describeBackbone("training over HTTP", backbone => {
       );
       expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
       expect(job.result.validation.new).toBeGreaterThan(job.result.validation.active);
+      // Kept so that larger is better, told as what it is.
+      expect(job.result.validation.new).toBeLessThan(0);
+      const lines = job.log.map((line: { text: string }) => line.text);
+      expect(lines).toContainEqual(expect.stringMatching(/^step 6: loss \d+\.\d{4} on 1 validation/));
     });
 
     describe("an ensemble", () => {

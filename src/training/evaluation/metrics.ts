@@ -43,6 +43,10 @@ export const scores: Readonly<Record<Metric, (judged: readonly Judged[]) => numb
   loss: judged => -meanOf(judged.map(({ loss }) => loss ?? Number.NaN)),
 };
 
+/** A score as people read it: a loss, which is kept as its negative, as it is. No other score is below 0. */
+export const forPeople = (score: number | null, digits = 4): string =>
+  score === null ? "-" : Math.abs(score).toFixed(digits);
+
 /** Of a score, as if it were a mean over the examples (which macro-F1 is nearly). */
 export function standardError(judged: readonly Judged[], metric: Metric): number {
   const each = judged.map(one => (metric === "loss" ? (one.loss ?? 0) : Number(isRight(one))));

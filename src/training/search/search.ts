@@ -19,7 +19,7 @@ import { labelsOf } from "../check.ts";
 import { dataOf } from "../data.ts";
 import { type Compared, compare } from "../evaluation/compare.ts";
 import { judge, type Labelled, label } from "../evaluation/judge.ts";
-import { isRight, type Judged, meanOf, scores } from "../evaluation/metrics.ts";
+import { forPeople, isRight, type Judged, meanOf, scores } from "../evaluation/metrics.ts";
 import { meanBootstrap, pairedBootstrap, shareOf } from "../evaluation/significance.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
 import { sample, withoutLeaks } from "../split.ts";
@@ -190,7 +190,7 @@ class Search {
       onRound: (racers, round) => {
         const [best] = racers;
         this.#hooks.log(
-          `round ${round}: ${racers.length} of them, ${best!.results.length} examples, best ${best!.item.name} ${best!.score.toFixed(4)}`,
+          `round ${round}: ${racers.length} of them, ${best!.results.length} examples, best ${best!.item.name} ${forPeople(best!.score)}`,
         );
       },
     });
