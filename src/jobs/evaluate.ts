@@ -1,5 +1,5 @@
 /** The runner of evaluations: the registry's records become an `EvaluateJob`, its report the job's result. */
-import type { EvaluateSettings } from "../contract/evaluate.ts";
+import type { ClassifierReport, EvaluateSettings } from "../contract/evaluate.ts";
 import type { Active, Contender } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
@@ -37,7 +37,7 @@ export const evaluateRunner =
     const [first] = report.prompts;
     const stored =
       stores !== null && first && "calibration" in first && first.calibration
-        ? await store(work, stores, first.calibration.temperature)
+        ? await store(work, stores, first)
         : false;
     return { ...report, stored };
   };
@@ -60,15 +60,25 @@ async function jobOf(registry: Registry, { task, request }: JobRecord): Promise<
 export const nameOf = (prompt: Contender): string =>
   typeof prompt === "number" ? String(prompt) : `${prompt.ensemble.join("+")} by ${prompt.vote ?? "mean"}`;
 
-/** Whether the temperature is in the active record now: not where another one was activated meanwhile. */
+/**
+ * Whether the temperature is in the active record now: not where the examples that did not fit it are no likelier with
+ * it, nor where another prompt was activated meanwhile.
+ */
 export async function store(
   work: Pick<TrainWork, "options" | "record" | "control">,
   revision: number,
-  temperature: number,
+  { log_loss, calibration }: Pick<ClassifierReport, "log_loss" | "calibration">,
 ): Promise<boolean> {
   const { registry } = work.options;
   const { id, task } = work.record;
   const { log } = work.control;
+  const { temperature, after } = calibration!;
+  if (after.log_loss >= log_loss) {
+    log(
+      `a temperature of ${temperature.toFixed(3)} is not stored: fitted to half of the examples it makes the log loss of the others no lower, ${after.log_loss.toFixed(4)} with it and ${log_loss.toFixed(4)} without. More examples fit it better`,
+    );
+    return false;
+  }
   const write = async () => {
     const { active } = await registry.getTask(task);
     // A job that was stopped behind this write, and runs again; or a try that was not confirmed.

@@ -56,6 +56,11 @@ const found = async (activate: Activate, before?: Task): Promise<Found> => ({
   validation: { active: 0.5 },
   task: before ?? (await registry.getTask("t")),
 });
+/** What an evaluation found. */
+const fitted = (temperature: number, after = 0.2) => ({
+  log_loss: 0.3,
+  calibration: { temperature, after: { log_loss: after, expected_calibration_error: 0.1 } },
+});
 const activate = async (wanted: boolean, job = "job-1") =>
   activateOnce(workOf(job, registry), await found(wanted));
 const active = async () => (await registry.getTask("t")).active;
@@ -105,6 +110,19 @@ describe("only if better", () => {
   });
 });
 
+test("a temperature is stored only where the log loss is lower with it", async () => {
+  const { active_revision } = await registry.getTask("t");
+  const log: string[] = [];
+  const work = workOf("job-1", registry);
+  work.control.log = text => log.push(text);
+  for (const after of [0.3, 3.7302])
+    expect(await store(work, active_revision, fitted(0.05, after))).toBe(false);
+  expect(await active()).toEqual({ prompt: 1 });
+  expect(log[1]).toMatch(/0\.050 is not stored.*3\.7302 with it and 0\.3000 without.*More examples/);
+  expect(await store(work, active_revision, fitted(1.5))).toBe(true);
+  expect(await active()).toEqual({ prompt: 1, temperature: 1.5 });
+});
+
 test("a member's version is found again by its job and place", async () => {
   expect((await versionOf(registry, "t", "job-1", { member: 0 }))?.version).toBe(2);
   expect((await versionOf(registry, "t", "job-1", { member: 1 }))?.version).toBe(3);
@@ -135,13 +153,13 @@ describeRedis("with a Redis whose replica is away", () => {
     expect(await activateOnce(workOf("job-2", unsure), decision)).toBe(true);
     expect((await sure.listPrompts("t")).items.map(({ version }) => version)).toEqual([1, 2, 3]);
     const { active_revision } = await sure.getTask("t");
-    expect(await store(workOf("job-3", unsure), active_revision, 1.5)).toBe(true);
+    expect(await store(workOf("job-3", unsure), active_revision, fitted(1.5))).toBe(true);
     const { items } = await sure.listHistory("t");
     expect(items.map(({ by, active }) => [by, active])).toEqual([
       ["job-3", { prompt: 2, temperature: 1.5 }],
       ["job-2", { prompt: 2 }],
       ["ann", { prompt: 1 }],
     ]);
-    expect(await store(workOf("job-4", unsure), active_revision, 2)).toBe(false);
+    expect(await store(workOf("job-4", unsure), active_revision, fitted(2))).toBe(false);
   });
 });

@@ -1,4 +1,7 @@
 /** Whether probabilities mean what they say, and the temperature with which they do (Guo et al. 2017). */
+import type { Active } from "../../contract/task.ts";
+import { type Labelled, nats, probabilities } from "./judge.ts";
+import { meanOf } from "./metrics.ts";
 
 /** One answer: the probability of the label that was given, and whether it was right. */
 export interface Confidence {
@@ -24,6 +27,25 @@ export function calibrationError(answers: readonly Confidence[]): number {
 const [COLDEST, HOTTEST] = [0.05, 20];
 const PRECISION = 1e-3;
 const GOLDEN = (Math.sqrt(5) - 1) / 2;
+
+/**
+ * The temperature that an active record's answers fit. Targets are n + 1 in n + 2, the rest shared by the other labels
+ * (Platt 1999): answers that happen to be all right would make the one mistake of others cost any amount.
+ */
+export function temperatureOf(judged: readonly Labelled[], active: Active): number {
+  const missed = 1 / (judged.length + 2);
+  const lossAt = (temperature: number) =>
+    meanOf(
+      judged.map(({ members, wanted }) => {
+        const shares = [...probabilities(members, { ...active, temperature })];
+        return shares.reduce(
+          (sum, [label, p]) => sum + (label === wanted ? 1 - missed : missed / (shares.length - 1)) * nats(p),
+          0,
+        );
+      }),
+    );
+  return fitTemperature(lossAt);
+}
 
 /** The temperature of least mean loss, by golden sections of its logarithm (Kiefer 1953): the loss has one valley. */
 export function fitTemperature(lossAt: (temperature: number) => number): number {

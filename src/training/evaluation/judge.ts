@@ -112,11 +112,15 @@ export function answered(members: readonly Scores[], active: Active): Scores {
   return vote(scores, active.vote ?? "mean", weights ?? members.map(() => 1));
 }
 
-/** -log P(wanted). Shares of votes are no probabilities, and may be none at all: theirs is that of the members' mean. */
-function lossOf(members: readonly Scores[], active: Active, wanted: string): number {
-  const scores = answered(members, active.vote === "majority" ? { ...active, vote: "mean" } : active);
-  return -Math.log(Math.max(scores.get(wanted)!, Number.MIN_VALUE));
-}
+/** What losses are of. Shares of votes are no probabilities, and may be none at all: theirs are those of the members' mean. */
+export const probabilities = (members: readonly Scores[], active: Active): Scores =>
+  answered(members, active.vote === "majority" ? { ...active, vote: "mean" } : active);
+
+/** -log P, finite. */
+export const nats = (probability: number): number => -Math.log(Math.max(probability, Number.MIN_VALUE));
+
+const lossOf = (members: readonly Scores[], active: Active, wanted: string): number =>
+  nats(probabilities(members, active).get(wanted)!);
 
 /** An example answered anew from its members' scores, by another active record. */
 export function answeredAnew(

@@ -8,9 +8,9 @@ import type {
 } from "../../contract/evaluate.ts";
 import type { Active } from "../../contract/task.ts";
 import { calibrate, isUnsure, type Scores } from "../../prompt/votes.ts";
-import { type Confidence, calibrationError, fitTemperature } from "./calibration.ts";
+import { type Confidence, calibrationError, temperatureOf } from "./calibration.ts";
 import { agreed } from "./ensemble.ts";
-import { answeredAnew, crossFitted, type Labelled } from "./judge.ts";
+import { crossFitted, type Labelled } from "./judge.ts";
 import { accuracy, countsOf, isRight, type Judged, macroF1, meanOf } from "./metrics.ts";
 import { mcnemar, meanBootstrap, shareOf } from "./significance.ts";
 
@@ -117,10 +117,7 @@ const confidenceOf = (each: Judged & { scores: Scores }): Confidence => ({
  * temperature of the other half.
  */
 function calibration(judged: readonly Labelled[], active: Active) {
-  const lossAt = (examples: readonly Labelled[], temperature: number) =>
-    meanOf(examples.map(each => answeredAnew(each, { ...active, temperature }).loss));
-  const fitted = (examples: readonly Labelled[]) =>
-    fitTemperature(temperature => lossAt(examples, temperature));
+  const fitted = (examples: readonly Labelled[]) => temperatureOf(examples, active);
   const crossed = crossFitted(judged, fitted, temperature => ({ ...active, temperature }));
   return { temperature: fitted(judged), after: trust(crossed) };
 }

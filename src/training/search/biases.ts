@@ -2,7 +2,7 @@
 import type { Active } from "../../contract/task.ts";
 import type { Metric } from "../../contract/train.ts";
 import { fitBias } from "../evaluation/bias.ts";
-import { fitTemperature } from "../evaluation/calibration.ts";
+import { temperatureOf } from "../evaluation/calibration.ts";
 import { answeredAnew, crossFitted, type Labelled } from "../evaluation/judge.ts";
 import { meanOf, scores } from "../evaluation/metrics.ts";
 
@@ -31,8 +31,7 @@ export function withBias(judged: readonly Labelled[], labels: readonly string[])
 
 /**
  * As `withBias`, with a temperature too, so that the loss is that of probabilities which mean what they say: biases alone
- * grow with the temperature that belongs to them. It is fitted to targets of n + 1 in n + 2 (Platt 1999): a half of the
- * answers that happens to be all right would make the other half's one mistake cost any amount.
+ * grow with the temperature that belongs to them.
  */
 export function recalibrated(judged: readonly Labelled[], labels: readonly string[]): Labelled[] {
   if (judged.length < LEAST) return withBias(judged, labels);
@@ -40,20 +39,7 @@ export function recalibrated(judged: readonly Labelled[], labels: readonly strin
     judged,
     examples => {
       const bias = fittedTo(examples, labels);
-      const missed = 1 / (examples.length + 2);
-      const share = (label: string, wanted: string) =>
-        label === wanted ? 1 - missed : missed / (labels.length - 1);
-      const lossAt = (temperature: number) =>
-        meanOf(
-          examples.map(each => {
-            const { scores } = answeredAnew(each, { bias, temperature });
-            return labels.reduce(
-              (sum, label) => sum - share(label, each.wanted) * Math.log(scores.get(label)!),
-              0,
-            );
-          }),
-        );
-      return { bias, temperature: fitTemperature(lossAt) };
+      return { bias, temperature: temperatureOf(examples, { bias }) };
     },
     fitted => fitted,
   );

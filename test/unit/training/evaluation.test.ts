@@ -117,6 +117,32 @@ describe("a classifier's report", () => {
   });
 });
 
+describe("a temperature of few examples", () => {
+  /** Answers that give "a" a probability of 0.9; `wrong` of them wanted "b". */
+  const answers = (count: number, wrong: number): Labelled[] =>
+    Array.from({ length: count }, (_, i) => {
+      const scores = new Map([
+        ["a", 0.9],
+        ["b", 0.1],
+      ]);
+      const wanted = i < wrong ? "b" : "a";
+      const members = [new Map([...scores].map(([label, p]) => [label, Math.log(p)]))];
+      return { wanted, given: "a", loss: -Math.log(scores.get(wanted)!), scores, members };
+    });
+  const report = (count: number, wrong: number) =>
+    classifierReport(answers(count, wrong), { prompt: 1 }, ["a", "b"], { calibrate: true });
+
+  test("that are all right are taken for n + 1 of n + 2", () => {
+    const { temperature } = report(19, 0).calibration!;
+    expect(1 / (1 + (0.1 / 0.9) ** (1 / temperature))).toBeCloseTo(20 / 21, 3);
+  });
+
+  test("makes no mistake of the other half cost any amount", () => {
+    const { log_loss, calibration } = report(20, 1);
+    expect(calibration!.after.log_loss).toBeLessThan(log_loss + 0.1);
+  });
+});
+
 test("a temperature is found where the loss is least, from a hundredth to twenty", () => {
   fc.assert(
     fc.property(fc.double({ min: Math.log(0.06), max: Math.log(18), noNaN: true }), least => {
