@@ -1,8 +1,8 @@
 /** Data sets as text: NDJSON and CSV, read as a stream and checked line by line. */
-import { parse } from "csv-parse";
+import { CsvError, parse } from "csv-parse";
 import { Value } from "typebox/value";
 import { type DatasetFormat, Example } from "../contract/dataset.ts";
-import type { Input } from "../contract/infer.ts";
+import { Input } from "../contract/infer.ts";
 import { ForewordError } from "../errors.ts";
 
 /** Problems that an answer lists; the rest are counted. */
@@ -109,11 +109,29 @@ export function parseExamples(bytes: Uint8Array): ReadExamples {
   return read;
 }
 
-/** What two examples share when they ask the same. */
-export const inputKey = ({ input }: Example): string =>
-  typeof input === "string" ? input.trim() : JSON.stringify(Object.entries(input).sort());
+/** What two examples share when they ask the same. A text fills a template's one field, whatever that is called. */
+export function inputKey({ input }: Example): string {
+  if (typeof input === "string") return input.trim();
+  const fields = Object.entries(input).map(([name, value]): [string, unknown] => [
+    name,
+    typeof value === "string"
+      ? value.trim()
+      : value.map(({ role, content }) => ({ role, content: content.trim() })),
+  ]);
+  const only = fields.length === 1 ? fields[0]![1] : null;
+  return typeof only === "string" ? only : JSON.stringify(fields.sort());
+}
 
 export const answerOf = (example: Example): string => ("label" in example ? example.label : example.output);
+
+/** Of examples with the same input and the same answer the first: the others are no evidence of their own. */
+export function distinct(examples: readonly Example[]): Example[] {
+  const seen = new Set<string>();
+  return examples.filter(example => {
+    const key = JSON.stringify([inputKey(example), answerOf(example)]);
+    return !seen.has(key) && seen.add(key);
+  });
+}
 
 /** Examples that say nothing new, and those whose input came with another answer before. */
 export function repetitions({ examples, lines }: ReadExamples): {
@@ -188,30 +206,38 @@ async function* decoded(
  * several are the template's fields.
  */
 async function* csvRows(source: AsyncIterable<Uint8Array | string>): AsyncGenerator<Row> {
+  // Where the last record ended, and the empty lines up to there; a broken one takes those that nobody has read with it.
+  let [ended, empty, twice] = [0, 0, 0];
+  // Of each record the line, taken down as it is parsed: an error throws away those that were not read yet.
+  const begins: number[] = [];
   const parser = parse({
     bom: true,
-    info: true,
+    // Files that were joined have several. By default the first line's would be the only one, others a cell's text.
+    record_delimiter: ["\r\n", "\n", "\r"],
     skip_empty_lines: true,
     relax_column_count: true,
     max_record_size: LINE_CHARACTERS,
-  });
-  const pumped = pump(source, parser);
-  let head: string[] | null = null;
-  let from = 1;
-  let twice = 0;
-  try {
-    for await (const { record, info } of parser as AsyncIterable<{
-      record: string[];
-      info: { lines: number };
-    }>) {
+    on_record: (record, { lines, empty_lines }) => {
       // Empty lines stand between records. Of the breaks in a cell the parser counts every character.
       const text = record.join();
       const counted = text.match(/[\r\n]/g)?.length ?? 0;
-      const line = info.lines - counted - twice;
+      begins.push(lines - counted - twice);
       twice += counted - (text.match(/\r\n|\r|\n/g)?.length ?? 0);
-      from = info.lines + 1;
+      [ended, empty] = [lines - twice, empty_lines];
+      return record;
+    },
+  });
+  const pumped = pump(source, parser);
+  let head: string[] | null = null;
+  let read = 0;
+  try {
+    for await (const record of parser as AsyncIterable<string[]>) {
+      const line = begins[read++]!;
       if (head === null) {
-        head = checkHead(record.map(name => name.trim()));
+        head = checkHead(
+          record.map(name => name.trim()),
+          line,
+        );
         continue;
       }
       if (record.length !== head.length)
@@ -220,10 +246,22 @@ async function* csvRows(source: AsyncIterable<Uint8Array | string>): AsyncGenera
     }
     await pumped;
   } catch (error) {
-    if (error instanceof ForewordError) throw error;
-    throw refused([{ line: from, detail: `it is no CSV (${(error as Error).message})` }]);
+    if (!(error instanceof CsvError)) throw error;
+    // Where the broken record begins: its quote may swallow lines, and what follows, before the parser finds it broken.
+    const line = ended + 1 + (error.empty_lines as number) - empty;
+    throw refused([{ line, detail: `it is no CSV: ${csvProblems[error.code] ?? error.message}` }]);
   }
 }
+
+const strayQuote =
+  'a quote stands inside a cell; write it twice ("") and put the whole cell in quotes, or leave it out';
+/** By the parser's code. */
+const csvProblems: Readonly<Record<string, string>> = {
+  INVALID_OPENING_QUOTE: strayQuote,
+  CSV_INVALID_CLOSING_QUOTE: strayQuote,
+  CSV_QUOTE_NOT_CLOSED: "a quote opens a cell and nothing closes it; close it, or leave the quote out",
+  CSV_MAX_RECORD_SIZE: `it is longer than ${LINE_CHARACTERS} characters; send less in one example, and close every quote`,
+};
 
 async function pump(
   source: AsyncIterable<Uint8Array | string>,
@@ -240,14 +278,16 @@ async function pump(
 
 const isAnswer = (name: string) => name === "label" || name === "output";
 
-function checkHead(head: string[]): string[] {
+function checkHead(head: string[], line: number): string[] {
   const answers = head.filter(isAnswer);
   const inputs = head.filter(name => !isAnswer(name));
-  if (answers.length === 1 && inputs.length > 0 && new Set(head).size === head.length) return head;
+  const named = new Set(head).size === head.length && !head.includes("");
+  if (answers.length === 1 && inputs.length > 0 && named) return head;
+  const read = head.slice(0, LISTED).map(name => JSON.stringify(name.slice(0, 40)));
   throw refused([
     {
-      line: 1,
-      detail: 'the header must name one column "label" or "output", and the input or the fields beside it',
+      line,
+      detail: `the header must name one column "label" or "output", and the input or the fields beside it, each once, with commas between; its columns are read as ${read.join(", ")}${head.length > LISTED ? ", …" : ""}`,
     },
   ]);
 }
@@ -270,7 +310,12 @@ function problemOf(value: unknown): string | null {
   if (unknown !== undefined) return `"${unknown}" is not known; fields of the template go into "input"`;
   if (typeof input === "string" && input.trim() === "") return '"input" is empty';
   if (label === "") return '"label" is empty';
-  return Value.Check(Example, value)
-    ? null
-    : '"input" must be a text or an object of texts, the answer a text';
+  if (Value.Check(Example, value)) return null;
+  const answer = label === undefined ? "output" : "label";
+  if (typeof (label ?? output) !== "string") return `"${answer}" must be a text; put it in quotes`;
+  const fields = typeof input === "object" && !Array.isArray(input) ? Object.entries(input ?? {}) : [];
+  const wrong = fields.find(([name, field]) => !Value.Check(Input, { [name]: field }));
+  return wrong
+    ? `${JSON.stringify(wrong[0])} in "input" must be a text; put it in quotes`
+    : '"input" must be a text or an object of texts';
 }

@@ -1,7 +1,14 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Example } from "../../../src/contract/dataset.ts";
 import { dataOf } from "../../../src/training/data.ts";
-import { parseExamples, readExamples, writeExamples } from "../../../src/training/examples.ts";
+import {
+  distinct,
+  inputKey,
+  parseExamples,
+  readExamples,
+  writeExamples,
+} from "../../../src/training/examples.ts";
 import type { TrainJob } from "../../../src/training/job.ts";
 import { sample, splitExamples, withoutLeaks } from "../../../src/training/split.ts";
 
@@ -44,6 +51,83 @@ describe("examples as text", () => {
       read.examples,
     );
   });
+});
+
+describe("CSV", () => {
+  test("has any line breaks, in cells and between rows, in however many parts it comes", async () => {
+    const cell = fc
+      .array(fc.constantFrom("a", "b", ",", '"', "\r", "\n", "\r\n"), { maxLength: 6 })
+      .map(parts => `x${parts.join("")}`);
+    const ending = fc.constantFrom("\r\n", "\n", "\r", "\n\n", "\r\n\r\n", "\r\n\n");
+    const rows = fc.array(fc.tuple(cell, fc.boolean(), ending), { minLength: 1, maxLength: 12 });
+    await fc.assert(
+      fc.asyncProperty(rows, fc.array(fc.nat(200), { maxLength: 8 }), async (all, cuts) => {
+        let file = "input,label\n";
+        const expected = { examples: [] as Example[], lines: [] as number[] };
+        for (const [input, quoted, end] of all) {
+          const plain = !quoted && !/[",\r\n]/.test(input);
+          expected.lines.push((file.match(/\r\n|\r|\n/g) ?? []).length + 1);
+          expected.examples.push({ input, label: "y" });
+          file += `${plain ? input : `"${input.replaceAll('"', '""')}"`},y${end}`;
+        }
+        const places = [0, ...cuts.filter(at => at < file.length).sort((a, b) => a - b), file.length];
+        const parts = places.slice(1).map((at, i) => file.slice(places[i], at));
+        expect(await readExamples(text(...parts), "csv")).toEqual(expected);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  const many = Array.from({ length: 3998 }, (_, i) => `text ${i},x\n`).join("");
+  test.each([
+    ["a quote that closes too early", '"a"b,x\nc,y\n'],
+    ["a quote in a plain cell", 'a "b" c,x\nc,y\n'],
+    ["a quote that nothing closes", '"a,x\nc,y\n'],
+  ])("%s is named by the line that its row begins at, however many rows stand before it", async (_, bad) => {
+    await expect(readExamples(text(`input,label\n${many}${bad}`), "csv")).rejects.toMatchObject({
+      code: "bad_dataset",
+      message: expect.stringMatching(/^Line 4000: it is no CSV: a quote /),
+      fields: { line: 4000 },
+    });
+    const broken = `input,label\r\n"a\r\nb",x\r\n\r\n\r\n${bad}`;
+    await expect(readExamples(text(broken), "csv")).rejects.toMatchObject({ fields: { line: 6 } });
+  });
+
+  test.each([
+    ["input;label", 'read as "input;label"'],
+    ["input\tlabel", 'read as "input\\tlabel"'],
+    ["Input,Label", 'read as "Input", "Label"'],
+    ["sep=,\ninput,label", 'read as "sep=", ""'],
+    ["input,label,", 'read as "input", "label", ""'],
+  ])("the header %j is refused with what was read and what is wanted", async (head, found) => {
+    const read = readExamples(text(`${head}\na,x,\n`), "csv");
+    await expect(read).rejects.toThrow(/must name one column "label" or "output".*with commas between/);
+    await expect(read).rejects.toThrow(found);
+  });
+});
+
+test.each([
+  ['{"input":"a","label":1}', '"label" must be a text'],
+  ['{"input":"a","output":null}', '"output" must be a text'],
+  ['{"input":{"a":"x","b":2},"label":"x"}', '"b" in "input" must be a text'],
+  ['{"input":7,"label":"x"}', '"input" must be a text or an object of texts'],
+])("%s: the member that is wrong is named", async (line, reason) => {
+  await expect(readExamples(text(line), "ndjson")).rejects.toThrow(`Line 1: ${reason}`);
+});
+
+test("an input is one in whatever form it comes, and counts once with the same answer", () => {
+  const same: Example["input"][] = ["hello", " hello\n", { input: "hello" }, { text: "hello " }];
+  const [first, ...others] = same.map(input => ({ input, label: "a" }));
+  for (const each of others) expect(inputKey(each)).toBe(inputKey(first!));
+  const pairs: Example["input"][] = [
+    { a: "x", b: "y" },
+    { b: "y ", a: " x" },
+  ];
+  expect(new Set(pairs.map(input => inputKey({ input, label: "a" }))).size).toBe(1);
+  const turns = [{ messages: [{ role: "user" as const, content: "hello" }] }, "hello", { a: "x", b: "z" }];
+  expect(new Set([...turns, ...pairs].map(input => inputKey({ input, label: "a" }))).size).toBe(4);
+  const other = { input: "hello", label: "b" };
+  expect(distinct([first!, ...others, other])).toEqual([first, other]);
 });
 
 test("of any number of bad lines ten are listed; more examples than a million are refused at the next one", async () => {
