@@ -4,7 +4,7 @@ import type { Active } from "../contract/task.ts";
 import { servedPrecision } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
 import { fetched } from "./patience.ts";
-import { activateOnce, failed, keepVersion, versionOf } from "./publish.ts";
+import { activateOnce, failed, keepVersion, versionOf, withDoubts } from "./publish.ts";
 import { activeOf, dataOf, promptsOf, type TrainJobRequest, type TrainWork, trained } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -49,7 +49,7 @@ export async function trainEnsemble(
     };
     return { now, job };
   });
-  const { validation, better, ...report } = await runTrainer(
+  const { validation, better, few, ...report } = await runTrainer(
     options,
     servedPrecision(engine),
     "combine",
@@ -62,10 +62,12 @@ export async function trainEnsemble(
     name: "the ensemble",
     activate: request.activate,
     better,
+    few,
     validation,
     task: now,
   });
-  return { versions, ensemble: { ...report, active: answering }, validation, activated };
+  const kept = withDoubts(answering, now.active);
+  return { versions, ensemble: { ...report, active: kept }, validation, activated };
 }
 
 /** The job's progress while a member trains: its own, and as much again for those that follow. */

@@ -6,6 +6,7 @@ import type { Activate } from "../contract/train.ts";
 import { ForewordError, type Problem } from "../errors.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt, Registry } from "../registry/registry.ts";
+import type { Compared } from "../training/evaluation/compare.ts";
 import type { TrainOutcome } from "../training/job.ts";
 import { written } from "./patience.ts";
 import type { TrainJobRequest, TrainWork } from "./train-work.ts";
@@ -58,6 +59,7 @@ export interface Found {
   name: string;
   activate: Activate;
   better: boolean;
+  few: Compared["few"];
   /** `active` is null where there was nothing to compare with. */
   validation: { active: number | null };
   /** As it was when what is active was read. */
@@ -70,7 +72,7 @@ export interface Found {
  */
 export async function activateOnce(
   work: Pick<TrainWork, "options" | "record" | "control">,
-  { active, name, activate, better, validation, task: before }: Found,
+  { active, name, activate, better, few, validation, task: before }: Found,
 ): Promise<boolean> {
   const { registry } = work.options;
   const { id, task } = work.record;
@@ -81,9 +83,10 @@ export async function activateOnce(
   const write = async () => {
     // A try that was not confirmed may have done it.
     if (await activatedBy(registry, task, id)) return true;
-    if (wanted)
-      await registry.setActive(task, active, id, comparing ? { expected: before.active_revision } : {});
-    return wanted;
+    if (!wanted) return false;
+    const answering = withDoubts(active, (await registry.getTask(task)).active);
+    await registry.setActive(task, answering, id, comparing ? { expected: before.active_revision } : {});
+    return true;
   };
   try {
     const activated = await written(work, write, {
@@ -91,17 +94,31 @@ export async function activateOnce(
       told: "what was found is not active yet.",
     });
     if (!activated && comparing)
-      log(
-        compared
-          ? `${name} is not better beyond chance; what was active stays`
-          : `${name} can't be compared with what is active, which stays`,
-      );
+      log(compared ? unproven(name, few) : `${name} can't be compared with what is active, which stays`);
     return activated;
   } catch (error) {
     if (!(comparing && error instanceof ForewordError && error.code === "revision_conflict")) throw error;
     log(`another prompt was activated meanwhile, with which ${name} was not compared; it stays`);
     return false;
   }
+}
+
+const unproven = (name: string, few: Found["few"]): string =>
+  few
+    ? `${few.examples} validation examples are too few to find ${name} better beyond chance, which takes ${few.least} at least; what was active stays. Send more examples, or use "activate": true`
+    : `${name} is not better beyond chance; what was active stays`;
+
+/**
+ * An active record that takes the place of another: when an answer is no answer is the task's to say, whatever prompt
+ * gives it. Fitted numbers are those of a prompt, and stay with it.
+ */
+export function withDoubts(active: Active, before: Active | null): Active {
+  const { unsure_below, agreement_below } = before ?? {};
+  return {
+    ...active,
+    ...(unsure_below !== undefined && { unsure_below }),
+    ...(active.ensemble && agreement_below !== undefined && { agreement_below }),
+  };
 }
 
 /** Whether the task's latest activations have one of this job. */

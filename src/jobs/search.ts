@@ -9,7 +9,7 @@ import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import { servedPrecision, versionsOf } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
 import { fetched } from "./patience.ts";
-import { activateOnce, addOnce } from "./publish.ts";
+import { activateOnce, addOnce, withDoubts } from "./publish.ts";
 import { activeOf, dataOf, type TrainRunnerOptions } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -44,7 +44,7 @@ export const searchRunner =
       };
       return { task, job };
     });
-    const { metric, table, validation, better } = await runTrainer(
+    const { metric, table, validation, better, few } = await runTrainer(
       options,
       servedPrecision(engine),
       "search",
@@ -58,11 +58,11 @@ export const searchRunner =
     const { bias } = table[0]!;
     const active: Active = { prompt: versions[0]!, ...(bias && { bias }) };
     const name = "the best one";
-    const activated = await activateOnce(work, { active, name, activate, better, validation, task });
+    const activated = await activateOnce(work, { active, name, activate, better, few, validation, task });
     const report: SearchReport = {
       metric,
       table: table.map(ranked => ({ ...ranked, version: kept.get(ranked.rank) ?? null })),
-      active,
+      active: withDoubts(active, task.active),
     };
     return { versions, validation, activated, ...report };
 

@@ -19,11 +19,11 @@ export const trainRunner =
 async function trainOne(work: TrainWork, settings: TrainSettingsRequest): Promise<JobResult> {
   const { activate } = work.record.request as TrainJobRequest;
   const outcome = await trained(work, settings, { checkpoint: work.record.checkpoint });
-  const { better, failure, validation } = outcome;
+  const { better, failure, few, validation } = outcome;
   const { version } = await keepVersion(work, outcome);
   if (failure) throw failed(failure, version, validation);
   const { distillation } = outcome;
-  const [active, name] = [{ prompt: version }, `version ${version}`];
-  const activated = await activateOnce(work, { active, name, activate, better, validation, task: work.task });
+  const found = { active: { prompt: version }, name: `version ${version}`, better, few, validation };
+  const activated = await activateOnce(work, { ...found, activate, task: work.task });
   return { versions: [version], validation, activated, ...(distillation && { distillation }) };
 }

@@ -76,6 +76,8 @@ export interface TrainOutcome {
   validation: { new: number; active: number | null; p_value: number | null };
   /** Whether the new prompt is better than the active one beyond chance (p < 0.05). */
   better: boolean;
+  /** Where validation is too small to tell (evaluation/compare.ts). */
+  few: { examples: number; least: number } | null;
   /** Of a prefix that learnt from a teacher. */
   distillation: Distillation | null;
   /** Why the run ended early, at numbers that are not finite: the prompt is then the best that was found before. */

@@ -196,7 +196,7 @@ class Run {
     if (failure && this.#state.kept === null) throw failure;
     const best = this.#parametersOf(this.#state.kept!.parameters);
     const { dtype, judged } = await this.#store(best);
-    const { validation, better } = await this.#compare(judged);
+    const { validation, better, few } = await this.#compare(judged);
     const recipe = {
       method: this.#options.plan.method,
       template: this.#options.job.template,
@@ -242,6 +242,7 @@ class Run {
         await this.#options.hooks.checkpoint(this.#checkpoint());
         saved = Date.now();
       }
+      few,
     }
   }
 

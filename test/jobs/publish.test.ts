@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import type { Task } from "../../src/contract/task.ts";
+import type { Active, Task } from "../../src/contract/task.ts";
 import type { Activate } from "../../src/contract/train.ts";
 import { store } from "../../src/jobs/evaluate.ts";
 import { activatedBy, activateOnce, addOnce, type Found, versionOf } from "../../src/jobs/publish.ts";
@@ -53,6 +53,7 @@ const found = async (activate: Activate, before?: Task): Promise<Found> => ({
   name: "version 2",
   activate,
   better: true,
+  few: null,
   validation: { active: 0.5 },
   task: before ?? (await registry.getTask("t")),
 });
@@ -79,6 +80,21 @@ test("a job activates once: a roll-back since then stays, and it still says what
   expect(await active()).toEqual({ prompt: 2 });
 });
 
+test("when a label is in doubt stays the task's to say; fitted numbers go with their prompt", async () => {
+  const before: Active = { prompt: 1, unsure_below: 0.6, temperature: 1.3, bias: { a: 1 } };
+  await registry.setActive("t", before, "ann");
+  expect(await activate(true)).toBe(true);
+  expect(await active()).toEqual({ prompt: 2, unsure_below: 0.6 });
+  await registry.setActive("t", { ensemble: [1, 2], unsure_below: 0.6, agreement_below: 0.5 }, "ann");
+  const ensemble: Active = { ensemble: [2, 3], vote: "mean" };
+  expect(await activateOnce(workOf("job-2", registry), { ...(await found(true)), active: ensemble })).toBe(
+    true,
+  );
+  expect(await active()).toEqual({ ...ensemble, unsure_below: 0.6, agreement_below: 0.5 });
+  expect(await activate(true, "job-3")).toBe(true);
+  expect(await active()).toEqual({ prompt: 2, unsure_below: 0.6 });
+});
+
 describe("only if better", () => {
   const log: string[] = [];
   const decide = async (patch: Partial<Found>, before?: Task) => {
@@ -93,6 +109,13 @@ describe("only if better", () => {
     expect(log).toEqual([expect.stringContaining("not better beyond chance")]);
     expect(await decide({})).toBe(true);
     expect(await active()).toEqual({ prompt: 2 });
+  });
+
+  test("of validation examples that are too few to tell that is said, with a remedy", async () => {
+    expect(await decide({ better: false, few: { examples: 5, least: 6 } })).toBe(false);
+    expect(log).toEqual([
+      expect.stringMatching(/^5 validation examples are too few.* 6 .*"activate": true$/),
+    ]);
   });
 
   test("what a person activated meanwhile stays", async () => {

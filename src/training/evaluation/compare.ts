@@ -13,6 +13,8 @@ export interface Compared {
   validation: { new: number; active: number | null; p_value: number | null };
   /** Whether the new one is better beyond chance. */
   better: boolean;
+  /** Where chance could explain whatever so few examples say: how many they are, and how many there must be at least. */
+  few: { examples: number; least: number } | null;
 }
 
 export interface Comparing {
@@ -31,13 +33,24 @@ export function compare(
   theirs: readonly Judged[] | null,
 ): Compared {
   const score = scores[metric];
-  if (theirs === null) return { validation: { new: score(mine), active: null, p_value: null }, better: true };
+  if (theirs === null)
+    return { validation: { new: score(mine), active: null, p_value: null }, better: true, few: null };
   const p =
     type === "classification" ? mcnemar(mine, theirs) : meanBootstrap(differences(examples, mine, theirs)).p;
   const found = { new: score(mine), active: score(theirs), p_value: Math.min(1, p * choices) };
   // McNemar's test is of accuracy: another metric must not turn it around.
   const agrees = type === "generation" || accuracy(mine) > accuracy(theirs);
-  return { validation: found, better: found.p_value < SIGNIFICANT && found.new > found.active && agrees };
+  return {
+    validation: found,
+    better: found.p_value < SIGNIFICANT && found.new > found.active && agrees,
+    few: tooFew(type === "generation" ? new Set(examples.map(inputKey)).size : examples.length, choices),
+  };
+}
+
+/** Both tests give n examples that all differ alike a p of 2^(1-n), and nothing a lower one. */
+function tooFew(examples: number, choices: number): Compared["few"] {
+  const least = Math.floor(1 + Math.log2(choices / SIGNIFICANT)) + 1;
+  return examples < least ? { examples, least } : null;
 }
 
 /** Of losses, an input each: the several texts that answer one input are no draws of their own. */
