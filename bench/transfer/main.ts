@@ -16,6 +16,7 @@ import { readPromptFile } from "../../src/prompt/file.ts";
 import { similarity, taskEmbedding } from "../../src/prompt/task-embedding.ts";
 import { shuffled } from "../../src/training/batches.ts";
 import type { Bench } from "../../src/training/begin.ts";
+import { examplesOf } from "../../src/training/data.ts";
 import { donated, rankStarts } from "../../src/training/donors.ts";
 import { judge, Shelf } from "../../src/training/evaluation/judge.ts";
 import { scores } from "../../src/training/evaluation/metrics.ts";
@@ -99,7 +100,7 @@ async function measure({ name, labels, template, examples }: Target, steps: numb
   });
   const own = taskEmbedding(readPromptFile(brief.file), "prefix");
   const outcomes: Outcome[] = [];
-  for (const { init, loss, accuracy } of (await rankStarts(bench, job, trained, quiet)).table) {
+  for (const { init, loss, accuracy } of (await rankStarts(bench, job, examplesOf(job), quiet)).table) {
     const { file: parameters, template: words } = await trainFrom(init);
     const prompts = [{ template: words, parameters }];
     const judging = { ...bench, task: job.task, prompts, active: {}, pause: quiet.pause };

@@ -1,31 +1,47 @@
 /** The data of a run: parsed, split, without leaks, and enough of it. */
 import type { Example } from "../contract/dataset.ts";
 import { ForewordError } from "../errors.ts";
-import { parseExamples, repetitions } from "./examples.ts";
+import { fillFields } from "../prompt/fields.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import { labelsOf } from "./check.ts";
+import {
+  distinct,
+  type LineProblem,
+  parseExamples,
+  type ReadExamples,
+  refused,
+  repetitions,
+} from "./examples.ts";
 import type { TrainJob } from "./job.ts";
 import { type Split, splitExamples, withoutLeaks } from "./split.ts";
 
-/** Line numbers that a sentence lists. */
+/** Line numbers, or labels, that a sentence lists. */
 const LISTED = 5;
 
-export interface RunData extends Split {
+export interface Places {
   /** Where an example stands in its list, from 1. */
   lineOf(example: Example): number;
+  /** What it is called in a message: its text is nobody's to read there. */
+  nameOf(example: Example): string;
+}
+
+export interface RunData extends Split, Places {
   /** What the validation examples are called in a message: they may have a list of their own. */
   validationField: "examples" | "validation";
 }
 
-/** Throws `bad_dataset` where there is nothing to tell apart, or nothing to validate with. */
+/**
+ * Throws `bad_dataset` where inputs don't fill the fields of the template, there is nothing to tell apart, or nothing to
+ * validate with.
+ */
 export function dataOf(
-  job: Pick<TrainJob, "task" | "examples" | "validation" | "splitSeed"> & Partial<Pick<TrainJob, "teacher">>,
+  job: Pick<TrainJob, "task" | "examples" | "validation" | "splitSeed"> &
+    Partial<Pick<TrainJob, "teacher" | "template">>,
   log: (text: string) => void,
 ): RunData {
-  const all = parseExamples(job.examples);
-  const own = typeof job.validation === "number" ? null : parseExamples(job.validation);
-  const lines = new Map(
-    [all, own].flatMap(read => (read ? read.examples.map((each, i) => [each, read.lines[i]!] as const) : [])),
-  );
-  const lineOf = (example: Example) => lines.get(example)!;
+  const all = filling(job.examples, "examples", job.template);
+  const own = typeof job.validation === "number" ? null : filling(job.validation, "validation", job.template);
+  const { lineOf, nameOf } = placesOf({ examples: all, ...(own && { validation: own }) });
   const { duplicates, conflicts } = repetitions(all);
   if (duplicates.length > 0) log(`examples: ${counted(duplicates)} repeat an earlier one`);
   if (conflicts.length > 0)
@@ -33,20 +49,72 @@ export function dataOf(
   const split = own
     ? { train: all.examples, validation: own.examples }
     : splitExamples(all.examples, job.validation as number, job.splitSeed);
-  const { validation, leaks } = withoutLeaks(split);
+  const { validation: unseen, leaks } = withoutLeaks(split);
   if (leaks.length > 0)
     log(
       `validation: ${counted(leaks.map(lineOf))} are among the training examples too; they are left out of validation`,
     );
+  const validation = distinct(unseen);
+  const once = new Set(validation);
+  const again = unseen.filter(example => !once.has(example));
+  if (again.length > 0)
+    log(`validation: ${counted(again.map(lineOf))} repeat an earlier one; an example counts once`);
   if (validation.length === 0) {
     throw new ForewordError(
       "bad_dataset",
       `No example is left to validate with (${all.examples.length} in all). Send more, or validation examples of their own.`,
     );
   }
-  if (job.task.type === "classification" && !job.teacher)
-    checkClasses(split.train.map(each => (each as { label: string }).label));
-  return { train: split.train, validation, lineOf, validationField: own ? "validation" : "examples" };
+  if (job.task.type === "classification" && !job.teacher) {
+    const labels = new Set(split.train.map(each => (each as { label: string }).label));
+    checkClasses(labels);
+    const without = labelsOf(job.task).filter(label => !labels.has(label));
+    if (without.length > 0)
+      log(
+        `examples: none to train on has the ${without.length === 1 ? "label" : "labels"} ${listed(without.map(label => JSON.stringify(label)))}`,
+      );
+  }
+  return { train: split.train, validation, lineOf, nameOf, validationField: own ? "validation" : "examples" };
+}
+
+/** A job's examples alone. Throws `bad_dataset` where inputs don't fill the fields of its template. */
+export function examplesOf(
+  job: Pick<TrainJob, "examples" | "template">,
+): Pick<ReadExamples, "examples"> & Places {
+  const read = filling(job.examples, "examples", job.template);
+  return { ...placesOf({ examples: read }), examples: read.examples };
+}
+
+function filling(bytes: Uint8Array, field: string, template: string | undefined): ReadExamples {
+  const read = parseExamples(bytes);
+  if (template === undefined) return read;
+  const compiled = compileTemplate(template);
+  const problems: LineProblem[] = [];
+  for (const [index, { input }] of read.examples.entries()) {
+    try {
+      fillFields(compiled, input);
+    } catch (error) {
+      problems.push({ line: read.lines[index]!, detail: (error as Error).message });
+    }
+  }
+  if (problems.length > 0) throw refused(problems, field);
+  return read;
+}
+
+/** Of lists by the field that brings each. */
+function placesOf(lists: Readonly<Record<string, ReadExamples>>): Places {
+  const places = new Map(
+    Object.entries(lists).flatMap(([field, { examples, lines }]) =>
+      examples.map((example, index) => [example, { field, line: lines[index]! }] as const),
+    ),
+  );
+  return {
+    lineOf: example => places.get(example)!.line,
+    nameOf: example => {
+      const { field, line } = places.get(example)!;
+      return `${field}: line ${line}`;
+    },
+  };
 }
 
 /** Throws `bad_dataset` where all labels are one. */
@@ -60,8 +128,10 @@ export function checkClasses(labels: Iterable<string>): void {
   );
 }
 
-function counted(lines: readonly number[]): string {
-  const rest = lines.length - LISTED;
-  const listed = `${lines.slice(0, LISTED).join(", ")}${rest > 0 ? ` and ${rest} more` : ""}`;
-  return `${lines.length} of them (${lines.length === 1 ? "line" : "lines"} ${listed})`;
+export const counted = (lines: readonly number[]): string =>
+  `${lines.length} of them (${lines.length === 1 ? "line" : "lines"} ${listed(lines)})`;
+
+function listed(items: readonly (string | number)[]): string {
+  const rest = items.length - LISTED;
+  return `${items.slice(0, LISTED).join(", ")}${rest > 0 ? ` and ${rest} more` : ""}`;
 }

@@ -10,6 +10,7 @@ import { ForewordError } from "../errors.ts";
 import { branches, endBranch, goldPath, type TrieNode } from "../prompt/trie.ts";
 import type { Scores } from "../prompt/votes.ts";
 import type { Bench } from "./begin.ts";
+import type { RunData } from "./data.ts";
 import { label, type TextCase, write } from "./evaluation/judge.ts";
 import { accuracy } from "./evaluation/metrics.ts";
 import type { TaskPrompt, TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
@@ -43,13 +44,19 @@ export async function askTeacher(
   bench: Bench,
   { task }: Pick<TrainJob, "task">,
   teacher: TaskPrompt,
-  { train, validation, lineOf }: Split & { lineOf: (example: Example) => number },
+  { train, validation, nameOf }: Pick<RunData, "train" | "validation" | "nameOf">,
   { pause, log }: Pick<TrainHooks, "pause" | "log">,
 ): Promise<TeacherAnswer[]> {
   const all = [...train, ...validation];
   log(`the teacher answers ${all.length} inputs`);
-  const nameOf = (index: number) => `examples: line ${lineOf(all[index]!)}`;
-  const judging = { ...bench, task, prompts: [teacher], active: {}, pause, nameOf };
+  const judging = {
+    ...bench,
+    task,
+    prompts: [teacher],
+    active: {},
+    pause,
+    nameOf: (index: number) => nameOf(all[index]!),
+  };
   if (task.labels !== null) {
     const judged = await label(judging, all, { every: true });
     return judged.map(({ given, scores }) => ({ given, scores, ended: true }));

@@ -13,7 +13,7 @@ import { basesOf } from "../prompt/stack.ts";
 import { baseOf } from "./based.ts";
 import { type Bench, begin } from "./begin.ts";
 import { labelsOf } from "./check.ts";
-import { dataOf } from "./data.ts";
+import { dataOf, type Places } from "./data.ts";
 import { judge, type Labelled, label } from "./evaluation/judge.ts";
 import { type Judged, scores } from "./evaluation/metrics.ts";
 import type { TaskPrompt, TrainHooks, TrainJob } from "./job.ts";
@@ -45,7 +45,7 @@ interface Start {
 export async function rankStarts(
   bench: Bench,
   job: DonorsJob,
-  examples: readonly Example[],
+  { examples, nameOf: exampleName }: { examples: readonly Example[] } & Pick<Places, "nameOf">,
   hooks: Hooks,
 ): Promise<DonorsReport> {
   const { task, request } = job;
@@ -74,8 +74,9 @@ export async function rankStarts(
     budget,
     finalists: FINALISTS,
     answer: ({ prompt }, from, to) => {
-      const judging = { ...bench, task, prompts: [prompt], active: {}, pause };
       const part = asked.slice(from, to);
+      const named = (index: number) => exampleName(part[index]!);
+      const judging = { ...bench, task, prompts: [prompt], active: {}, pause, nameOf: named };
       return every ? label(judging, part, { every }) : judge(judging, part);
     },
     score: results => scores.loss(settled(results)),
@@ -127,8 +128,8 @@ function counted({ pause, progress }: Hooks, steps: number): () => Promise<void>
 
 /** The best start for a training run, by the examples that it trains on; what was found is told in a line. */
 export async function bestStart(bench: Bench, job: TrainJob, hooks: Hooks): Promise<Init> {
-  const { train } = dataOf(job, () => {});
-  const { table, best } = await rankStarts(bench, job, train, hooks);
+  const { train, nameOf: exampleName } = dataOf(job, () => {});
+  const { table, best } = await rankStarts(bench, job, { examples: train, nameOf: exampleName }, hooks);
   const shown = table.slice(0, 5).map(({ init, loss }) => `${nameOf(init)} ${loss.toFixed(4)}`);
   hooks.log(`loss before training by start: ${shown.join(", ")}`);
   return best.init;

@@ -9,11 +9,11 @@ import { resolveBackbone } from "../backbone/pull.ts";
 import { openCore } from "../engine/open.ts";
 import { ForewordError } from "../errors.ts";
 import type { Bench } from "./begin.ts";
+import { examplesOf } from "./data.ts";
 import { rankStarts } from "./donors.ts";
 import { combine } from "./evaluation/ensemble.ts";
 import { Shelf } from "./evaluation/judge.ts";
 import { evaluate } from "./evaluation/report.ts";
-import { parseExamples } from "./examples.ts";
 import type { TrainHooks } from "./job.ts";
 import type { FromTrainer, ToTrainer, TrainerPlace, Work, WorkKind, Works } from "./protocol.ts";
 import { train } from "./run.ts";
@@ -41,7 +41,7 @@ const works: { [Kind in WorkKind]: Does<Kind> } = {
   evaluate,
   combine,
   search,
-  donors: (bench, job, hooks) => rankStarts(bench, job, parseExamples(job.examples).examples, hooks),
+  donors: (bench, job, hooks) => rankStarts(bench, job, examplesOf(job), hooks),
 };
 
 let busy = false;

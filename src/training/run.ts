@@ -104,8 +104,20 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   });
   try {
     const trainer = new Trainer({ gradients, examples: rows, parameters, settings });
-    const { validation } = data;
-    const run = new Run({ bench, job, hooks, plan, settings, trainer, validation, answers, left, start });
+    const { validation, nameOf } = data;
+    const run = new Run({
+      bench,
+      job,
+      hooks,
+      plan,
+      settings,
+      trainer,
+      validation,
+      nameOf,
+      answers,
+      left,
+      start,
+    });
     const outcome = await run.toTheEnd(data.train.length);
     if (job.teacher === null || outcome.failure) return outcome;
     return {
@@ -145,15 +157,21 @@ async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: C
   const data = dataOf(job, hooks.log);
   const { teacher, member } = job;
   if (teacher === null) return { ...data, distributions: null, answers: null };
-  const { lineOf, validationField } = data;
+  const { lineOf, nameOf, validationField } = data;
   let answers = left?.answers ?? null;
   if (answers === null) {
     answers = await askTeacher(bench, job, teacher, data, hooks);
     await hooks.checkpoint(serialize({ ...begun, format: 1, member, answers } satisfies Checkpoint));
   }
   const learnt = taught(data, answers, hooks.log);
-  const lines = new Map([...learnt.origins].map(([mine, own]) => [mine, lineOf(own)]));
-  return { ...learnt, answers, validationField, lineOf: (example: Example) => lines.get(example)! };
+  const own = (example: Example) => learnt.origins.get(example)!;
+  return {
+    ...learnt,
+    answers,
+    validationField,
+    lineOf: (example: Example) => lineOf(own(example)),
+    nameOf: (example: Example) => nameOf(own(example)),
+  };
 }
 
 interface RunOptions {
@@ -164,6 +182,7 @@ interface RunOptions {
   settings: TrainSettings;
   trainer: Trainer;
   validation: readonly Example[];
+  nameOf: (example: Example) => string;
   answers: TeacherAnswer[] | null;
   left: Checkpoint | null;
   /** Positions of what the prompt is stacked on. */
@@ -223,6 +242,7 @@ class Run {
       },
       validation,
       better,
+      few,
       distillation: null,
       failure: failure?.toProblem() ?? null,
     };
@@ -242,7 +262,6 @@ class Run {
         await this.#options.hooks.checkpoint(this.#checkpoint());
         saved = Date.now();
       }
-      few,
     }
   }
 
@@ -302,6 +321,7 @@ class Run {
         prompts: [{ ...content, ...(verbalizers && { verbalizers }) }],
         active: {},
         pause: this.#options.hooks.pause,
+        nameOf: index => this.#options.nameOf(examples[index]!),
       },
       examples,
     );
@@ -311,9 +331,11 @@ class Run {
     const { active, task } = this.#options.job;
     const { core, shelf } = this.#options.bench;
     const { pause } = this.#options.hooks;
-    const theirs = active && (await judge({ core, shelf, task, ...active, pause }, this.#options.validation));
+    const examples = this.#options.validation;
+    const nameOf = (index: number) => this.#options.nameOf(examples[index]!);
+    const theirs = active && (await judge({ core, shelf, task, ...active, pause, nameOf }, examples));
     const { metric } = this.#options.plan;
-    return compare({ type: task.type, metric, examples: this.#options.validation }, mine, theirs);
+    return compare({ type: task.type, metric, examples }, mine, theirs);
   }
 
   #file(parameters: readonly Parameter[], recipe: unknown, dtype: Dtype): Uint8Array {

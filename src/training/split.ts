@@ -22,19 +22,40 @@ function strata(examples: readonly Example[]): Map<string, Example[]> {
 }
 
 /**
- * A share of every label's examples, at least one where a label has several; equal inputs stay on one side. A label
- * with one example is trained on.
+ * A share of every label's examples. Labels that are too small for it give one each, by chance, until the share of all
+ * examples is there, one at least. Equal inputs stay on one side, and every label keeps one to be trained on.
  */
 export function splitExamples(examples: readonly Example[], share: number, seed: number): Split {
   const random = randomFrom(seed);
+  const groups = [...strata(examples)]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([, group]) => [...new Set(group.map(inputKey))]);
   const chosen = new Set<string>();
-  for (const [, group] of [...strata(examples)].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const keys = [...new Set(group.map(inputKey))];
+  const taken = groups.map(() => 0);
+  /** An input may have several labels. */
+  const groupsOf = new Map<string, number[]>();
+  for (const [group, keys] of groups.entries())
+    for (const key of keys) groupsOf.set(key, [...(groupsOf.get(key) ?? []), group]);
+  const take = (keys: readonly string[], wanted: number) => {
+    let left = wanted;
+    for (const key of keys) {
+      if (left <= 0) return;
+      const mine = groupsOf.get(key)!;
+      if (chosen.has(key) || mine.some(group => groups[group]!.length - taken[group]! < 2)) continue;
+      chosen.add(key);
+      for (const group of mine) taken[group]!++;
+      left--;
+    }
+  };
+  const orders = groups.map((keys, group) => {
     const open = keys.filter(key => !chosen.has(key));
-    const already = keys.length - open.length;
-    const wanted = keys.length < 2 ? 0 : Math.max(1, Math.round(keys.length * share)) - already;
-    for (const index of shuffled(open.length, random).slice(0, Math.max(0, wanted))) chosen.add(open[index]!);
-  }
+    const order = shuffled(open.length, random).map(index => open[index]!);
+    take(order, Math.round(keys.length * share) - taken[group]!);
+    return order;
+  });
+  const wanted = Math.max(1, Math.round(groupsOf.size * share));
+  for (const group of shuffled(groups.length, random))
+    if (chosen.size < wanted && taken[group] === 0) take(orders[group]!, 1);
   return {
     train: examples.filter(example => !chosen.has(inputKey(example))),
     validation: examples.filter(example => chosen.has(inputKey(example))),

@@ -27,8 +27,8 @@ export async function combine(
   { ensemble, metric, active, ...job }: EnsembleJob,
   { pause, log }: Pick<TrainHooks, "pause" | "log">,
 ): Promise<EnsembleOutcome> {
-  const { validation } = dataOf(job, () => {});
-  const shared = { ...bench, task: job.task, pause };
+  const { validation, nameOf } = dataOf(job, () => {});
+  const shared = { ...bench, task: job.task, pause, nameOf: (index: number) => nameOf(validation[index]!) };
   const score = scoresBy[metric];
   const judged = await label({ ...shared, ...ensemble }, validation);
   const weights = fitWeights(judged);

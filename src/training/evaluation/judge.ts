@@ -260,6 +260,12 @@ async function onShelf<Result>(
   }
 }
 
+/** An example can't be sent with "truncate", which is what serving advises. */
+function toldHere({ code, message, fields }: ForewordError): string {
+  if (code !== "input_too_long") return message;
+  return `The input has ${fields.tokens} tokens or more, and at most ${fields.limit} fit. Shorten it, or leave it out.`;
+}
+
 /** `AT_ONCE` items are always under way, so that no run has a few late rows alone. */
 async function sideBySide<Item, Result>(
   { pause, nameOf }: Judging,
@@ -280,7 +286,7 @@ async function sideBySide<Item, Result>(
         if (!nameOf || !(error instanceof ForewordError)) throw error;
         throw ForewordError.fromProblem({
           ...error.toProblem(),
-          detail: `${nameOf(index)}: ${error.message}`,
+          detail: `${nameOf(index)}: ${toldHere(error)}`,
         });
       }
     }

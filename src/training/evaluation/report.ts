@@ -9,7 +9,8 @@ import type { Input } from "../../contract/infer.ts";
 import type { Contender, Task } from "../../contract/task.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
-import { parseExamples } from "../examples.ts";
+import { counted } from "../data.ts";
+import { distinct, parseExamples } from "../examples.ts";
 import type { TrainHooks } from "../job.ts";
 import { type Case, casesOf } from "./cases.ts";
 import { fitWeights, revoted } from "./ensemble.ts";
@@ -72,6 +73,11 @@ export async function evaluate(
 
   async function labelled(): Promise<Outcome[]> {
     const every = (settings.calibrate ?? false) !== false;
+    const once = new Set(distinct(read.examples));
+    const isFirst = (_: unknown, index: number) => once.has(read.examples[index]!);
+    const again = read.lines.filter((_, index) => !isFirst(_, index));
+    if (again.length > 0 && job.contestants.length > 1)
+      hooks.log(`examples: ${counted(again)} repeat an earlier one; in comparisons an example counts once`);
     const all: Judged[][] = [];
     return inTurn(async ({ name, prompt, ...contestant }) => {
       const judged = await label({ ...shared, ...contestant }, read.examples, { every });
@@ -80,7 +86,8 @@ export async function evaluate(
       const mine = weights ? revoted(judged, "weighted", active) : judged;
       // Without every label's score: examples may be many.
       const few = mine.map(({ wanted, given, loss }) => ({ wanted, given, loss }));
-      all.push(few);
+      const compared = few.filter(isFirst);
+      all.push(compared);
       const report = {
         name,
         prompt,
@@ -92,7 +99,7 @@ export async function evaluate(
         report,
         given: few.map(({ given }) => given),
         right: few.map(isRight),
-        against: (other, index) => compareLabels([other, report], [all[index]!, few], settings.seed),
+        against: (other, index) => compareLabels([other, report], [all[index]!, compared], settings.seed),
       };
     });
   }

@@ -16,7 +16,7 @@ import { verbalize } from "../../prompt/verbalizer.ts";
 import { shuffled } from "../batches.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
-import { dataOf } from "../data.ts";
+import { dataOf, type RunData } from "../data.ts";
 import { type Compared, compare } from "../evaluation/compare.ts";
 import { judge, type Labelled, label } from "../evaluation/judge.ts";
 import { forPeople, isRight, type Judged, meanOf, scores } from "../evaluation/metrics.ts";
@@ -74,6 +74,7 @@ class Search {
   readonly #every: boolean;
   /** Answers by candidate, which a second race does not ask for again. */
   readonly #known = new Map<string, Judged[]>();
+  readonly #data: RunData;
   #answered = 0;
 
   constructor(bench: Bench, job: SearchJob, hooks: Hooks) {
@@ -82,12 +83,13 @@ class Search {
     this.#hooks = hooks;
     this.#metric = job.settings.metric ?? (job.task.type === "generation" ? "loss" : "accuracy");
     this.#budget = job.settings.budget ?? BUDGET;
+    this.#data = dataOf(job, hooks.log);
     this.#every = job.task.type === "classification" && labelsOf(job.task).length <= ALL_SCORES;
   }
 
   async run(): Promise<SearchOutcome> {
     const { task, settings } = this.#job;
-    const data = dataOf(this.#job, this.#hooks.log);
+    const data = this.#data;
     const random = randomFrom(settings.seed ?? 0);
     const mixed = shuffled(data.train.length, random).map(index => data.train[index]!);
     const kinds = Math.max(1, labelsOf(task).length);
@@ -223,7 +225,7 @@ class Search {
   async #answers(candidate: Candidate, active: Active, examples: readonly Example[]): Promise<Judged[]> {
     const { task } = this.#job;
     const prompts = [{ ...this.#standing(candidate), ...words(candidate) }];
-    const nameOf = (index: number) => `an example (${JSON.stringify(examples[index]!.input).slice(0, 60)})`;
+    const nameOf = (index: number) => this.#data.nameOf(examples[index]!);
     const judging = { ...this.#bench, task, prompts, active, nameOf, pause: () => this.#tick() };
     return this.#every ? label(judging, examples, { every: true }) : judge(judging, examples);
   }
@@ -271,7 +273,8 @@ class Search {
       ...finals.map(({ racer, judged, bias }, index) => row(racer, index, this.#estimate(judged), bias)),
       ...racers.slice(FINALISTS).map((racer, index) => row(racer, finals.length + index, null)),
     ];
-    const judging = active && { ...this.#bench, task, ...active, pause: () => this.#hooks.pause() };
+    const nameOf = (index: number) => this.#data.nameOf(examples[index]!);
+    const judging = active && { ...this.#bench, task, ...active, nameOf, pause: () => this.#hooks.pause() };
     const theirs = judging && (await judge(judging, examples));
     // The best of the finalists was chosen by these examples too.
     const compared = compare(

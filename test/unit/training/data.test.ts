@@ -151,6 +151,38 @@ describe("split", () => {
     expect(countsOf(train)).toEqual({ a: 90, b: 18, c: 3, d: 1 });
   });
 
+  test("is the one that it was: what is trained again is validated on the same", () => {
+    const all = Array.from({ length: 500 }, (_, i) => ({
+      input: `text ${i}`,
+      label: "abbcccddddeeeeeffffff"[i % 21]!,
+    }));
+    const chosen = new Set(splitExamples(all, 0.1, 3).validation);
+    expect(all.flatMap((each, i) => (chosen.has(each) ? [i] : []))).toEqual([
+      1, 10, 16, 29, 34, 38, 39, 44, 69, 70, 71, 94, 97, 98, 102, 108, 112, 125, 131, 142, 143, 149, 150, 154,
+      163, 172, 184, 193, 204, 224, 229, 231, 245, 254, 263, 288, 310, 317, 341, 357, 366, 367, 368, 383, 391,
+      427, 450, 453, 460, 469,
+    ]);
+  });
+
+  test("many labels of few examples each give no more than the share", () => {
+    const all = labelled(Object.fromEntries(Array.from({ length: 77 }, (_, i) => [`l${i}`, 2])));
+    const { train, validation } = splitExamples(all, 0.1, 0);
+    expect([train.length, validation.length]).toEqual([139, 15]);
+    expect(Object.keys(countsOf(train))).toHaveLength(77);
+    expect(splitExamples(labelled({ a: 2, b: 2 }), 0.1, 0).validation).toHaveLength(1);
+  });
+
+  test("an input of two labels takes no label's last example from training", () => {
+    const pairs = ["x:a", "y:a", "x:b", "z:c", "w:c"].map(pair => pair.split(":"));
+    const all = pairs.map(([input, label]) => ({ input: input!, label: label! }));
+    for (let seed = 0; seed < 50; seed++) {
+      const { train, validation } = splitExamples(all, 0.5, seed);
+      expect(Object.keys(countsOf(train)).sort()).toEqual(["a", "b", "c"]);
+      expect(validation.map(({ input }) => input)).not.toContain("x");
+      expect(validation.length).toBeGreaterThan(0);
+    }
+  });
+
   test("a seed decides it, and another one another", () => {
     const all = labelled({ a: 40, b: 40 });
     expect(splitExamples(all, 0.2, 1)).toEqual(splitExamples(all, 0.2, 1));
@@ -231,6 +263,39 @@ describe("a run's data", () => {
     expect(data.validation).toEqual([validation[0]]);
     expect(data.validationField).toBe("validation");
     expect(data.train.map(data.lineOf)).toEqual(lines(examples));
+  });
+
+  test("a validation example that repeats another counts once", () => {
+    const told: string[] = [];
+    const new4 = ["p", "q", "p ", "p"].map(input => ({ input, label: "a" }));
+    const other = { input: "p", label: "b" };
+    const { validation } = dataOf(job(labelled({ a: 3, b: 3 }), [...new4, other]), line => told.push(line));
+    expect(validation).toEqual([new4[0], new4[1], other]);
+    expect(told).toEqual([
+      "validation: 2 of them (lines 3, 4) repeat an earlier one; an example counts once",
+    ]);
+  });
+
+  test("inputs that don't fill the template's fields are listed by their lines, before anything else is done", () => {
+    const some = labelled({ a: 20, b: 20 });
+    const fields = { ...job(some, 0.1), template: "{{ a }} {{ b }}:" };
+    expect(() => dataOf(fields, () => {})).toThrow(/^examples: line 1: .*2 fields.*39 more lines/);
+    const cells = some.map(({ input, ...rest }, i) => ({
+      input: { a: input as string, b: i === 4 || i === 30 ? " " : "x" },
+      ...rest,
+    })) as Example[];
+    const empty = { ...job(cells, 0.1), template: fields.template };
+    expect(() => dataOf(empty, () => {})).toThrow(/^examples: line 5: Field "b" is empty.*1 more lines/);
+    const own = { ...job(some, [some[0]!, { input: { a: "x" }, label: "a" }]) };
+    expect(() => dataOf(own, () => {})).toThrow(/^validation: line 2: /);
+  });
+
+  test("labels that nothing is trained on are named", () => {
+    const told: string[] = [];
+    const some = job(labelled({ a: 9, b: 9 }), 0.1);
+    const task = { ...some.task, labels: ["a", "b", "c", "d"] };
+    dataOf({ ...some, task }, line => told.push(line));
+    expect(told).toEqual(['examples: none to train on has the labels "c", "d"']);
   });
 
   test("many lines are counted, and the first of them listed", () => {

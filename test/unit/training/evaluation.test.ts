@@ -2,12 +2,14 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { Example } from "../../../src/contract/dataset.ts";
+import { ForewordError } from "../../../src/errors.ts";
 import { bleu, bleuCounts, tokens13a } from "../../../src/training/evaluation/bleu.ts";
 import { calibrationError, fitTemperature } from "../../../src/training/evaluation/calibration.ts";
 import { casesOf } from "../../../src/training/evaluation/cases.ts";
 import { compare } from "../../../src/training/evaluation/compare.ts";
 import { agreed, fitWeights, revoted } from "../../../src/training/evaluation/ensemble.ts";
-import { crossFitted, type Labelled } from "../../../src/training/evaluation/judge.ts";
+import { crossFitted, type Labelled, Shelf } from "../../../src/training/evaluation/judge.ts";
 import {
   classifierReport,
   compareLabels,
@@ -15,6 +17,7 @@ import {
   labelReports,
 } from "../../../src/training/evaluation/labels.ts";
 import { macroF1 } from "../../../src/training/evaluation/metrics.ts";
+import { type EvaluateJob, evaluate } from "../../../src/training/evaluation/report.ts";
 import { rougeL } from "../../../src/training/evaluation/rouge.ts";
 import {
   mcnemar,
@@ -23,6 +26,7 @@ import {
   shareOf,
 } from "../../../src/training/evaluation/significance.ts";
 import { compareTexts, generatorReport } from "../../../src/training/evaluation/texts.ts";
+import { writeExamples } from "../../../src/training/examples.ts";
 
 const figures = JSON.parse(
   readFileSync(new URL("../../fixtures/metrics/metrics.json", import.meta.url), "utf8"),
@@ -215,10 +219,30 @@ describe("significance", () => {
     const judged = (loss: number) => examples.map(({ output }) => ({ wanted: output, given: output, loss }));
     const texts = { type: "generation", metric: "loss", examples } as const;
     const found = compare(texts, judged(1), judged(2));
-    expect(found).toEqual({ validation: { new: -1, active: -2, p_value: 0.25 }, better: false });
+    expect(found).toEqual({
+      validation: { new: -1, active: -2, p_value: 0.25 },
+      better: false,
+      few: { examples: 3, least: 6 },
+    });
     const apart = { ...texts, examples: examples.map((each, i) => ({ ...each, input: `y${i}` })) };
     expect(compare(apart, judged(1), judged(2)).better).toBe(true);
   });
+  test.each([
+    [1, 5, 6],
+    [1, 6, null],
+    [4, 7, 8],
+    [4, 8, null],
+  ])(
+    "of %i choices on %i examples that all differ alike: fewer than %j prove nothing",
+    (choices, count, least) => {
+      const examples = Array.from({ length: count }, (_, i) => ({ input: `${i}`, label: "x" }));
+      const row = (given: string) => examples.map(() => ({ wanted: "x", given, loss: null }));
+      const comparing = { type: "classification", metric: "accuracy", examples, choices } as const;
+      const { better, few } = compare(comparing, row("x"), row("y"));
+      expect(few).toEqual(least && { examples: count, least });
+      expect(better).toBe(few === null);
+    },
+  );
   test("every resample has as many examples as there are, all of them possible", () => {
     const seen = new Set<number>();
     pairedBootstrap(
@@ -369,6 +393,68 @@ describe("an ensemble's weights", () => {
         }
       }
     }
+  });
+});
+
+describe("an evaluation", () => {
+  const template = (name: string) => `${name}: {{ input }}`;
+  /** Answers "a", where the prompt's name and the input don't say otherwise. */
+  const bench = (answer: (prompt: string, input: string) => string) =>
+    ({
+      shelf: new Shelf(),
+      core: {
+        inspect: (content: { template: string }) => ({ digest: content.template, length: 1 }),
+        forget: () => {},
+        checkLabels: () => [[[1]], [[2]]],
+        infer: async ({ prompt, fields }: { prompt: string; fields: string }) => {
+          const given = answer(prompt, fields);
+          return {
+            scores: ["a", "b"].map(label => ({ label, logprob: Math.log(label === given ? 0.9 : 0.1) })),
+          };
+        },
+      },
+    }) as never;
+  const job = (examples: readonly Example[]): EvaluateJob => ({
+    task: { id: "t", type: "classification", labels: ["a", "b"] },
+    contestants: ["1", "2"].map(name => ({
+      name,
+      prompt: Number(name),
+      prompts: [{ template: template(name), parameters: null }],
+      active: {},
+    })),
+    examples: writeExamples({ examples: [...examples], lines: examples.map((_, i) => i + 1) }),
+    settings: {},
+  });
+  const quiet = { pause: async () => {}, progress: () => {}, log: () => {} };
+  const examples = Array.from({ length: 12 }, (_, i) => ({ input: `x${i}`, label: "a" }));
+  // The first prompt is wrong on four inputs, the second is right on all.
+  const core = bench((prompt, input) => (prompt === template("1") && /x[0-3]$/.test(input) ? "b" : "a"));
+
+  test("that repeats its examples proves no more by it, and says so", async () => {
+    const log: string[] = [];
+    const hooks = { ...quiet, log: (text: string) => void log.push(text) };
+    const [once] = (await evaluate(core, job(examples), hooks)).comparisons;
+    expect(once!.p_value).toBe(0.125);
+    expect(log).toHaveLength(2);
+    const report = await evaluate(core, job([...examples, ...examples]), hooks);
+    expect(report.comparisons).toEqual([once]);
+    expect(report.examples).toBe(24);
+    expect(log).toContainEqual(
+      "examples: 12 of them (lines 13, 14, 15, 16, 17 and 7 more) repeat an earlier one; in comparisons an example counts once",
+    );
+  });
+
+  test("whose example is too long names its line, and what can be done about it", async () => {
+    const long = bench((_, input) => {
+      if (input !== "x5") return "a";
+      const detail = 'Shorten it, or send "truncate": "start" or "end".';
+      throw new ForewordError("input_too_long", detail, { tokens: 90, limit: 80, over: 10 });
+    });
+    await expect(evaluate(long, job(examples), quiet)).rejects.toMatchObject({
+      code: "input_too_long",
+      message:
+        "examples: line 6: The input has 90 tokens or more, and at most 80 fit. Shorten it, or leave it out.",
+    });
   });
 });
 

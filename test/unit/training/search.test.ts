@@ -1,12 +1,16 @@
 /** What a search for a hard prompt is made of; the race itself on made-up runners. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { Example } from "../../../src/contract/dataset.ts";
+import { ForewordError } from "../../../src/errors.ts";
 import { compileTemplate } from "../../../src/prompt/template.ts";
-import type { Labelled } from "../../../src/training/evaluation/judge.ts";
+import { type Labelled, Shelf } from "../../../src/training/evaluation/judge.ts";
 import { accuracy, scores } from "../../../src/training/evaluation/metrics.ts";
+import { writeExamples } from "../../../src/training/examples.ts";
 import { biasOf, recalibrated, withBias } from "../../../src/training/search/biases.ts";
 import { isPlain, patterns, type Subject } from "../../../src/training/search/candidates.ts";
 import { race } from "../../../src/training/search/race.ts";
+import { search } from "../../../src/training/search/search.ts";
 
 const bytes = (text: string) => [...new TextEncoder().encode(text)];
 const codec = {
@@ -141,6 +145,52 @@ test("an item that can't answer leaves the race; where none can, the first reaso
   expect(ranked.map(({ item }) => item)).toEqual([4, 2, 1]);
   expect(left).toEqual([3]);
   await expect(race([3], { ...options, answer })).rejects.toThrow("too long");
+});
+
+test("an example that is too long is named by its line, never by its text", async () => {
+  const examples = Array.from(
+    { length: 40 },
+    (_, i): Example => ({ input: `secret ${i}`, label: i % 2 ? "a" : "b" }),
+  );
+  const tooLong = new ForewordError("input_too_long", "Send truncate.", { tokens: 90, limit: 80, over: 10 });
+  const bench = {
+    shelf: new Shelf(),
+    compiled: { fingerprint: "f" },
+    source: { config: { maxPositions: 100 } },
+    tokenizer: codec,
+    core: {
+      inspect: ({ template }: { template: string }) => ({
+        digest: template,
+        length: 1,
+        template: compileTemplate(template),
+      }),
+      forget: () => {},
+      checkLabels: () => [[[1]], [[2]]],
+      infer: async () => {
+        throw tooLong;
+      },
+    },
+  };
+  const log: string[] = [];
+  const found = search(
+    bench as never,
+    {
+      task: { id: "t", type: "classification", labels: ["a", "b"], description: "" },
+      base: null,
+      examples: writeExamples({ examples, lines: examples.map((_, i) => i + 101) }),
+      validation: 0.2,
+      splitSeed: 0,
+      settings: { patterns: false, written: 0, candidates: [{ template: "{{ input }}:" }] },
+      template: "{{ input }}:",
+      active: null,
+    },
+    { pause: async () => {}, progress: () => {}, log: text => void log.push(text) },
+  );
+  const named =
+    /examples: line 1[0-4]\d: The input has 90 tokens or more, and at most 80 fit\. Shorten it, or leave it out\.$/;
+  await expect(found).rejects.toThrow(named);
+  expect(log).toContainEqual(expect.stringMatching(named));
+  expect(log.join()).not.toContain("secret");
 });
 
 describe("label biases", () => {
