@@ -25,9 +25,12 @@ export const countsOf = (judged: readonly Judged[], label: string) => ({
   support: judged.filter(({ wanted }) => wanted === label).length,
 });
 
-/** Mean over the labels that occur of the harmonic mean of precision and recall (0 where neither is defined). */
+/**
+ * Mean of the harmonic means of precision and recall (0 where one is) over the labels that are wanted or given, as
+ * scikit-learn's f1_score has it.
+ */
 export function macroF1(judged: readonly Judged[]): number {
-  const labels = new Set(judged.map(({ wanted }) => wanted));
+  const labels = new Set(judged.flatMap(({ wanted, given }) => [wanted, given]));
   return meanOf(
     [...labels].map(label => {
       const { hits, given, support } = countsOf(judged, label);

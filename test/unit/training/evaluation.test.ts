@@ -87,6 +87,12 @@ describe("a classifier's report", () => {
     expect(report).not.toHaveProperty("agreement");
   });
 
+  test("has a macro-F1 of the labels that are given too, wanted or not", () => {
+    // By hand: a 2/3, b 1, c 0; scikit-learn's f1_score(["a", "a", "b"], ["a", "c", "b"], average="macro") is 5/9.
+    const pairs = [..."aab"].map((wanted, i) => ({ wanted, given: "acb"[i]!, loss: null }));
+    expect(macroF1(pairs)).toBeCloseTo(5 / 9, 12);
+  });
+
   test("counts every example once in the confusion, most frequent pairs first", () => {
     const cells = confusionOf(judged);
     expect(cells.reduce((sum, { examples }) => sum + examples, 0)).toBe(judged.length);
