@@ -42,7 +42,13 @@ const knobs = {
   ),
   optimizer: Type.Optional(Type.Enum(["adamw", "adafactor"])),
   warmup: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000, description: "Steps." })),
-  weight_decay: Type.Optional(Type.Number({ minimum: 0, maximum: 10 })),
+  weight_decay: Type.Optional(
+    Type.Number({
+      minimum: 0,
+      maximum: 10,
+      description: "A step takes its learning rate times this of every parameter off it (AdamW).",
+    }),
+  ),
   clip: Type.Optional(
     Type.Number({ exclusiveMinimum: 0, maximum: 1e6, description: "Largest norm of a gradient." }),
   ),

@@ -3,12 +3,7 @@
  * checkpoints hold; the arithmetic is in doubles, rounded once, so that a run repeats bit for bit.
  */
 export interface Optimiser {
-  /** `rates`: one for each parameter. */
-  step(
-    parameters: readonly Float32Array[],
-    gradients: readonly Float32Array[],
-    rates: readonly number[],
-  ): void;
+  step(parameters: readonly Float32Array[], gradients: readonly Float32Array[], rate: number): void;
   /** Everything that the next step depends on besides the parameters. */
   state(): Float64Array[];
   restore(state: readonly Float64Array[]): void;
@@ -17,32 +12,46 @@ export interface Optimiser {
 /** Sizes of each parameter; the last axis is the one that Adafactor keeps apart. */
 export type Shapes = readonly (readonly number[])[];
 
+export interface OptimiserOptions {
+  /** What a rate of 1 is of each parameter; 1 where nothing is said. */
+  sizes?: readonly number[];
+  /** A step takes rate · decay of itself off every parameter, whatever its size and its gradient. */
+  weightDecay?: number;
+}
+
 export const count = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
 
 /** AdamW (Loshchilov & Hutter 2019): moments with bias correction, decay apart from the gradient. */
 export function adamw(
   shapes: Shapes,
-  { beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 } = {},
+  {
+    beta1 = 0.9,
+    beta2 = 0.999,
+    epsilon = 1e-8,
+    weightDecay = 0,
+    sizes = shapes.map(() => 1),
+  }: OptimiserOptions & { beta1?: number; beta2?: number; epsilon?: number } = {},
 ): Optimiser {
   const first = shapes.map(shape => new Float64Array(count(shape)));
   const second = shapes.map(shape => new Float64Array(count(shape)));
   const steps = new Float64Array(1);
   return {
-    step(parameters, gradients, rates) {
+    step(parameters, gradients, rate) {
       const t = ++steps[0]!;
+      const kept = 1 - rate * weightDecay;
       // Both corrections as one factor of the update: a division an element less, for every step of a prefix's 10⁶.
       const root = Math.sqrt(1 - beta2 ** t);
       const [correction, least] = [root / (1 - beta1 ** t), epsilon * root];
       for (const [index, parameter] of parameters.entries()) {
         const [m, v, gradient] = [first[index]!, second[index]!, gradients[index]!];
-        const [rate, kept] = [rates[index]! * correction, 1 - rates[index]! * weightDecay];
+        const scale = rate * sizes[index]! * correction;
         for (let i = 0; i < parameter.length; i++) {
           const g = gradient[i]!;
           const moment = beta1 * m[i]! + (1 - beta1) * g;
           const square = beta2 * v[i]! + (1 - beta2) * g * g;
           m[i] = moment;
           v[i] = square;
-          parameter[i] = kept * parameter[i]! - (rate * moment) / (Math.sqrt(square) + least);
+          parameter[i] = kept * parameter[i]! - (scale * moment) / (Math.sqrt(square) + least);
         }
       }
     },
@@ -55,22 +64,31 @@ export function adamw(
  * Adafactor (Shazeer & Stern 2018) with a given rate and no momentum: the second moments of a matrix are the product of
  * its rows' and columns' sums, so its state is small; updates are clipped to a root mean square of 1.
  */
-export function adafactor(shapes: Shapes, { decay = 0.8, epsilon = 1e-30, weightDecay = 0 } = {}): Optimiser {
-  const sizes = shapes.map(shape => {
+export function adafactor(
+  shapes: Shapes,
+  {
+    decay = 0.8,
+    epsilon = 1e-30,
+    weightDecay = 0,
+    sizes = shapes.map(() => 1),
+  }: OptimiserOptions & { decay?: number; epsilon?: number } = {},
+): Optimiser {
+  const matrices = shapes.map(shape => {
     const columns = shape.at(-1) ?? 1;
     return { rows: count(shape) / columns, columns };
   });
-  const rows = sizes.map(size => new Float64Array(size.rows));
-  const columns = sizes.map(size => new Float64Array(size.columns));
+  const rows = matrices.map(size => new Float64Array(size.rows));
+  const columns = matrices.map(size => new Float64Array(size.columns));
   const steps = new Float64Array(1);
   return {
-    step(parameters, gradients, rates) {
+    step(parameters, gradients, rate) {
       const t = ++steps[0]!;
+      const kept = 1 - rate * weightDecay;
       const keep = 1 - t ** -decay;
       for (const [index, parameter] of parameters.entries()) {
-        const { rows: height, columns: width } = sizes[index]!;
+        const { rows: height, columns: width } = matrices[index]!;
         const [r, c, gradient] = [rows[index]!, columns[index]!, gradients[index]!];
-        const rate = rates[index]!;
+        const scale = rate * sizes[index]!;
         const [rowMeans, columnMeans] = meanSquares(gradient, height, width, epsilon);
         for (let i = 0; i < height; i++) r[i] = keep * r[i]! + (1 - keep) * rowMeans[i]!;
         for (let j = 0; j < width; j++) c[j] = keep * c[j]! + (1 - keep) * columnMeans[j]!;
@@ -81,7 +99,7 @@ export function adafactor(shapes: Shapes, { decay = 0.8, epsilon = 1e-30, weight
         for (let i = 0; i < parameter.length; i++) squares += scaled(i) ** 2;
         const clip = Math.max(1, Math.sqrt(squares / parameter.length));
         for (let i = 0; i < parameter.length; i++)
-          parameter[i] = parameter[i]! - rate * (scaled(i) / clip + weightDecay * parameter[i]!);
+          parameter[i] = kept * parameter[i]! - scale * (scaled(i) / clip);
       }
     },
     state: () => [steps, ...rows, ...columns],

@@ -71,20 +71,19 @@ export class Trainer {
   readonly #options: TrainerOptions;
   readonly #optimiser: Optimiser;
   readonly #average: Float64Array[];
-  readonly #sizes: readonly number[];
   readonly #lengths: readonly number[];
   #step = 0;
 
   constructor(options: TrainerOptions) {
     this.#options = options;
     const { optimizer, weightDecay } = options.settings;
+    const sizes = options.parameters.map(({ data }) => rootMeanSquare(data) || 1);
     this.#optimiser = optimisers[optimizer](
       options.parameters.map(({ dims }) => dims),
-      { weightDecay },
+      { sizes, weightDecay },
     );
     this.#average = options.parameters.map(({ data }) => Float64Array.from(data));
     this.#lengths = options.examples.map(tokensOf);
-    this.#sizes = options.parameters.map(({ data }) => rootMeanSquare(data) || 1);
   }
 
   get steps(): number {
@@ -107,7 +106,7 @@ export class Trainer {
     this.#optimiser.step(
       parameters.map(({ data }) => data),
       gradients,
-      this.#sizes.map(size => rate * size),
+      rate,
     );
     this.#step++;
     this.#follow();

@@ -9,7 +9,7 @@ describe("AdamW", () => {
     const optimiser = adamw([[2]], { weightDecay: 0.01 });
     const seen: number[][] = [];
     for (const gradient of [Float32Array.of(1, -2), Float32Array.of(0.5, 1), Float32Array.of(0, 3)]) {
-      optimiser.step(parameters, [gradient], [0.1]);
+      optimiser.step(parameters, [gradient], 0.1);
       seen.push([...parameters[0]!]);
     }
     const expected = [
@@ -29,7 +29,7 @@ describe("Adafactor", () => {
     const rows = [1, -2];
     const columns = [3, 0.5, -1];
     const gradient = Float32Array.from(rows.flatMap(row => columns.map(column => row * column)));
-    adafactor([[2, 3]]).step(parameters, [gradient], [0.01]);
+    adafactor([[2, 3]]).step(parameters, [gradient], 0.01);
     for (const [i, value] of parameters[0]!.entries())
       expect(value).toBeCloseTo(-0.01 * Math.sign(gradient[i]!), 6);
   });
@@ -42,6 +42,23 @@ describe("Adafactor", () => {
 });
 
 describe.each(Object.entries(optimisers))("%s", (_, make) => {
+  test("takes steps by a parameter's size, and off all of them the same share", () => {
+    const parameters = [Float32Array.of(3, -2), Float32Array.of(3, -2)];
+    const still = parameters.map(() => new Float32Array(2));
+    make([[2], [2]], { sizes: [1, 40], weightDecay: 0.5 }).step(parameters, still, 0.1);
+    for (const data of parameters) {
+      expect(data[0]).toBeCloseTo(3 * 0.95, 6);
+      expect(data[1]).toBeCloseTo(-2 * 0.95, 6);
+    }
+    const moved = [Float32Array.of(0, 0), Float32Array.of(0, 0)];
+    make([[2], [2]], { sizes: [1, 40], weightDecay: 0.5 }).step(
+      moved,
+      [Float32Array.of(1, 1), Float32Array.of(1, 1)],
+      0.1,
+    );
+    expect(moved[1]![0]! / moved[0]![0]!).toBeCloseTo(40, 4);
+  });
+
   test("finds the bottom of a bowl", () => {
     const parameters = [Float32Array.of(3, -2, 1, 4)];
     const optimiser = make([[2, 2]]);
@@ -49,7 +66,7 @@ describe.each(Object.entries(optimisers))("%s", (_, make) => {
       optimiser.step(
         parameters,
         [parameters[0]!.map((x, i) => 2 * (i + 1) * (x - 1))],
-        [0.05 * (1 - step / 400)],
+        0.05 * (1 - step / 400),
       );
     for (const value of parameters[0]!) expect(value).toBeCloseTo(1, 1);
   });
@@ -59,11 +76,11 @@ describe.each(Object.entries(optimisers))("%s", (_, make) => {
     const [whole, half] = [[Float32Array.of(1, 2, 3, 4)], [Float32Array.of(1, 2, 3, 4)]];
     const one = make([[2, 2]]);
     const first = make([[2, 2]]);
-    for (let step = 0; step < 6; step++) one.step(whole, gradients, [0.01]);
-    for (let step = 0; step < 3; step++) first.step(half, gradients, [0.01]);
+    for (let step = 0; step < 6; step++) one.step(whole, gradients, 0.01);
+    for (let step = 0; step < 3; step++) first.step(half, gradients, 0.01);
     const second = make([[2, 2]]);
     second.restore(first.state().map(array => array.slice()));
-    for (let step = 0; step < 3; step++) second.step(half, gradients, [0.01]);
+    for (let step = 0; step < 3; step++) second.step(half, gradients, 0.01);
     expect([...half[0]!]).toEqual([...whole[0]!]);
   });
 });
