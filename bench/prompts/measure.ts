@@ -89,3 +89,11 @@ function closest(length: number, candidates: readonly number[]): number {
     return nearer < 0 || (nearer === 0 && each < best) ? each : best;
   });
 }
+
+/** The index of the best score with the bias added; the first of equals. */
+export function likeliest(scores: readonly number[], bias?: readonly number[]): number {
+  let at = 0;
+  const value = (label: number) => scores[label]! + (bias?.[label] ?? 0);
+  for (let label = 1; label < scores.length; label++) if (value(label) > value(at)) at = label;
+  return at;
+}

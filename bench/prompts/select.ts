@@ -10,10 +10,10 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { createEngine } from "../../src/engine/host.ts";
 import { ForewordError } from "../../src/errors.ts";
-import { best, fitBias } from "../../src/training/evaluation/bias.ts";
+import { fitBias } from "../../src/training/evaluation/bias.ts";
 import { type Candidate, type LibraryTask, libraryTasks } from "./candidates.ts";
 import { type Example, labelCounts, readExamples, shuffled } from "./data.ts";
-import { accuracy, bleu, macroF1 } from "./measure.ts";
+import { accuracy, bleu, likeliest, macroF1 } from "./measure.ts";
 import { HeldPrompts, Scorer } from "./scorer.ts";
 
 const { values: options } = parseArgs({
@@ -87,7 +87,7 @@ async function classified(
   const inputs = (list: readonly Example[]) => list.map(({ input }) => input);
   const mode = names.length <= biasLabels ? "all" : "top";
   const scores = await scorer.classify(candidate, inputs(examples), mode);
-  const answers = (bias?: Biases) => scores.map(row => names[best(row, bias)]!);
+  const answers = (bias?: Biases) => scores.map(row => names[likeliest(row, bias)]!);
   if (mode === "top") return { raw: answers(), biased: null, bias: undefined };
   const gold = calibration.map(({ answer }) => names.indexOf(answer));
   const bias = fitBias(await scorer.classify(candidate, inputs(calibration), "all"), gold);

@@ -17,13 +17,7 @@ export function checkRequest(
       'its soft slots are trained with method "soft". Choose it, or leave the slots out',
     );
   }
-  const known = knownPositions(template);
-  if (slots.length > 0 && known !== null && length !== undefined && known !== length) {
-    throw invalid(
-      "length",
-      `the template's soft slots have ${known} positions, not ${length}. Leave length out, or change the slots`,
-    );
-  }
+  if (slots.length > 0) checkLength(length, knownPositions(template));
   checkMetric(metric, task);
   if (task.type === "generation") {
     if (class_weights) throw invalid("class_weights", "it is for classification. Leave it out");
@@ -42,6 +36,15 @@ export function checkRequest(
 export function checkMetric(metric: Metric | undefined, { type }: Pick<Task, "type">): void {
   if (type === "generation" && metric !== undefined && metric !== "loss")
     throw invalid("metric", `${metric} is for classification. Use "loss", or leave it out`);
+}
+
+/** Throws `validation` where soft slots have another length than is asked for; null is not known yet. */
+export function checkLength(length: number | undefined, slots: number | null): void {
+  if (length === undefined || slots === null || slots === length) return;
+  throw invalid(
+    "length",
+    `the template's soft slots have ${slots} positions, not ${length}. Leave length out, or change the slots`,
+  );
 }
 
 /** Throws `validation` where `trained` positions leave no room for one token of input and one of an answer. */

@@ -18,6 +18,7 @@ import { judge, type Labelled, label } from "./evaluation/judge.ts";
 import { type Judged, scores } from "./evaluation/metrics.ts";
 import type { TaskPrompt, TrainHooks, TrainJob } from "./job.ts";
 import { planOf, withVerbalizers } from "./plan.ts";
+import { counting } from "./progress.ts";
 import { recalibrated } from "./search/biases.ts";
 import { race } from "./search/race.ts";
 import { sample } from "./split.ts";
@@ -68,7 +69,7 @@ export async function rankStarts(
   const settled = (results: readonly Judged[]) =>
     every ? recalibrated(results as Labelled[], labels) : results;
   const budget = Math.max(BUDGET.least, BUDGET.each * starts.length);
-  const pause = counted(hooks, Math.min(budget, starts.length * asked.length));
+  const pause = counting(hooks, Math.min(budget, starts.length * asked.length));
   const racers = await race<Start, Judged>(starts, {
     examples: asked.length,
     budget,
@@ -113,17 +114,6 @@ async function startsOf(
     }
   }
   return starts;
-}
-
-/** A pause before each answer, which tells how many of `steps` are given. */
-function counted({ pause, progress }: Hooks, steps: number): () => Promise<void> {
-  const nothing = { loss: null, examples_per_second: null, eta_seconds: null, validation: null };
-  let step = 0;
-  return async () => {
-    await pause();
-    step++;
-    progress({ step, steps: Math.max(step, steps), ...nothing });
-  };
 }
 
 /** The best start for a training run, by the examples that it trains on; what was found is told in a line. */

@@ -2,14 +2,13 @@
 import type { Example } from "../contract/dataset.ts";
 import type { Init, Metric, TrainMethod } from "../contract/train.ts";
 import type { PromptContent } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { softLengths } from "../prompt/layout.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
 import { spelledOut } from "../prompt/verbalizer.ts";
 import { tokensOf } from "./batches.ts";
-import { checkRequest } from "./check.ts";
+import { checkLength, checkRequest } from "./check.ts";
 import type { TrainJob } from "./job.ts";
 import type { TrainingRow } from "./rows.ts";
 import { fitIds, startIds } from "./start.ts";
@@ -76,13 +75,7 @@ export function planOf(
         : compileTemplate(`{{ soft(${positions}) }}${rest}`);
   const lengths = softLengths(template, codec);
   const wanted = method === "prefix" ? positions : lengths.reduce((sum, each) => sum + each, 0);
-  if (length !== undefined && wanted !== length) {
-    throw new ForewordError(
-      "validation",
-      `length: the template's soft slots have ${wanted} positions, not ${length}. Leave length out, or change the slots.`,
-      { field: "length" },
-    );
-  }
+  checkLength(length, wanted);
   return {
     method,
     template,

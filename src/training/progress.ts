@@ -1,4 +1,6 @@
-/** How far a run is: its curve, its pace, the best it found. Part of a checkpoint. */
+/** How far a run is: its curve, its pace, the best it found (part of a checkpoint), and the answers that a job asks for. */
+import type { TrainHooks } from "./job.ts";
+
 export interface CurvePoint {
   step: number;
   loss: number;
@@ -36,4 +38,27 @@ export class Pace {
     if (!first || !last || last.at <= first.at) return null;
     return ((last.step - first.step) * 1000) / (last.at - first.at);
   }
+}
+
+/** A pause before each of about `steps` answers, which tells how many there are, and when there will be all. */
+export function counting(
+  { pause, progress }: Pick<TrainHooks, "pause" | "progress">,
+  steps: number,
+): () => Promise<void> {
+  let step = 0;
+  let began = 0;
+  return async () => {
+    await pause();
+    began ||= Date.now();
+    step++;
+    const pace = (1000 * step) / (Date.now() - began + 1);
+    progress({
+      step,
+      steps: Math.max(step, steps),
+      loss: null,
+      examples_per_second: pace,
+      eta_seconds: Math.max(0, steps - step) / pace,
+      validation: null,
+    });
+  };
 }

@@ -53,11 +53,3 @@ function softmax(logits: readonly number[]): number[] {
   const total = weights.reduce((sum, each) => sum + each, 0);
   return weights.map(weight => weight / total);
 }
-
-/** The index of the best score with the bias added; the first of equals. */
-export function best(scores: readonly number[], bias?: readonly number[]): number {
-  let at = 0;
-  const value = (label: number) => scores[label]! + (bias?.[label] ?? 0);
-  for (let label = 1; label < scores.length; label++) if (value(label) > value(at)) at = label;
-  return at;
-}

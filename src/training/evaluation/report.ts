@@ -12,6 +12,7 @@ import { labelsOf } from "../check.ts";
 import { counted } from "../data.ts";
 import { distinct, parseExamples } from "../examples.ts";
 import type { TrainHooks } from "../job.ts";
+import { counting } from "../progress.ts";
 import { type Case, casesOf } from "./cases.ts";
 import { fitWeights, revoted } from "./ensemble.ts";
 import { type Contestant, label, write } from "./judge.ts";
@@ -130,28 +131,6 @@ export async function evaluate(
     for (const contestant of job.contestants) done.push(await work(contestant));
     return done;
   }
-}
-
-/** A pause before each example that tells how far the evaluation is. */
-function counting(
-  { pause, progress }: Pick<TrainHooks, "pause" | "progress">,
-  steps: number,
-): () => Promise<void> {
-  const started = Date.now();
-  let step = 0;
-  return async () => {
-    await pause();
-    step++;
-    const pace = (1000 * step) / (Date.now() - started + 1);
-    progress({
-      step,
-      steps,
-      loss: null,
-      examples_per_second: pace,
-      eta_seconds: (steps - step) / pace,
-      validation: null,
-    });
-  };
 }
 
 /** Cases that contenders answer differently; of one contender those that it got wrong. */

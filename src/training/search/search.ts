@@ -22,6 +22,7 @@ import { judge, type Labelled, label } from "../evaluation/judge.ts";
 import { forPeople, isRight, type Judged, meanOf, scores } from "../evaluation/metrics.ts";
 import { meanBootstrap, pairedBootstrap, shareOf } from "../evaluation/significance.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
+import { counting } from "../progress.ts";
 import { sample, withoutLeaks } from "../split.ts";
 import { biasOf, withBias } from "./biases.ts";
 import { type Candidate, patterns, type Subject } from "./candidates.ts";
@@ -75,7 +76,7 @@ class Search {
   /** Answers by candidate, which a second race does not ask for again. */
   readonly #known = new Map<string, Judged[]>();
   readonly #data: RunData;
-  #answered = 0;
+  readonly #pause: () => Promise<void>;
 
   constructor(bench: Bench, job: SearchJob, hooks: Hooks) {
     this.#bench = bench;
@@ -83,6 +84,7 @@ class Search {
     this.#hooks = hooks;
     this.#metric = job.settings.metric ?? (job.task.type === "generation" ? "loss" : "accuracy");
     this.#budget = job.settings.budget ?? BUDGET;
+    this.#pause = counting(hooks, this.#budget);
     this.#data = dataOf(job, hooks.log);
     this.#every = job.task.type === "classification" && labelsOf(job.task).length <= ALL_SCORES;
   }
@@ -226,16 +228,8 @@ class Search {
     const { task } = this.#job;
     const prompts = [{ ...this.#standing(candidate), ...words(candidate) }];
     const nameOf = (index: number) => this.#data.nameOf(examples[index]!);
-    const judging = { ...this.#bench, task, prompts, active, nameOf, pause: () => this.#tick() };
+    const judging = { ...this.#bench, task, prompts, active, nameOf, pause: this.#pause };
     return this.#every ? label(judging, examples, { every: true }) : judge(judging, examples);
-  }
-
-  async #tick(): Promise<void> {
-    await this.#hooks.pause();
-    this.#answered++;
-    const steps = Math.max(this.#budget, this.#answered);
-    const nothing = { loss: null, examples_per_second: null, eta_seconds: null, validation: null };
-    this.#hooks.progress({ step: this.#answered, steps, ...nothing });
   }
 
   /** The finalists on validation; the best of them goes first, and is compared with what is active. */

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { libraryTasks } from "../../../bench/prompts/candidates.ts";
 import { shots, shuffled } from "../../../bench/prompts/data.ts";
-import { accuracy, bleu, macroF1 } from "../../../bench/prompts/measure.ts";
+import { accuracy, bleu, likeliest, macroF1 } from "../../../bench/prompts/measure.ts";
 import { compileTemplate } from "../../../src/prompt/template.ts";
-import { best, fitBias } from "../../../src/training/evaluation/bias.ts";
+import { fitBias } from "../../../src/training/evaluation/bias.ts";
 
 describe("measures", () => {
   it("are accuracy and macro F1", () => {
@@ -61,8 +61,8 @@ describe("fitBias", () => {
       gold,
     );
     expect(first! - second!).toBeCloseTo(2 * (bias[0]! - bias[1]!), 1);
-    expect(best([0, -1])).toBe(0);
-    expect(best([0, -1], bias)).toBe(1);
+    expect(likeliest([0, -1])).toBe(0);
+    expect(likeliest([0, -1], bias)).toBe(1);
   });
 });
 

@@ -27,6 +27,7 @@ import {
 } from "../../../src/training/evaluation/significance.ts";
 import { compareTexts, generatorReport } from "../../../src/training/evaluation/texts.ts";
 import { writeExamples } from "../../../src/training/examples.ts";
+import type { TrainProgress } from "../../../src/training/job.ts";
 
 const figures = JSON.parse(
   readFileSync(new URL("../../fixtures/metrics/metrics.json", import.meta.url), "utf8"),
@@ -448,6 +449,14 @@ describe("an evaluation", () => {
     expect(log).toContainEqual(
       "examples: 12 of them (lines 13, 14, 15, 16, 17 and 7 more) repeat an earlier one; in comparisons an example counts once",
     );
+  });
+
+  test("tells how many answers it has of those that it asks for", async () => {
+    const told: TrainProgress[] = [];
+    await evaluate(core, job(examples), { ...quiet, progress: each => void told.push(each) });
+    expect(told.map(({ step }) => step)).toEqual(Array.from({ length: 24 }, (_, i) => i + 1));
+    expect(new Set(told.map(({ steps }) => steps))).toEqual(new Set([24]));
+    expect(told.at(-1)!.eta_seconds).toBe(0);
   });
 
   test("whose example is too long names its line, and what can be done about it", async () => {
