@@ -17,7 +17,8 @@ export const Version = Type.Integer({ minimum: 1 });
 export const PromptRef = Type.Object({ task: Id, version: Version }, { additionalProperties: false });
 export type PromptRef = Static<typeof PromptRef>;
 
-export const LabelName = Type.String({ minLength: 1, maxLength: 256 });
+export const LONGEST_LABEL = 256;
+export const LabelName = Type.String({ minLength: 1, maxLength: LONGEST_LABEL });
 
 export const Timestamp = Type.String({ format: "date-time", description: "ISO 8601, UTC." });
 

@@ -1,6 +1,7 @@
 /** Data sets as text: NDJSON and CSV, read as a stream and checked line by line. */
 import { CsvError, parse } from "csv-parse";
 import { Value } from "typebox/value";
+import { LONGEST_LABEL } from "../contract/common.ts";
 import { type DatasetFormat, Example } from "../contract/dataset.ts";
 import { Input } from "../contract/infer.ts";
 import { ForewordError } from "../errors.ts";
@@ -313,6 +314,8 @@ function problemOf(value: unknown): string | null {
   if (Value.Check(Example, value)) return null;
   const answer = label === undefined ? "output" : "label";
   if (typeof (label ?? output) !== "string") return `"${answer}" must be a text; put it in quotes`;
+  if (typeof label === "string" && label.length > LONGEST_LABEL)
+    return `"label" has more than ${LONGEST_LABEL} characters; a text to write is called "output"`;
   const fields = typeof input === "object" && !Array.isArray(input) ? Object.entries(input ?? {}) : [];
   const wrong = fields.find(([name, field]) => !Value.Check(Input, { [name]: field }));
   return wrong

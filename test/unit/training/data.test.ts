@@ -111,6 +111,7 @@ test.each([
   ['{"input":"a","output":null}', '"output" must be a text'],
   ['{"input":{"a":"x","b":2},"label":"x"}', '"b" in "input" must be a text'],
   ['{"input":7,"label":"x"}', '"input" must be a text or an object of texts'],
+  [`{"input":"a","label":"${"x".repeat(257)}"}`, '"label" has more than 256 characters'],
 ])("%s: the member that is wrong is named", async (line, reason) => {
   await expect(readExamples(text(line), "ndjson")).rejects.toThrow(`Line 1: ${reason}`);
 });
