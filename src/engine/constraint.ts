@@ -4,6 +4,8 @@ export interface Constraint {
   mask(logits: Float32Array): void;
   /** Takes note of the token that was chosen. */
   accept(token: number): void;
+  /** Resolves, and never rejects, when `mask` can answer after `accept`; left out where it can at once. */
+  settled?(): Promise<void>;
   /** Tokens that bring what was begun to an end that the constraint takes, whatever the model would write. */
   close?(): Promise<number[]>;
   dispose(): void;

@@ -213,8 +213,11 @@ export class Core {
     };
   }
 
-  idle(): Promise<void> {
-    return this.#scheduler.idle();
+  /** Waits for what is running; what waits for its schema to compile ends with `draining`. */
+  async close(): Promise<void> {
+    this.#grammars.stop();
+    await this.#scheduler.idle();
+    await this.#grammars.close();
   }
 
   async #classify(
@@ -246,7 +249,7 @@ export class Core {
     // A choice is whole, and ends with EOS.
     const wanted = Math.max(request.maxTokens, this.#longestChoice(request) + 1);
     const maxTokens = Math.min(wanted, config.maxPositions - prepared.inputTokens);
-    const constraint = await inTime(this.#constraint(request), options, each => each?.dispose());
+    const constraint = await inTime(this.#constraint(request, options), options, each => each?.dispose());
     try {
       const row = {
         past: prepared.past,
@@ -282,9 +285,9 @@ export class Core {
     }
   }
 
-  async #constraint({ jsonSchema, choices }: GenerateRequest) {
+  async #constraint({ jsonSchema, choices }: GenerateRequest, { deadline, cancelled }: CoreInferOptions) {
     const { tokenizer } = this.#options;
-    if (jsonSchema) return this.#grammars.json(jsonSchema);
+    if (jsonSchema) return this.#grammars.json(jsonSchema, () => Date.now() < deadline && !cancelled());
     return choices ? choiceConstraint(this.#encoded(choices, "choices"), tokenizer.eosIds[0]!) : null;
   }
 

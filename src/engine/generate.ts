@@ -86,7 +86,8 @@ export function* generate(row: GenerateRow, seats: Seats): Program<Generated> {
       }
       if (tokens === row.maxTokens) break;
       seat ??= seats.take([...past, result.kept!]);
-      next = (yield { kind: "decode", seat, token, logits: !greedy }).next!;
+      next = (yield { kind: "decode", seat, token, logits: !greedy, ready: row.constraint?.settled?.() })
+        .next!;
     }
   } finally {
     if (seat) seats.leave(seat);

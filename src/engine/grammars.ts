@@ -1,201 +1,200 @@
-/** JSON by schema, token by token: grammars over one backbone's vocabulary, by XGrammar (Dong et al. 2024). */
-import { setImmediate as turn } from "node:timers/promises";
+/**
+ * JSON by schema, token by token: grammars over one backbone's vocabulary, by XGrammar (Dong et al. 2024), each in a
+ * thread of its own. A schema compiles for seconds, in which the engine goes on; rows of other schemas get their masks;
+ * and what one schema makes XGrammar's memory, or XGrammar itself, no other sees.
+ */
 import type { Tokenizer } from "../backbone/tokenizer.ts";
 import { ForewordError } from "../errors.ts";
-import type { Constraint } from "./constraint.ts";
+import type { GrammarThreadData } from "./grammar-protocol.ts";
+import { GrammarThread } from "./grammar-thread.ts";
+import type { JsonConstraint } from "./json-constraint.ts";
+import { compileCost } from "./json-cost.ts";
 import type { Schema } from "./json-pointer.ts";
 import { promised } from "./json-schema.ts";
-import { type JsonTokens, jsonTokens, unfinished } from "./json-tokens.ts";
-import { loadXGrammar, type XGrammar } from "./xgrammar.ts";
+import { jsonTokens } from "./json-tokens.ts";
 
-/** What is promised ends after a few dozen tokens, or as many as its shortest value has characters. */
-const MOST_CLOSING = 16_384;
-/** Compiled schemas that are kept. */
-const KEPT = 32;
-/** Of them without letting others have their turn. */
-const AT_ONCE = 16;
+/** Threads, each with one schema: some 40 MB. */
+const THREADS = 8;
+/** How long a schema that nobody asks for keeps its thread. */
+const IDLE_MS = 600_000;
+/** Schemas that wait to be compiled. */
+const MOST_WAITING = 64;
+/** What costs more compiles in a lane of its own, so that what takes a moment does not wait for what takes seconds. */
+const QUICK = 50;
+
+/** Whether somebody who asked still waits. */
+type Wanted = () => boolean;
+
+interface Kept {
+  readonly schema: string;
+  readonly asked: Wanted[];
+  /** Those who wait for it, and rows. */
+  users: number;
+  ready: Promise<GrammarThread>;
+  /** Null until it is compiled. */
+  thread: GrammarThread | null;
+  idle: NodeJS.Timeout | undefined;
+}
 
 export class Grammars {
   readonly #tokenizer: Tokenizer;
   readonly #size: number;
-  #tokens: JsonTokens | null = null;
-  #loaded: Promise<Loaded> | null = null;
-  #last: Promise<unknown> = Promise.resolve();
+  #data: GrammarThreadData | null = null;
+  /** By schema, the last one asked for last. */
+  readonly #kept = new Map<string, Kept>();
+  readonly #threads = new Set<GrammarThread>();
+  /** One after another in each. */
+  readonly #lanes = {
+    quick: Promise.resolve() as Promise<unknown>,
+    slow: Promise.resolve() as Promise<unknown>,
+  };
+  #waiting = 0;
+  /** Those who wait for a thread to have nothing to do. */
+  #hopeful: (() => void)[] = [];
+  #closed = false;
 
   constructor(tokenizer: Tokenizer, size: number) {
     this.#tokenizer = tokenizer;
     this.#size = size;
   }
 
+  /** Schemas that were compiled. */
+  compiles = 0;
+
   /**
-   * JSON that satisfies the schema. Throws what `promised` throws, and `validation` where it cannot be compiled. One
-   * schema after another: XGrammar gives up on a bad one with its locks held, and the next to use that copy of it would
-   * wait for ever.
+   * JSON that satisfies the schema. Throws what `promised` throws, `validation` where it cannot be compiled, and
+   * `queue_full`. What nobody wants any more when its turn comes is not compiled.
    */
-  async json(schema: object): Promise<JsonConstraint> {
-    const kept = JSON.stringify(promised(schema as Schema));
-    const made = this.#last.then(() => this.#compile(kept));
-    this.#last = made.catch(() => {});
-    return made;
-  }
-
-  async #compile(schema: string): Promise<JsonConstraint> {
-    this.#tokens ??= jsonTokens(this.#tokenizer, this.#size);
-    this.#loaded ??= this.#load(this.#tokens);
-    const loading = this.#loaded;
-    const { xgrammar, compiler, compiled, complaints } = await loading;
-    // Rows that are under way keep the old copy; it goes with the last of them.
-    const giveUp = () => {
-      if (this.#loaded === loading) this.#loaded = null;
-    };
-    complaints.length = 0;
+  async json(schema: object, wanted: Wanted = () => true): Promise<JsonConstraint> {
+    const promise = promised(schema as Schema);
+    const key = JSON.stringify(promise);
+    const kept = this.#kept.get(key) ?? this.#queue(key, compileCost(promise));
+    this.#kept.delete(key);
+    this.#kept.set(key, kept);
+    clearTimeout(kept.idle);
+    kept.users++;
+    if (!kept.thread) kept.asked.push(wanted);
     try {
-      const grammar = compiled.get(schema) ?? (await compiler.compileJSONSchema(schema));
-      // The last one used stands last.
-      compiled.delete(schema);
-      compiled.set(schema, grammar);
-      const [oldest] = compiled.keys();
-      if (compiled.size > KEPT) {
-        compiled.get(oldest!)!.dispose();
-        compiled.delete(oldest!);
-      }
-      const matcher = await xgrammar.GrammarMatcher.createGrammarMatcher(grammar);
-      const constraint = new JsonConstraint(matcher, this.#tokens, giveUp);
-      await constraint.refresh();
-      return constraint;
+      const thread = await kept.ready;
+      return await thread.open(() => this.#leave(kept));
     } catch (error) {
-      giveUp();
-      const why = complaints.at(-1) ?? String((error as Error).message ?? error);
-      const detail = `json_schema cannot be compiled: ${why.replace(/^\[FATAL\] \S+ /, "")}. Correct or simplify it.`;
-      throw new ForewordError("validation", detail, { field: "json_schema" });
+      this.#leave(kept);
+      throw error;
     }
   }
 
-  async #load({ words }: JsonTokens): Promise<Loaded> {
-    const complaints: string[] = [];
-    const xgrammar = await loadXGrammar(line => complaints.push(line));
+  /** Whoever waits for a schema hears `draining`; rows go on. */
+  stop(): void {
+    this.#closed = true;
+    this.#wake();
+    for (const thread of this.#threads) if (thread.rows === 0) void this.#end(thread, draining());
+  }
+
+  /** Ends all threads. */
+  async close(): Promise<void> {
+    this.stop();
+    await Promise.all([...this.#threads].map(thread => this.#end(thread, draining())));
+  }
+
+  #queue(schema: string, cost: number): Kept {
+    if (this.#waiting >= MOST_WAITING)
+      throw new ForewordError(
+        "queue_full",
+        `${MOST_WAITING} JSON schemas wait to be compiled already, which is the limit. Try again in a moment.`,
+      );
+    this.#waiting++;
+    const lane = cost > QUICK ? "slow" : "quick";
+    const kept: Kept = { schema, asked: [], users: 0, ready: null!, thread: null, idle: undefined };
+    kept.ready = this.#lanes[lane].then(() => this.#compile(kept));
+    this.#lanes[lane] = kept.ready.catch(() => {});
+    return kept;
+  }
+
+  async #compile(kept: Kept): Promise<GrammarThread> {
+    try {
+      const thread = await this.#vacant(kept);
+      this.compiles++;
+      await thread.compile(kept.schema);
+      kept.thread = thread;
+      kept.asked.length = 0;
+      return thread;
+    } catch (error) {
+      this.#drop(kept);
+      throw error;
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  /** A new thread, or that of the schema that was not asked for for longest, once there is one without rows. */
+  async #vacant({ asked }: Kept): Promise<GrammarThread> {
+    while (true) {
+      if (this.#closed) throw draining();
+      if (!asked.some(wanted => wanted()))
+        throw new ForewordError("deadline", "Nobody waits for this JSON schema any more.");
+      if (this.#threads.size < THREADS) return this.#start();
+      const idle = [...this.#kept.values()].find(({ thread, users }) => thread && users === 0);
+      if (idle) {
+        this.#drop(idle);
+        return idle.thread!;
+      }
+      await new Promise<void>(resolve => this.#hopeful.push(resolve));
+    }
+  }
+
+  #start(): GrammarThread {
+    const thread: GrammarThread = new GrammarThread(this.#shared(), () => this.#spoilt(thread));
+    this.#threads.add(thread);
+    return thread;
+  }
+
+  /** The vocabulary lies once in memory that all threads see. */
+  #shared(): GrammarThreadData {
+    if (this.#data) return this.#data;
     const { vocabularyType, eosIds } = this.#tokenizer;
-    const info = await xgrammar.TokenizerInfo.createTokenizerInfo(
-      [...words],
-      vocabularyType,
-      false,
-      this.#size,
-      [...eosIds],
-    );
-    // Its own cache keeps all that it ever compiled.
-    const compiler = await xgrammar.GrammarCompiler.createGrammarCompiler(info, false);
-    return { xgrammar, compiler, compiled: new Map(), complaints };
-  }
-}
-
-interface Loaded {
-  xgrammar: XGrammar;
-  compiler: Compiler;
-  /** By schema, the last one used last. */
-  compiled: Map<string, Awaited<ReturnType<Compiler["compileJSONSchema"]>>>;
-  /** What it wrote of the schema that it compiles; the last line says why it gave up. */
-  complaints: string[];
-}
-type Compiler = Awaited<ReturnType<XGrammar["GrammarCompiler"]["createGrammarCompiler"]>>;
-type Matcher = Awaited<ReturnType<XGrammar["GrammarMatcher"]["createGrammarMatcher"]>>;
-
-export class JsonConstraint implements Constraint {
-  readonly #matcher: Matcher;
-  readonly #tokens: JsonTokens;
-  /** Null while XGrammar works it out, which it does within microtasks: long before the next step's logits are there. */
-  #bitmask: Int32Array | null = null;
-  #refreshed: Promise<void> = Promise.resolve();
-  #failed: Error | null = null;
-  readonly #broken: () => void;
-  /** Bytes of a character that is not whole yet. */
-  #begun: Uint8Array = new Uint8Array(0);
-
-  /** `broken` is called where XGrammar fails, which ends this answer alone: its memory may be full. */
-  constructor(matcher: Matcher, tokens: JsonTokens, broken: () => void) {
-    this.#matcher = matcher;
-    this.#tokens = tokens;
-    this.#broken = broken;
+    const json = Buffer.from(JSON.stringify(jsonTokens(this.#tokenizer, this.#size)));
+    const tokens = new SharedArrayBuffer(json.length);
+    json.copy(new Uint8Array(tokens));
+    this.#data = { tokens, vocabularyType, size: this.#size, eosIds: [...eosIds] };
+    return this.#data;
   }
 
-  /** Resolves when `mask` can answer. */
-  settled(): Promise<void> {
-    return this.#refreshed;
+  /** The next request for its schema compiles it anew; the thread goes with the last of its rows. */
+  #spoilt(thread: GrammarThread): void {
+    const kept = [...this.#kept.values()].find(each => each.thread === thread);
+    if (kept) this.#drop(kept);
+    if (!kept || kept.users === 0) void this.#end(thread);
   }
 
-  refresh(): Promise<void> {
-    this.#bitmask = null;
-    this.#refreshed = this.#matcher.getNextTokenBitmask().then(bitmask => {
-      this.#bitmask = bitmask;
-    });
-    return this.#refreshed;
+  #drop(kept: Kept): void {
+    clearTimeout(kept.idle);
+    if (this.#kept.get(kept.schema) === kept) this.#kept.delete(kept.schema);
   }
 
-  mask(logits: Float32Array): void {
-    if (this.#failed) throw this.#failed;
-    if (!this.#bitmask) throw new Error("the grammar's bitmask is not there yet");
-    for (let token = 0; token < logits.length; token++)
-      if (!this.#inGrammar(token)) logits[token] = -Infinity;
-    for (const token of this.#tokens.refusedAfter(this.#begun)) logits[token] = -Infinity;
-  }
-
-  accept(token: number): void {
-    const bytes = this.#tokens.partial.get(token);
-    this.#begun = (bytes && unfinished([...this.#begun, ...bytes])) ?? new Uint8Array(0);
-    this.#matcher.acceptToken(token);
-    if (this.#matcher.isTerminated()) return;
-    // Told when the mask is asked for.
-    this.refresh().catch(error => {
-      this.#failed = error;
-      this.#broken();
-    });
-  }
-
-  async close(): Promise<number[]> {
-    const tokens: number[] = [];
-    const uses = new Map<number, number>();
-    while (tokens.length < MOST_CLOSING && !this.#matcher.isTerminated()) {
-      if (tokens.length % AT_ONCE === AT_ONCE - 1) await turn();
-      await this.#refreshed;
-      const refused = this.#tokens.refusedAfter(this.#begun);
-      const token = leastUsed(uses, this.#tokens, each => this.#inGrammar(each) && !refused.has(each));
-      if (token === undefined) break;
-      this.accept(token);
-      tokens.push(token);
+  #leave(kept: Kept): void {
+    kept.users--;
+    const { thread } = kept;
+    if (!thread || kept.users > 0) return;
+    if (this.#kept.get(kept.schema) !== kept) void this.#end(thread);
+    else {
+      const end = () => {
+        this.#drop(kept);
+        void this.#end(thread);
+      };
+      kept.idle = setTimeout(end, IDLE_MS).unref();
+      this.#wake();
     }
-    return tokens;
   }
 
-  dispose(): void {
-    const end = () => this.#matcher.dispose();
-    this.#refreshed.then(end, end).catch(this.#broken);
+  async #end(thread: GrammarThread, why?: Error): Promise<void> {
+    await thread.end(why);
+    this.#threads.delete(thread);
+    this.#wake();
   }
 
-  #inGrammar(token: number): boolean {
-    return ((this.#bitmask![token >>> 5]! >>> (token & 31)) & 1) === 1;
+  #wake(): void {
+    for (const resolve of this.#hopeful.splice(0)) resolve();
   }
 }
 
-/** Uses of all else after which a blank has its turn. */
-const BLANK = 64;
-
-/**
- * What ends something comes first. Of all else what was used least: in a pattern that may go on for ever, its way out
- * has its turn.
- */
-function leastUsed(
-  uses: Map<number, number>,
-  { closing, closers, blanks }: JsonTokens,
-  allows: (token: number) => boolean,
-): number | undefined {
-  let best: number | undefined;
-  let least = Number.POSITIVE_INFINITY;
-  for (const [rank, token] of closing.entries()) {
-    const used = (uses.get(token) ?? 0) + (rank < blanks ? 0 : BLANK);
-    if (used >= least || !allows(token)) continue;
-    best = token;
-    least = used;
-    if (rank < closers || used === 0) break;
-  }
-  if (best !== undefined) uses.set(best, (uses.get(best) ?? 0) + 1);
-  return best;
-}
+const draining = () => new ForewordError("draining", "The server is shutting down.");

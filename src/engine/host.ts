@@ -1,6 +1,6 @@
 /** The engine as the server sees it: it finds or pulls the backbone, starts the worker, and passes calls to it. */
 import { join } from "node:path";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import { pull, resolveBackbone } from "../backbone/pull.ts";
 import type { Precision } from "../compile/variants.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
@@ -24,6 +24,7 @@ import type {
   PromptSource,
 } from "./engine.ts";
 import type { Call, FromWorker, ToWorker, WorkerSettings } from "./protocol.ts";
+import { startThread } from "./thread.ts";
 
 export interface EngineOptions {
   /** A catalogue name, `owner/name` of the hub, or a path. */
@@ -202,7 +203,7 @@ class EngineHost implements Engine {
   }
 
   #start(settings: WorkerSettings): Promise<void> {
-    const worker = startWorker(settings);
+    const worker = startThread("worker", { workerData: settings });
     this.#worker = worker;
     this.#exited = new Promise(resolve => worker.once("exit", () => resolve()));
     return new Promise((resolve, reject) => {
@@ -301,14 +302,4 @@ class EngineHost implements Engine {
   #post(message: ToWorker): void {
     this.#worker?.postMessage(message);
   }
-}
-
-/** Run from source (tests, development), the worker is TypeScript: a module of two lines registers the loader first. */
-function startWorker(workerData: WorkerSettings): Worker {
-  if (!import.meta.url.endsWith(".ts"))
-    return new Worker(new URL("./worker.js", import.meta.url), { workerData });
-  const loader = JSON.stringify(import.meta.resolve("tsx/esm/api"));
-  const entry = JSON.stringify(new URL("./worker.ts", import.meta.url).href);
-  const module = `import { register } from ${loader}; register(); await import(${entry});`;
-  return new Worker(new URL(`data:text/javascript,${encodeURIComponent(module)}`), { workerData });
 }

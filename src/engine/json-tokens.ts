@@ -1,6 +1,7 @@
 /** What a vocabulary's tokens are to JSON: which may never occur, which end things, which are parts of characters. */
 import type { Tokenizer } from "../backbone/tokenizer.ts";
 
+/** Plain data: a thread is given it as JSON. */
 export interface JsonTokens {
   /** As the vocabulary spells them, by id. */
   words: readonly string[];
@@ -11,12 +12,9 @@ export interface JsonTokens {
   /** From where on there is nothing but blanks, which lead on between values and hardly ever to an end. */
   blanks: number;
   /** Bytes of tokens that are no whole characters. */
-  partial: ReadonlyMap<number, Uint8Array>;
-  /**
-   * Tokens that may not follow on the bytes of a character that is not whole yet: with them they are no UTF-8, where the
-   * grammar counts bytes alone; and control characters, which no string of JSON may hold.
-   */
-  refusedAfter(begun: Uint8Array): ReadonlySet<number>;
+  partial: readonly (readonly [token: number, bytes: readonly number[]])[];
+  /** Tokens with control characters, which no string of JSON may hold. */
+  control: readonly number[];
 }
 
 export function jsonTokens(tokenizer: Tokenizer, size: number): JsonTokens {
@@ -27,19 +25,38 @@ export function jsonTokens(tokenizer: Tokenizer, size: number): JsonTokens {
   const ids = [...words.keys()];
   const cut = ids.filter(token => texts[token]!.includes("\uFFFD") && !words[token]!.includes("\uFFFD"));
   const spelled = tokenizer.vocabularyType === "byte_level" ? byteLevel : byteFallback;
-  const partial = new Map(cut.map(token => [token, spelled(words[token]!)]));
+  const partial = cut.map(token => [token, [...spelled(words[token]!)]] as const);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for; line breaks stand between values
   const control = ids.filter(token => /[\0-\t\v-\x1f]/.test(texts[token]!));
-  const known = new Map<string, ReadonlySet<number>>();
-  const refusedAfter = (begun: Uint8Array) => {
-    const found = known.get(begun.join());
+  return { words, ...closingOrder(words, texts, tokenizer.eosIds), partial, control };
+}
+
+/** Follows tokens that are parts of characters byte by byte, where the grammar counts bytes alone. */
+export class Utf8 {
+  readonly #partial: ReadonlyMap<number, readonly number[]>;
+  readonly #control: readonly number[];
+  readonly #known = new Map<string, ReadonlySet<number>>();
+
+  constructor({ partial, control }: Pick<JsonTokens, "partial" | "control">) {
+    this.#partial = new Map(partial);
+    this.#control = control;
+  }
+
+  /** Bytes of a character that is not whole yet, once the token follows on such bytes. */
+  after(begun: Uint8Array, token: number): Uint8Array {
+    const bytes = this.#partial.get(token);
+    return (bytes && unfinished([...begun, ...bytes])) ?? new Uint8Array(0);
+  }
+
+  /** Tokens that may not follow on such bytes: with them they are no UTF-8; and those that may follow on none. */
+  refusedAfter(begun: Uint8Array): ReadonlySet<number> {
+    const found = this.#known.get(begun.join());
     if (found) return found;
-    const broken = [...partial].filter(([, bytes]) => unfinished([...begun, ...bytes]) === null);
-    const refused = new Set([...control, ...broken.map(([token]) => token)]);
-    known.set(begun.join(), refused);
+    const broken = [...this.#partial].filter(([, bytes]) => unfinished([...begun, ...bytes]) === null);
+    const refused = new Set([...this.#control, ...broken.map(([token]) => token)]);
+    this.#known.set(begun.join(), refused);
     return refused;
-  };
-  return { words, ...closingOrder(words, texts, tokenizer.eosIds), partial, refusedAfter };
+  }
 }
 
 /** What ends a string or an object comes first, then what is short: every value ends soon. */

@@ -71,7 +71,7 @@ export async function openCore(
     new Core({ session, config, tokenizer, compiled, prompts, limits, cacheBytes, chunk });
   const core = coreOver(session, compiled);
   const close = async () => {
-    await core.idle();
+    await core.close();
     await session.close();
     await source.close();
   };

@@ -16,7 +16,14 @@ export interface Seat {
 
 export type Work =
   | readonly PrefillWork[]
-  | { readonly kind: "decode"; readonly seat: Seat; readonly token: number; readonly logits: boolean };
+  | {
+      readonly kind: "decode";
+      readonly seat: Seat;
+      readonly token: number;
+      readonly logits: boolean;
+      /** What its row needs besides the step to choose the next token; it never rejects. */
+      readonly ready?: Promise<void> | undefined;
+    };
 export type Result = { prefilled: PrefillResult[]; next: null } | { prefilled: null; next: NextToken };
 export type Program<Answer> = Generator<Work, Answer, Result>;
 
@@ -283,6 +290,7 @@ export class Scheduler implements Seats {
     let next: NextToken[];
     try {
       next = await this.#batch.decode(this.#pool, tokens, withLogits);
+      await Promise.all(requests.map(request => request.decode!.ready));
     } catch (error) {
       for (const request of requests) this.#fail(request, error);
       return;

@@ -1,40 +1,60 @@
-/** XGrammar may fail in the middle of an answer, when its memory is full: that ends the one answer. */
+/** A text of JSON as the engine sees it, with a thread that is played by hand. */
 import { expect, test } from "vitest";
-import { JsonConstraint } from "../../../src/engine/grammars.ts";
+import type { ToGrammar } from "../../../src/engine/grammar-protocol.ts";
+import { JsonConstraint } from "../../../src/engine/json-constraint.ts";
 
-const tokens = {
-  words: ["a", "b"],
-  partial: new Map(),
-  refusedAfter: () => new Set<number>(),
-  closing: [0],
-  closers: 0,
-  blanks: 0,
-} as never;
+function opened() {
+  const sent: ToGrammar[] = [];
+  let gone = 0;
+  const constraint = new JsonConstraint(
+    7,
+    message => sent.push(message),
+    () => gone++,
+  );
+  return { constraint, sent, gone: () => gone };
+}
 
-test("a failure is told when the next token is chosen, and once it is disposed of nothing is left over", async () => {
-  let calls = 0;
-  let broken = 0;
-  const matcher = {
-    acceptToken: () => true,
-    isTerminated: () => false,
-    getNextTokenBitmask: async () => {
-      if (calls++ > 0) throw new RangeError("out of memory");
-      return Int32Array.of(0b01);
-    },
-    dispose: () => {
-      throw new RangeError("out of memory");
-    },
-  } as never;
-  const constraint = new JsonConstraint(matcher, tokens, () => broken++);
-  await constraint.refresh();
-  const logits = Float32Array.of(1, 2);
+test("a mask leaves what its bits say, in every word of it", async () => {
+  const { constraint, sent } = opened();
+  expect(sent).toEqual([{ type: "open", row: 7 }]);
+  expect(() => constraint.mask(new Float32Array(70))).toThrow("not there yet");
+  constraint.hear({ type: "mask", row: 7, mask: Int32Array.of(-1, 0, 0b101) });
+  await constraint.settled();
+  const logits = Float32Array.from({ length: 70 }, (_, token) => token);
   constraint.mask(logits);
-  expect([...logits]).toEqual([1, -Infinity]);
+  const left = [...logits].filter(logit => logit !== -Infinity);
+  expect(left).toEqual([...Array(32).keys(), 64, 66]);
+});
+
+test("a mask of before is not taken for the next token's", async () => {
+  const { constraint } = opened();
+  constraint.hear({ type: "mask", row: 7, mask: Int32Array.of(1) });
   constraint.accept(0);
-  await constraint.settled().catch(() => {});
-  expect(() => constraint.mask(logits)).toThrow("out of memory");
-  expect(broken).toBe(1);
+  expect(() => constraint.mask(new Float32Array(32))).toThrow("not there yet");
+  constraint.hear({ type: "mask", row: 7, mask: Int32Array.of(2) });
+  const logits = new Float32Array(32);
+  constraint.mask(logits);
+  expect([logits[0], logits[1]]).toEqual([-Infinity, 0]);
+});
+
+test("a failure is told when the next token is chosen, and nothing more is asked of the thread", async () => {
+  const { constraint, sent, gone } = opened();
+  constraint.hear({ type: "mask", row: 7, mask: Int32Array.of(1) });
+  constraint.accept(0);
+  constraint.fail(new RangeError("out of memory"));
+  await constraint.settled();
+  expect(() => constraint.mask(new Float32Array(32))).toThrow("out of memory");
+  await expect(constraint.close()).rejects.toThrow("out of memory");
   constraint.dispose();
-  await new Promise(setImmediate);
-  expect(broken).toBe(2);
+  constraint.dispose();
+  expect(gone()).toBe(1);
+  expect(sent.map(({ type }) => type)).toEqual(["open", "accept"]);
+});
+
+test("a failure while the text is brought to its end is told there", async () => {
+  const { constraint } = opened();
+  constraint.hear({ type: "mask", row: 7, mask: Int32Array.of(1) });
+  const closing = constraint.close();
+  constraint.fail(new Error("gone"));
+  await expect(closing).rejects.toThrow("gone");
 });

@@ -304,3 +304,25 @@ test("who comes while the background decodes is prefilled in the next run, and h
   expect(runs.slice(0, 2).map(({ tokens }) => tokens)).toContain(8);
   expect(one.running + one.queued).toBe(0);
 });
+
+test("a row that needs something besides the step goes on once that is there", async () => {
+  const s = scheduler();
+  let give = () => {};
+  const ready = new Promise<void>(resolve => {
+    give = resolve;
+  });
+  let resumed = false;
+  function* waits(): Program<void> {
+    const seat = s.take(yield* prefill(3));
+    yield { kind: "decode", seat, token: 1, logits: false, ready };
+    resumed = true;
+    s.leave(seat);
+  }
+  const answer = s.submit(waits(), { ...far, seat: { length: 3, tokens: 1 } });
+  await expect.poll(() => runs.length, { interval: 1 }).toBe(2);
+  await new Promise(resolve => setTimeout(resolve, 20));
+  expect(resumed).toBe(false);
+  give();
+  await answer;
+  expect(resumed).toBe(true);
+});
