@@ -68,7 +68,7 @@ export class Grammars {
   async json(schema: object, wanted: Wanted = () => true): Promise<JsonConstraint> {
     const promise = promised(schema as Schema);
     const key = JSON.stringify(promise);
-    const kept = this.#kept.get(key) ?? this.#queue(key, compileCost(promise));
+    const kept = this.#kept.get(key) ?? this.#queue(key, compileCost(promise).total);
     this.#kept.delete(key);
     this.#kept.set(key, kept);
     clearTimeout(kept.idle);

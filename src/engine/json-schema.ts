@@ -4,8 +4,10 @@
  */
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { ForewordError } from "../errors.ts";
+import { compileCost, MOST_COST } from "./json-cost.ts";
 import { canPromise, patternLength } from "./json-pattern.ts";
 import { type Described, escaped, pointerOf, type Schema } from "./json-pointer.ts";
+import { plainReferences } from "./json-references.ts";
 import { shortestLength } from "./json-shortest.ts";
 
 type Kind = "object" | "array" | "string" | "integer" | "number" | "boolean" | "null";
@@ -45,6 +47,8 @@ const WIDEST = Number.MAX_SAFE_INTEGER;
 /** Of a string, or a list: grammars grow with them, and what they keep in mind with the square of items that must be. */
 const LONGEST = 2000;
 const MOST_ITEMS = 200;
+/** Of one object: it compiles for a time that grows with their square. */
+const MOST_PROPERTIES = 256;
 /** Characters of the shortest value: what a limit of tokens cuts is written to its end at once. */
 const SHORTEST = 2000;
 /** Of the schema itself. */
@@ -97,6 +101,13 @@ class Promised {
         "",
         `requires ${shortest} characters; at most ${SHORTEST} can be promised. Require less`,
       );
+    const { total, most, remedy } = compileCost(schema);
+    if (total > MOST_COST)
+      throw this.#refusal(
+        "",
+        `counts ${Math.ceil(total)} for the time that it compiles, most of it for ${most}; at most ${MOST_COST} can be promised. ${remedy}`,
+      );
+    plainReferences(this.#places, this.#references);
     return schema;
   }
 
@@ -120,6 +131,11 @@ class Promised {
   }
 
   #kept(schema: Described, at: string): Described {
+    if (at !== "" && "$id" in schema)
+      throw this.#refusal(
+        at,
+        'has an "$id", which would change what references within it mean. Leave it out, and refer to "#/…" from the whole schema',
+      );
     const said = Object.keys(schema).filter(keyword => !notes.has(keyword));
     const definitions = this.#each(schema, ["$defs", "definitions"], at);
     const one = whole.find(keyword => said.includes(keyword));
@@ -217,6 +233,12 @@ class Promised {
         at,
         `requires ${JSON.stringify(missing)}, which is none of its properties. Describe it there`,
       );
+    const count = Object.keys(properties).length;
+    if (count > MOST_PROPERTIES)
+      throw this.#refusal(
+        at,
+        `has ${count} properties; at most ${MOST_PROPERTIES} of one object can be promised. Group them in objects`,
+      );
     const odd = Object.keys(properties).find(name => JSON.stringify(name) !== `"${name}"`);
     if (odd !== undefined)
       throw this.#refusal(
@@ -231,8 +253,14 @@ class Promised {
       prefixItems = [],
       items,
       minItems = 0,
-    } = schema as { prefixItems?: Schema[]; items?: Schema; minItems?: number };
+      maxItems = Number.POSITIVE_INFINITY,
+    } = schema as { prefixItems?: Schema[]; items?: Schema; minItems?: number; maxItems?: number };
     this.#range(schema, "minItems", "maxItems", at);
+    if (prefixItems.length > maxItems)
+      throw this.#refusal(
+        at,
+        `has ${prefixItems.length} "prefixItems", and a "maxItems" of ${maxItems}. Leave out those that can't be there`,
+      );
     if (minItems > MOST_ITEMS)
       throw this.#refusal(
         at,

@@ -90,6 +90,60 @@ const good: Record<string, object> = {
     properties: { y: { $ref: "#/definitions/yes" }, z: { $ref: "#/properties/y" } },
     required: ["y", "z"],
   },
+  "references that are encoded": {
+    type: "object",
+    properties: {
+      "a b": { type: "integer" },
+      "c/d": { type: "array", items: { $ref: "#/properties/a%20b" }, minItems: 1 },
+      größe: { type: "object", properties: { "x~y": { enum: [1] } }, required: ["x~y"] },
+      e: { $ref: "#/properties/c~1d" },
+      f: { $ref: "#/properties/gr%C3%B6%C3%9Fe" },
+      g: { $ref: "#/properties/größe/properties/x~0y" },
+      h: { $ref: "#/%24defs/named-0" },
+    },
+    required: ["a b", "c/d", "e", "f", "g", "h"],
+    additionalProperties: false,
+    $defs: { "named-0": { type: "boolean" } },
+  },
+  "recursion by an encoded name": {
+    $ref: "#/$defs/a%20tree",
+    $defs: {
+      "a tree": {
+        type: "object",
+        properties: { left: { anyOf: [{ type: "null" }, { $ref: "#/$defs/a%20tree" }] } },
+        required: ["left"],
+      },
+    },
+  },
+  "references into lists": {
+    type: "object",
+    properties: {
+      a: { anyOf: [{ type: "integer" }, { type: "null" }] },
+      b: { type: "array", prefixItems: [{ type: "boolean" }], items: { $ref: "#/properties/a/anyOf/1" } },
+      c: { $ref: "#/properties/a/anyOf/0" },
+      d: { $ref: "#/properties/b/prefixItems/0" },
+      e: { $ref: "#/properties/b/items" },
+    },
+    required: ["a", "b", "c", "d", "e"],
+    additionalProperties: { $ref: "#/properties/c" },
+  },
+  "recursion of the whole": {
+    type: "object",
+    properties: { a: { anyOf: [{ type: "null" }, { $ref: "#" }] } },
+    required: ["a"],
+  },
+  "an $id of the whole": {
+    $id: "https://example.com/a",
+    $ref: "#/$defs/q",
+    $defs: { q: { type: "boolean" } },
+  },
+  "a full tuple": { type: "array", prefixItems: [{ type: "integer" }, { type: "boolean" }], maxItems: 2 },
+  "a full tuple of what follows": {
+    type: "array",
+    prefixItems: [{ const: 1 }],
+    items: { const: 2 },
+    maxItems: 1,
+  },
   recursion: { $ref: "#/$defs/tree", $defs: { tree } },
   "as many items as may be": { type: "array", items: { type: "integer" }, minItems: 200 },
   "as long as may be": { type: "string", minLength: 1900, maxLength: 2000 },
@@ -119,6 +173,11 @@ const doubled = (levels: number): object => ({
           },
     ]),
   ),
+});
+
+const properties = (count: number, of: (each: number) => object): object => ({
+  type: "object",
+  properties: Object.fromEntries(Array.from({ length: count }, (_, each) => [`p${each}`, of(each)])),
 });
 
 const bad: [what: string, schema: object, says: RegExp][] = [
@@ -184,6 +243,45 @@ const bad: [what: string, schema: object, says: RegExp][] = [
     { type: "array", prefixItems: [{}], items: false, minItems: 2 },
     /can't be met/,
   ],
+  [
+    "an $id within",
+    {
+      $defs: { q: { type: "integer" } },
+      properties: { a: { $id: "inner", $ref: "#/$defs/q", $defs: { q: { type: "string" } } } },
+    },
+    /\/properties\/a has an "\$id".*Leave it out/,
+  ],
+  [
+    "more first items than items",
+    { properties: { a: { prefixItems: [{ type: "string" }, { type: "integer" }], maxItems: 1 } } },
+    /\/properties\/a has 2 "prefixItems", and a "maxItems" of 1. Leave out/,
+  ],
+  [
+    "very many properties",
+    { properties: { a: properties(257, () => ({})) } },
+    /\/properties\/a has 257 .* at most 256/,
+  ],
+  [
+    "very many different lengths",
+    properties(60, each => ({ type: "string", maxLength: 20 + each })),
+    /counts \d+ .* the lengths of strings; at most 1000 .* fewer different/,
+  ],
+  [
+    "very many patterns",
+    properties(60, each => ({ type: "string", pattern: `^\\w{1,${20 + each}}$` })),
+    /most of it for patterns; at most 1000 .* Shorten/,
+  ],
+  [
+    "very many lists",
+    properties(60, each => ({ type: "array", items: { const: each }, maxItems: 500 })),
+    /most of it for lists with bounds; .* Bound fewer/,
+  ],
+  [
+    "very many properties of many objects",
+    properties(22, () => properties(200, () => ({ type: "integer" }))),
+    /most of it for properties; .* Describe fewer/,
+  ],
+  ["very long values", { enum: ["b", "a".repeat(3_000_000)] }, /most of it for names and values; .* Shorten/],
   ["an enum of another type", { type: "string", enum: [1, 2] }, /can't be met/],
   [
     "what never ends",
@@ -198,6 +296,10 @@ const bad: [what: string, schema: object, says: RegExp][] = [
 test.each(bad)("%s is refused in words", (_, schema, says) => {
   expect(() => promised(schema as never)).toThrow(says);
   expect(() => promised(schema as never)).toThrow(/^json_schema: .*\.$/s);
+});
+
+test("lengths that are the same count once", () => {
+  expect(() => promised(properties(200, () => ({ type: "string", maxLength: 300 })) as never)).not.toThrow();
 });
 
 test("a schema that would be endless written out is read once", () => {
