@@ -4,7 +4,7 @@
  * and what one schema makes XGrammar's memory, or XGrammar itself, no other sees.
  */
 import type { Tokenizer } from "../backbone/tokenizer.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, shuttingDown } from "../errors.ts";
 import type { GrammarThreadData } from "./grammar-protocol.ts";
 import { GrammarThread } from "./grammar-thread.ts";
 import type { JsonConstraint } from "./json-constraint.ts";
@@ -87,13 +87,13 @@ export class Grammars {
   stop(): void {
     this.#closed = true;
     this.#wake();
-    for (const thread of this.#threads) if (thread.rows === 0) void this.#end(thread, draining());
+    for (const thread of this.#threads) if (thread.rows === 0) void this.#end(thread, shuttingDown());
   }
 
   /** Ends all threads. */
   async close(): Promise<void> {
     this.stop();
-    await Promise.all([...this.#threads].map(thread => this.#end(thread, draining())));
+    await Promise.all([...this.#threads].map(thread => this.#end(thread, shuttingDown())));
   }
 
   #queue(schema: string, cost: number): Kept {
@@ -129,7 +129,7 @@ export class Grammars {
   /** A new thread, or that of the schema that was not asked for for longest, once there is one without rows. */
   async #vacant({ asked }: Kept): Promise<GrammarThread> {
     while (true) {
-      if (this.#closed) throw draining();
+      if (this.#closed) throw shuttingDown();
       if (!asked.some(wanted => wanted()))
         throw new ForewordError("deadline", "Nobody waits for this JSON schema any more.");
       if (this.#threads.size < THREADS) return this.#start();
@@ -196,5 +196,3 @@ export class Grammars {
     for (const resolve of this.#hopeful.splice(0)) resolve();
   }
 }
-
-const draining = () => new ForewordError("draining", "The server is shutting down.");
