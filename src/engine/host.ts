@@ -68,7 +68,7 @@ class EngineHost implements Engine {
   readonly #watchers = new Set<(busy: boolean) => void>();
   #closing = false;
   readonly #abort = new AbortController();
-  readonly #loaded: Promise<void>;
+  #loaded: Promise<void>;
 
   constructor(options: EngineOptions) {
     this.#options = options;
@@ -263,16 +263,21 @@ class EngineHost implements Engine {
     this.#state = { status: "loading", phase, progress };
   }
 
-  /** The worker is gone: what it still owed is answered, and no more is taken. */
+  /** The worker is gone: what it still owed is answered, and where it was ready another one takes its place. */
   #ended(): void {
     this.#worker = null;
     if (!this.#closing && this.#state.status === "ready") {
-      this.#state = { status: "failed", phase: "ended", progress: null, error: "The engine's worker ended." };
-      this.#options.log.error({}, "the engine's worker ended");
+      this.#options.log.error({}, "the engine's worker ended; another one starts");
+      this.#enter("starting again", null);
+      this.#loaded = this.#load();
+      this.#loaded.catch(() => {});
     }
     const error = this.#closing
       ? shuttingDown()
-      : new ForewordError("internal", "The engine stopped; its log has the cause. Restart the server.");
+      : new ForewordError(
+          "internal",
+          "The engine stopped, and starts again; its log has the cause. Send the request again when GET /readyz says that it is ready.",
+        );
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
   }

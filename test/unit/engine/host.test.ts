@@ -1,12 +1,13 @@
-/** The engine as the server holds it: closed while it loads. */
+/** The engine as the server holds it: closed while it loads, its worker gone. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test, vi } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { greedy } from "../../../src/engine/engine.ts";
 import { createEngine } from "../../../src/engine/host.ts";
 import { tinyBackbone } from "../../support/tiny.ts";
 
-const begun = vi.hoisted(() => ({ workers: 0 }));
+const begun = vi.hoisted(() => ({ workers: [] as { terminate(): Promise<number> }[] }));
 vi.mock(import("node:worker_threads"), async original => {
   const { Worker, ...rest } = await original();
   return {
@@ -14,16 +15,17 @@ vi.mock(import("node:worker_threads"), async original => {
     Worker: class extends Worker {
       constructor(...args: ConstructorParameters<typeof Worker>) {
         super(...args);
-        begun.workers++;
+        begun.workers.push(this);
       }
     },
   };
 });
 
-test("what is closed before its worker begins starts none", async () => {
+async function opened() {
   const backbone = await tinyBackbone("llama", false);
   const data = await mkdtemp(join(tmpdir(), "foreword-host-"));
   const errors: unknown[] = [];
+  begun.workers.length = 0;
   const engine = createEngine({
     backbone: backbone.path,
     data,
@@ -33,16 +35,41 @@ test("what is closed before its worker begins starts none", async () => {
     cacheBytes: 1e6,
     batchTokens: 64,
     queue: 4,
-    prompts: { load: () => Promise.reject(new Error("there is none")) },
+    prompts: { load: async () => ({ template: "{{ input }}", parameters: null }) },
     log: { info: () => {}, error: (_, text) => errors.push(text) },
   });
-  try {
+  onTestFinished(async () => {
     await engine.close();
-    await expect(engine.ready()).rejects.toMatchObject({ code: "draining" });
-    await expect(engine.statistics()).rejects.toThrow(/shutting down\. Ask another one/);
-    expect([begun.workers, errors]).toEqual([0, []]);
-  } finally {
     await backbone.remove();
     await rm(data, { recursive: true, force: true });
-  }
+  });
+  return { engine, errors };
+}
+
+test("what is closed before its worker begins starts none", async () => {
+  const { engine, errors } = await opened();
+  await engine.close();
+  await expect(engine.ready()).rejects.toMatchObject({ code: "draining" });
+  await expect(engine.statistics()).rejects.toThrow(/shutting down\. Ask another one/);
+  expect([begun.workers, errors]).toEqual([[], []]);
+});
+
+test("where its worker ends another one takes its place; what it owed is told", async () => {
+  const { engine, errors } = await opened();
+  await engine.ready();
+  const ask = () =>
+    engine.infer(
+      { kind: "generate", prompt: "p", fields: "a", maxTokens: 100, ...greedy },
+      { deadline: Date.now() + 60_000 },
+    );
+  const owed = ask();
+  const told = expect(owed).rejects.toThrow(/stopped, and starts again.*Send the request again/);
+  await begun.workers[0]!.terminate();
+  await told;
+  expect(engine.state()).toMatchObject({ status: "loading", phase: "starting again" });
+  await expect(ask()).rejects.toMatchObject({ code: "not_ready" });
+  await engine.ready();
+  expect((await ask()).usage.output_tokens).toBeGreaterThan(0);
+  expect(begun.workers).toHaveLength(2);
+  expect(errors).toEqual(["the engine's worker ended; another one starts"]);
 });
