@@ -124,6 +124,7 @@ export class DecodePool {
     }
     this.#lengths.pop();
     if (this.rows === 0) this.#capacity = 0;
+    else this.#shrink();
     return row === last ? null : last;
   }
 
@@ -166,10 +167,22 @@ export class DecodePool {
     this.#value = [];
   }
 
+  /** Where a long row has left: what others need not would be read every step, and each new row would take as much. */
+  #shrink(): void {
+    const { kvHeads, headDim } = this.#shape;
+    const needed = inGrains(Math.max(...this.#lengths) + 1);
+    if (2 * needed > this.#capacity) return;
+    const [from, to] = [this.#capacity * headDim, needed * headDim];
+    for (const layer of [...this.#key, ...this.#value])
+      for (let lane = 1; lane < this.rows * kvHeads; lane++)
+        layer.copyWithin(lane * to, lane * from, lane * from + to);
+    this.#capacity = needed;
+  }
+
   #reserve(rows: number, length: number): void {
     const { kvHeads, headDim, layers } = this.#shape;
     const floats = (rows: number, capacity: number) => rows * kvHeads * capacity * headDim;
-    const capacity = length <= this.#capacity ? this.#capacity : Math.ceil(length / GRAIN) * GRAIN;
+    const capacity = length <= this.#capacity ? this.#capacity : inGrains(length);
     const fresh = floats(rows, capacity) > (this.#key[0]?.length ?? 0);
     if (!fresh && capacity === this.#capacity) return;
     const room = floats(Math.max(rows, Math.min(2 * this.rows, rows + 8)), capacity + HEADROOM);
@@ -186,6 +199,8 @@ export class DecodePool {
     this.#capacity = capacity;
   }
 }
+
+const inGrains = (length: number): number => Math.ceil(length / GRAIN) * GRAIN;
 
 /** Lanes of width `from` become lanes of width `to`, the rest of each 0; both may be the same buffer. */
 function spread(source: Float32Array, target: Float32Array, lanes: number, from: number, to: number): void {

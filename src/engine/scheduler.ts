@@ -375,8 +375,8 @@ export class Scheduler implements Seats {
 }
 
 /**
- * Positions of all rows together when they are most: each takes as much room as the longest, which stays made, and is
- * gone once it has added what it may.
+ * Positions of all rows together when they are most: each takes as much room as the longest, or as there is already,
+ * and is gone once it has added what it may.
  */
 function mostPositions(rows: readonly { length: number; left: number }[], capacity: number): number {
   const at = (step: number) => {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import type { GenerateRequest } from "../../src/engine/engine.ts";
+import { type GenerateRequest, greedy } from "../../src/engine/engine.ts";
 import { Grammars } from "../../src/engine/grammars.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { openCore } from "../support/core.ts";
@@ -39,12 +39,7 @@ describeBackbone("grammars in threads", path => {
     prompt: opened.prompt("JSON: {{ input }}"),
     fields: { input: "a name" },
     maxTokens: 4,
-    temperature: 0,
-    topP: 1,
-    topK: 0,
-    repetitionPenalty: 1,
-    stop: [],
-    logprobs: null,
+    ...greedy,
     ...more,
   });
 
