@@ -8,15 +8,15 @@ const Verbalizer = Type.String({ minLength: 1, maxLength: 512 });
 
 const Texts = Type.Union([Verbalizer, Type.Array(Verbalizer, { minItems: 1, maxItems: 64 })]);
 
+export const MOST_LABELS = 1024;
+
 /** The texts that stand for labels, spelled out; labels that are left out have those of their task. */
 export const Verbalizers = Dictionary(Texts, {
   minProperties: 1,
-  maxProperties: 1024,
+  maxProperties: MOST_LABELS,
   propertyNames: LabelName,
 });
 export type Verbalizers = Static<typeof Verbalizers>;
-
-export const MOST_LABELS = 1024;
 
 /** Names alone, whose verbalizers follow from them, or each label with its verbalizer(s) spelled out. */
 export const Labels = Type.Union([

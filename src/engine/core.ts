@@ -45,7 +45,7 @@ import {
 } from "./prefix.ts";
 import { type Acquired, PrefixCache } from "./prefix-cache.ts";
 import { randomFrom } from "./sampler.ts";
-import { abandoned, type Program, Scheduler, type SchedulerLimits } from "./scheduler.ts";
+import { abandoned, type Program, Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
 import { Targets } from "./targets.ts";
 
 export interface CoreOptions {
@@ -235,8 +235,7 @@ export class Core {
       settle: request.settle ?? [],
       ...this.#targets(request, prepared),
     });
-    const about = { seat: null, long: isLong(segmentsLength(prepared.segments)), ...options };
-    const { scores, targets } = await this.#scheduler.submit(program, about);
+    const { scores, targets } = await this.#submit(program, null, prepared, options);
     return { kind: "classify", scores, ...(request.targets && { targets }), usage: usage(prepared, 0) };
   }
 
@@ -268,8 +267,7 @@ export class Core {
         onToken: options.onToken,
       };
       const seat = { length: prepared.inputTokens, tokens: maxTokens };
-      const about = { seat, long: isLong(segmentsLength(prepared.segments)), ...options };
-      const written = await this.#scheduler.submit(generate(row, this.#scheduler), about);
+      const written = await this.#submit(generate(row, this.#scheduler), seat, prepared, options);
       const ending = await closed(written, row);
       const { text, finishReason, tokens, logprobs, targets } = written;
       return {
@@ -283,6 +281,15 @@ export class Core {
     } finally {
       constraint?.dispose();
     }
+  }
+
+  #submit<Answer>(
+    program: Program<Answer>,
+    seat: SubmitOptions["seat"],
+    { segments }: Prepared,
+    options: CoreInferOptions,
+  ): Promise<Answer> {
+    return this.#scheduler.submit(program, { seat, long: isLong(segmentsLength(segments)), ...options });
   }
 
   async #constraint({ jsonSchema, choices }: GenerateRequest, { deadline, cancelled }: CoreInferOptions) {
@@ -399,7 +406,10 @@ export class Core {
     return Math.max(0, ...this.#encoded(choices, "choices").map(ids => ids.length));
   }
 
-  /** A request's list, encoded once. Throws `input_too_long` before a text is encoded that could not fit. */
+  /**
+   * A request's list, encoded once. Throws `input_too_long` before all of a text is encoded that could not fit, and
+   * `validation` for too many of them, or one without tokens.
+   */
   #encoded(texts: readonly string[], field: "choices" | "targets", mayBeEmpty = false): number[][] {
     const known = this.#encodings.get(texts);
     if (known) return known;

@@ -8,22 +8,23 @@ const CHARACTERS = 4;
 export type Encode = (text: string) => readonly number[];
 
 /**
- * As much of a text as has more than `tokens` tokens, from its end where its start may be cut; all of a text that has
- * no more. Encoding takes time by the character: of a text that is far too long, most is never encoded.
+ * As much of a text as has more than `tokens` tokens, from its end where its start may be cut, and how many it has; null
+ * where all of it may be wanted. Encoding takes time by the character: of a text that is far too long, most is never
+ * encoded.
  */
-function enough(text: string, tokens: number, encode: Encode, cut: "start" | "end"): string {
+function enough(text: string, tokens: number, encode: Encode, cut: "start" | "end") {
   for (let size = CHARACTERS * tokens; size < text.length; size *= 2) {
     const part = cut === "start" ? text.slice(-size) : text.slice(0, size);
-    if (encode(part).length > tokens) return part;
+    const has = encode(part).length;
+    if (has > tokens) return { part, tokens: has };
   }
-  return text;
+  return null;
 }
 
 /** Refuses, before all of it is encoded, a text that has over `tokens` tokens by far. */
 export function requireShort(text: string, field: string, tokens: number, encode: Encode): void {
-  const part = enough(text, tokens, encode, "end");
-  if (part.length === text.length) return;
-  const least = encode(part).length;
+  const least = enough(text, tokens, encode, "end")?.tokens;
+  if (least === undefined) return;
   throw new ForewordError(
     "input_too_long",
     `${field}: a text of ${text.length} characters has ${least} tokens at least; the backbone's context has ${tokens}. Shorten it.`,
@@ -39,7 +40,7 @@ export function boundFields(
   truncate: "start" | "end" | undefined,
 ): string | FieldValues {
   const text = (value: string, field: string): string => {
-    if (truncate) return enough(value, tokens, encode, truncate);
+    if (truncate) return enough(value, tokens, encode, truncate)?.part ?? value;
     requireShort(value, field, tokens, encode);
     return value;
   };

@@ -72,9 +72,7 @@ class EngineHost implements Engine {
 
   constructor(options: EngineOptions) {
     this.#options = options;
-    this.#loaded = this.#load();
-    // Whoever awaits ready() hears of a failure; nobody has to.
-    this.#loaded.catch(() => {});
+    this.#loaded = this.#begin();
   }
 
   state(): EngineState {
@@ -157,6 +155,13 @@ class EngineHost implements Engine {
     this.#post({ type: "close" });
     await this.#loaded.catch(() => {});
     await this.#exited;
+  }
+
+  #begin(): Promise<void> {
+    const loaded = this.#load();
+    // Whoever awaits ready() hears of a failure; nobody has to.
+    loaded.catch(() => {});
+    return loaded;
   }
 
   async #load(): Promise<void> {
@@ -269,8 +274,7 @@ class EngineHost implements Engine {
     if (!this.#closing && this.#state.status === "ready") {
       this.#options.log.error({}, "the engine's worker ended; another one starts");
       this.#enter("starting again", null);
-      this.#loaded = this.#load();
-      this.#loaded.catch(() => {});
+      this.#loaded = this.#begin();
     }
     const error = this.#closing
       ? shuttingDown()

@@ -12,6 +12,7 @@ import { datasets } from "./datasets.ts";
 import type { App, Dependencies, Resource } from "./dependencies.ts";
 import { donors } from "./donors.ts";
 import { evaluate } from "./evaluate.ts";
+import { whenGone } from "./gone.ts";
 import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
 import { positions } from "./positions.ts";
@@ -71,8 +72,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
   installProblems(app);
   app.addHook("onRequest", async (request, reply) => {
     reply.header("X-Request-Id", request.id);
-    reply.raw.once("close", () => {
-      if (reply.raw.writableFinished) return;
+    whenGone(reply, () => {
       request.log.info("the caller went away");
       given.metrics.requests.inc(labels(request, GONE));
     });

@@ -9,6 +9,7 @@ import type { InferOptions } from "../engine/engine.ts";
 import { ForewordError, shuttingDown } from "../errors.ts";
 import { answer, checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
+import { whenGone } from "./gone.ts";
 import { problemOf } from "./problems.ts";
 
 const Params = Type.Object({ id: Id });
@@ -48,7 +49,7 @@ export const infer: Resource = (app, dependencies) => {
       const { body } = request;
       const options = {
         deadline: Date.now() + (body.timeout_ms ?? config.timeoutMs),
-        signal: whenGone(reply),
+        signal: goneSignal(reply),
       };
       const task = await serving.task(request.params.id);
       checkRequest(task, body);
@@ -100,11 +101,11 @@ async function orProblem<Reply>(make: () => Promise<Reply>, request: FastifyRequ
 }
 
 /** Aborted when the caller goes away before the reply is whole. */
-function whenGone(reply: FastifyReply): AbortSignal {
+function goneSignal(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
   // Each input of a list listens, and each member of an ensemble.
   setMaxListeners(0, controller.signal);
-  reply.raw.once("close", () => !reply.raw.writableFinished && controller.abort());
+  whenGone(reply, () => controller.abort());
   return controller.signal;
 }
 
