@@ -4,6 +4,7 @@
  */
 export const catalogue = {
   malformed_json: [400, "Malformed JSON"],
+  malformed_request: [400, "Malformed request"],
   unauthorized: [401, "Unauthorized"],
   forbidden: [403, "Forbidden"],
   not_found: [404, "No such resource"],
@@ -12,6 +13,7 @@ export const catalogue = {
   job_not_found: [404, "Job not found"],
   dataset_not_found: [404, "Data set not found"],
   method_not_allowed: [405, "Method not allowed"],
+  request_timeout: [408, "Request timed out"],
   task_exists: [409, "Task exists"],
   no_active_prompt: [409, "No active prompt"],
   prompt_in_use: [409, "Prompt in use"],
@@ -34,6 +36,7 @@ export const catalogue = {
   bad_backbone: [422, "Bad backbone"],
   queue_full: [429, "Queue full"],
   rate_limited: [429, "Rate limited"],
+  headers_too_large: [431, "Headers too large"],
   internal: [500, "Internal error"],
   registry_unavailable: [503, "Registry unavailable"],
   not_ready: [503, "Not ready"],

@@ -26,6 +26,7 @@ import { similarity } from "./similarity.ts";
 import { status } from "./status.ts";
 import { tasks } from "./tasks.ts";
 import { train } from "./train.ts";
+import { refuseUnreadable } from "./unreadable.ts";
 import { validatorCompiler } from "./validation.ts";
 
 /** Of a request whose caller did not wait for the reply, as nginx counts it. */
@@ -64,6 +65,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
     forceCloseConnections: "idle",
     return503OnClosing: false,
     frameworkErrors,
+    clientErrorHandler: refuseUnreadable,
     routerOptions: { maxParamLength: 256 },
   }).withTypeProvider<TypeBoxTypeProvider>();
 

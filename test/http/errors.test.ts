@@ -1,4 +1,6 @@
-import { createServer } from "node:net";
+import { maxHeaderSize } from "node:http";
+import { connect, createServer } from "node:net";
+import { text } from "node:stream/consumers";
 import { gzipSync } from "node:zlib";
 import { afterEach, expect, test } from "vitest";
 import { describeBackbone } from "../support/backbone.ts";
@@ -54,6 +56,24 @@ describeBackbone("problems", path => {
       "malformed_json",
     );
     expect((await server.infer("spam", { input: "你" })).label).toBeTypeOf("string");
+  });
+
+  test("what is no request: headers without end, and no HTTP at all", async () => {
+    server = await startServer(path);
+    const { port } = new URL(server.url);
+    const told = async (sent: string) => {
+      const socket = connect(Number(port), "127.0.0.1");
+      socket.end(sent);
+      const [head, body] = (await text(socket)).split("\r\n\r\n");
+      return { head, problem: JSON.parse(body!) };
+    };
+    const long = await told(`GET /tasks HTTP/1.1\r\nHost: x\r\nX-Long: ${"x".repeat(20_000)}\r\n\r\n`);
+    expect(long.head).toMatch(/^HTTP\/1\.1 431 .*\r\nContent-Type: application\/problem\+json\r\n/);
+    expect(long.problem).toMatchObject({ code: "headers_too_large", status: 431, limit: maxHeaderSize });
+    const garbage = await told("what is this?\r\n\r\n");
+    expect(garbage.head).toMatch(/^HTTP\/1\.1 400 /);
+    expect(garbage.problem).toMatchObject({ code: "malformed_request", status: 400 });
+    expect((await server.get("/healthz")).status).toBe(200);
   });
 
   test("paths that no route can have", async () => {

@@ -1,0 +1,45 @@
+/** What Node can't read as a request reaches no route and has no reply: the answer is written on the connection. */
+import { maxHeaderSize, STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import { ForewordError } from "../errors.ts";
+
+interface ParserError extends Error {
+  code?: string;
+}
+
+const known: Readonly<Record<string, () => ForewordError>> = {
+  HPE_HEADER_OVERFLOW: () =>
+    new ForewordError(
+      "headers_too_large",
+      `The path and the headers together have more than ${maxHeaderSize} bytes, the limit. Send less, an input in the body.`,
+      { limit: maxHeaderSize },
+    ),
+  ERR_HTTP_REQUEST_TIMEOUT: () =>
+    new ForewordError("request_timeout", "The request did not come whole in time. Send it again."),
+};
+
+/** For Fastify's `clientErrorHandler`. */
+export function refuseUnreadable(error: ParserError, socket: Socket): void {
+  if (error.code === "ECONNRESET" || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const problem = (known[error.code ?? ""] ?? (() => notHttp(error)))().toProblem();
+  const body = JSON.stringify(problem);
+  socket.end(
+    [
+      `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status]}`,
+      "Content-Type: application/problem+json",
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      "Connection: close",
+      "",
+      body,
+    ].join("\r\n"),
+  );
+}
+
+const notHttp = ({ message }: ParserError) =>
+  new ForewordError(
+    "malformed_request",
+    `The request is not HTTP/1.1: ${message.replace(/^Parse Error: /, "")}.`,
+  );
