@@ -22,6 +22,9 @@ const text = (description: string) => Type.String({ minLength: 1, description })
 const oneOf = <const Choices extends readonly string[]>(...choices: Choices) =>
   Type.Unsafe<Choices[number]>(Type.Enum([...choices], { description: `one of ${choices.join(", ")}` }));
 
+/** Of a key that a header can carry. */
+export const keyPattern = /^[!-~]([ -~]*[!-~])?$/;
+
 const settings = {
   host: text("a host name or address"),
   port: Type.Integer({ minimum: 0, maximum: 65535, description: "a port from 0 (any free one) to 65535" }),
@@ -45,7 +48,7 @@ const settings = {
   logLevel: oneOf("fatal", "error", "warn", "info", "debug", "trace", "silent"),
   adminKey: Type.Optional(
     Type.String({
-      pattern: "^[!-~]([ -~]*[!-~])?$",
+      pattern: keyPattern.source,
       description:
         "a secret of ASCII characters, as headers carry them, without blanks or line breaks at its ends",
     }),

@@ -4,7 +4,7 @@ import type { TokenizerFiles } from "./source.ts";
 
 /**
  * The files as the library should read them. A token that the backbone's table has no row for stays text: fed, it would
- * end the run of everybody's rows. The library knows Unicode's numbers as digits only where they are a class.
+ * end the run of everybody's rows.
  */
 export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles {
   const { tokenizer, bosTokenId, addBos } = files;
@@ -20,7 +20,7 @@ export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles
     tokenizer: {
       ...tokenizer,
       added_tokens: added_tokens.filter(({ id }) => has(id)),
-      pre_tokenizer: withDigits(pre_tokenizer ?? null),
+      pre_tokenizer: asInRust(pre_tokenizer ?? null),
     },
     eosTokenIds: files.eosTokenIds.filter(has),
   };
@@ -56,10 +56,23 @@ function each(step: Step | null, list: string, change: (step: Step) => Step | nu
   return { ...step, [list]: steps };
 }
 
-/** `Digits` is every number of Unicode (Rust's `is_numeric`); the library's own is 0 to 9. */
-const withDigits = (preTokenizer: Step | null): Step | null =>
+/** GPT-2's words. */
+const WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+const isolated = (regex: string): Step => ({
+  type: "Split",
+  pattern: { Regex: regex },
+  behavior: "Isolated",
+  invert: false,
+});
+
+/** The library takes a `Split` as Rust does; of what other steps split by, it has JavaScript's idea. */
+const asInRust = (preTokenizer: Step | null): Step | null =>
   each(preTokenizer, "pretokenizers", step => {
-    if (step.type !== "Digits") return step;
-    const pattern = { Regex: step.individual_digits ? "\\p{N}" : "\\p{N}+" };
-    return { type: "Split", pattern, behavior: "Isolated", invert: false };
+    // Every number of Unicode (`is_numeric`); the library's are 0 to 9.
+    if (step.type === "Digits") return isolated(step.individual_digits ? "\\p{N}" : "\\p{N}+");
+    // Unicode's white space, which has U+0085 and not U+FEFF; JavaScript's `\s` is the other way round.
+    if (step.type === "ByteLevel" && step.use_regex !== false && !step.add_prefix_space)
+      return { type: "Sequence", pretokenizers: [isolated(WORDS), { ...step, use_regex: false }] };
+    return step;
   });

@@ -4,7 +4,7 @@ import { Template } from "@huggingface/jinja";
 import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { ForewordError } from "../errors.ts";
 import { badBackbone } from "./settings.ts";
-import type { TokenizerFiles } from "./source.ts";
+import type { BackboneSource, TokenizerFiles } from "./source.ts";
 import { continuing, within } from "./tokenizer-files.ts";
 
 export interface Message {
@@ -140,6 +140,14 @@ export class Tokenizer {
       );
     }
   }
+}
+
+/** Throws `bad_backbone` where the backbone comes without one. */
+export async function tokenizerOf(source: BackboneSource): Promise<Tokenizer> {
+  const files = await source.tokenizerFiles();
+  return files
+    ? Tokenizer.from(files, source.config.vocabSize)
+    : badBackbone(`${source.name} has no tokenizer.json. Add the tokenizer's files to the directory.`);
 }
 
 function chatTemplate(source: string | null): Template {

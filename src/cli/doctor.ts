@@ -4,6 +4,8 @@ import { availableParallelism, freemem, totalmem } from "node:os";
 import { dirname, resolve } from "node:path";
 import { Command } from "commander";
 import { checkName, resolveBackbone } from "../backbone/pull.ts";
+import { openBackbone } from "../backbone/source.ts";
+import { tokenizerOf } from "../backbone/tokenizer.ts";
 import { createRuntime } from "../runtime/create.ts";
 import { print, table } from "./request.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
@@ -76,11 +78,22 @@ async function runtime(name: "onnx" | "tfjs"): Promise<Finding> {
 async function backbone({ backbone: name, data, mirror }: ReturnType<typeof settingsOf>): Promise<Finding> {
   const check = `backbone ${name}`;
   const path = await resolveBackbone(name, { data, ...(mirror !== undefined && { mirror }) });
-  if (path !== null) return { check, ok: true, found: path };
   try {
+    if (path !== null) return { check, ok: true, found: await opened(path) };
     checkName(name);
   } catch (error) {
     return { check, ok: false, found: (error as Error).message };
   }
   return { check, ok: true, found: "not here yet: foreword pull fetches it, and so does the first start" };
+}
+
+/** What lies there, by its heads alone: weights are read when it is compiled. */
+async function opened(path: string): Promise<string> {
+  const source = await openBackbone(path);
+  try {
+    await tokenizerOf(source);
+    return `${source.config.architecture}, ${path}`;
+  } finally {
+    await source.close();
+  }
 }

@@ -4,7 +4,7 @@ import { classificationLoss } from "../backbone/objective.ts";
 import { checkName, resolveBackbone } from "../backbone/pull.ts";
 import { openBackbone } from "../backbone/source.ts";
 import { ForewordError } from "../errors.ts";
-import { printGraph } from "../graph/print.ts";
+import { graphData, printGraph } from "../graph/print.ts";
 import { trainingGraph } from "../training/graph.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
 
@@ -29,7 +29,7 @@ export const graph = (): Command =>
       }
       const source = await openBackbone(path);
       const step = architectures[source.config.architecture](source.config);
-      const { constants, ...printed } = method ? trainingGraph(classificationLoss(step), method) : step;
+      const printed = method ? trainingGraph(classificationLoss(step), method) : step;
       await source.close();
-      process.stdout.write(json ? `${JSON.stringify(printed)}\n` : printGraph({ ...printed, constants }));
+      process.stdout.write(json ? `${JSON.stringify(graphData(printed))}\n` : printGraph(printed));
     });

@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import type { InferReply } from "../contract/infer.ts";
+import { ForewordError } from "../errors.ts";
 import { start } from "../main.ts";
 import { call, print, route, type ServerFlags, serverOptions } from "./request.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
@@ -12,10 +13,20 @@ export const infer = (): Command =>
     .option("--local", "start the backbone in this process, with its data folder")
     .option("--scores <which>", "top or all")
     .option("--max-tokens <count>", "tokens to generate at most")
+    .option("--text", "the input is a text, also where it could be a JSON object")
     .action(
-      async (task: string, input: string, { server, key, json, local, scores, maxTokens, ...flags }) => {
+      async (
+        task: string,
+        input: string,
+        { server, key, json, local, scores, maxTokens, text, ...flags },
+        command: Command,
+      ) => {
+        const [idle] = local
+          ? ["server", "key"].filter(name => command.getOptionValueSource(name) === "cli")
+          : Object.keys(flags);
+        if (idle !== undefined) refuseIdle(command, idle, local);
         const body = {
-          input: fields(input),
+          input: text ? input : fields(input),
           ...(scores && { scores }),
           ...(maxTokens && { max_tokens: Number(maxTokens) }),
         };
@@ -25,6 +36,18 @@ export const infer = (): Command =>
         print(json, reply, () => `${reply.text ?? reply.label ?? "unsure"}\n`);
       },
     );
+
+/** A flag that decides nothing would leave its caller with another answer than the one that was meant. */
+function refuseIdle(command: Command, name: string, local: boolean | undefined): never {
+  const flag = command.options.find(option => option.attributeName() === name)!.long;
+  throw new ForewordError(
+    "validation",
+    local
+      ? `${flag} is for a running server, and with --local this process answers. Leave one of them out.`
+      : `${flag} is for --local; a running server has its own settings. Add --local, or leave it out.`,
+    { flag },
+  );
+}
 
 /** A whole server on a free port of this machine, for one question: the same code answers as in production. */
 async function inProcess(

@@ -8,6 +8,8 @@ import { ForewordError } from "../errors.ts";
 import { pickled } from "../prompt/peft/tensors.ts";
 import { request, route, type ServerFlags } from "./request.ts";
 
+/** How the own file's name ends. */
+const own = ".safetensors";
 const adapterFiles = ["adapter_config.json", "adapter_model.safetensors"] as const;
 
 export interface ImportOptions {
@@ -28,7 +30,9 @@ export async function importPrompt(
 ): Promise<PromptRecord> {
   const to = promptsOf(task, activate);
   const path = await stat(from).catch(error => unreadable(from, error));
-  if (!path.isDirectory() && from.endsWith(".safetensors")) {
+  if (!path.isDirectory() && from.endsWith(own)) {
+    const idle = template !== undefined ? "--template" : taskIndex !== undefined ? "--task-index" : null;
+    if (idle) forAdapters(idle, from);
     const headers = { "content-type": "application/vnd.foreword.prompt+safetensors" };
     return send(flags, to, { headers, body: new Uint8Array(await readFile(from)) });
   }
@@ -49,11 +53,12 @@ export async function exportPrompt(
   to: string,
   peftType: string | undefined,
 ): Promise<string[]> {
-  const own = to.endsWith(".safetensors");
-  const query = own ? "format=safetensors" : `format=peft${peftType ? `&peft_type=${peftType}` : ""}`;
+  const whole = to.endsWith(own);
+  if (whole && peftType !== undefined) forAdapters("--peft-type", to);
+  const query = whole ? "format=safetensors" : `format=peft${peftType ? `&peft_type=${peftType}` : ""}`;
   const response = await request(flags, "GET", `${route`/tasks/${task}/prompts/${version}`}?${query}`);
   const bytes = Buffer.from(await response.arrayBuffer());
-  const files = own || to.endsWith(".zip") ? [[to, bytes] as const] : await unpackInto(to, bytes);
+  const files = whole || to.endsWith(".zip") ? [[to, bytes] as const] : await unpackInto(to, bytes);
   for (const [path, content] of files) await writeFile(path, content).catch(error => unwritable(path, error));
   return files.map(([path]) => path);
 }
@@ -90,6 +95,14 @@ async function unpack(archive: Buffer, path: string): Promise<[string, Buffer][]
     if (!/[/\\]/.test(entry.fileName))
       members.push([entry.fileName, await buffer(await zip.openReadStreamPromise(entry))]);
   return members;
+}
+
+function forAdapters(flag: string, path: string): never {
+  throw new ForewordError(
+    "validation",
+    `${flag} is for adapters of PEFT, and ${path} is a file of Foreword's own. Leave it out, or name a folder or a .zip archive.`,
+    { flag },
+  );
 }
 
 function unreadable(path: string, error: Error): never {

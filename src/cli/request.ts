@@ -1,5 +1,6 @@
 /** Calls to a running server. */
 import { type Command, Option } from "commander";
+import { keyPattern } from "../config.ts";
 import { catalogue, ForewordError, type Problem, reasonOf } from "../errors.ts";
 import { oneLine, plain } from "./text.ts";
 
@@ -52,6 +53,11 @@ export async function request(
   path: string,
   { headers, ...rest }: RequestInit & { duplex?: "half" } = {},
 ): Promise<Response> {
+  if (key && !keyPattern.test(key))
+    throw new ForewordError(
+      "validation",
+      "The key of --key (FOREWORD_ADMIN_KEY) can't be one: keys are of ASCII characters, without blanks or line breaks at their ends.",
+    );
   const response = await fetch(urlOf(server, path), {
     method,
     headers: { ...headers, ...(key && { authorization: `Bearer ${key}` }) },

@@ -1,7 +1,6 @@
 /** All that compiling needs of a backbone on disk. */
 import { type BackboneSource, openBackbone } from "../backbone/source.ts";
-import { Tokenizer } from "../backbone/tokenizer.ts";
-import { ForewordError } from "../errors.ts";
+import { type Tokenizer, tokenizerOf } from "../backbone/tokenizer.ts";
 import { createRuntime } from "../runtime/create.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Precision, VariantsOptions } from "./variants.ts";
@@ -32,13 +31,7 @@ export async function openSource({
   precision,
 }: OpenSettings): Promise<OpenedSource> {
   const source = await openBackbone(backbone);
-  const files = await source.tokenizerFiles();
-  if (!files)
-    throw new ForewordError(
-      "bad_backbone",
-      `${backbone} has no tokenizer.json. Add the tokenizer's files to the directory.`,
-    );
-  const tokenizer = Tokenizer.from(files, source.config.vocabSize);
+  const tokenizer = await tokenizerOf(source);
   const runtime = await createRuntime(name, threads);
   const encode = (text: string) => tokenizer.encode(text);
   return { source, tokenizer, runtime, options: { precision, runtime, encode, cache } };

@@ -126,6 +126,7 @@ export class Core {
       digest: promptDigest(kind, content.template, content.parameters),
       template: prompt.template,
       length,
+      softLengths: [...prompt.bases, prompt].map(layer => layer.softLengths),
     };
   }
 

@@ -116,6 +116,8 @@ export interface PromptInspection {
   template: CompiledTemplate;
   /** Positions of the KV prefix. */
   length: number;
+  /** Rows of each slot: of every prompt that it stands on, the lowest first, then its own. */
+  softLengths: readonly (readonly number[])[];
 }
 
 export type NearestTokens = Pick<NearestReport, "word_length" | "positions">;

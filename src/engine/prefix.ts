@@ -34,6 +34,8 @@ export interface PreparedLayer {
   trained: KvBlock | null;
   /** What is fed behind the trained prefix, up to the first field. */
   segments: Segment[];
+  /** Rows of each of its slots, in template order. */
+  softLengths: readonly number[];
 }
 
 /** A prompt that others are stacked on: all that have the same one share its keys and values. */
@@ -44,7 +46,6 @@ export interface PreparedBase extends PreparedLayer {
 
 export interface PreparedPrompt extends PreparedLayer {
   template: CompiledTemplate;
-  softLengths: readonly number[];
   /** Embeddings of the virtual tokens, [P, hidden]. */
   soft: Float32Array | null;
   /** What it stands on, the lowest first. */

@@ -29,6 +29,13 @@ export function printGraph(graph: Graph): string {
   ].join("\n");
 }
 
+/** A graph for `JSON.stringify`: nodes name what they read, and constants have no data. */
+export const graphData = (graph: Graph): object => ({
+  ...graph,
+  constants: graph.constants.map(({ data: _, ...constant }) => constant),
+  nodes: graph.nodes.map(node => ({ ...node, inputs: node.inputs.map(value => value?.name ?? null) })),
+});
+
 function printNode(node: Node, weights: ReadonlySet<string>): string {
   const left = node.outputs.map(value => `${value.name}  ${value.type}${showShape(value.shape)}`).join(",  ");
   const right = node.inputs

@@ -8,9 +8,13 @@ export interface ChatRun {
   fromCaller: boolean;
 }
 
+/** White space that no chat template writes: it stays where a template keeps that around a content, and goes where it trims. */
+const PROBE = "\u2003";
+
 /**
  * The chat template is rendered around stand-ins, so that only its own words can become special tokens; the contents
- * are tokenised as plain text. A template may repeat, move or drop a message.
+ * are tokenised as plain text, with the white space before them, as a template's fields are. A chat template may
+ * repeat, move or drop a message, and trim its content.
  */
 export function layoutChat(codec: TextCodec, messages: readonly ChatMessage[]): ChatRun[] {
   if (!codec.renderChat) {
@@ -20,18 +24,39 @@ export function layoutChat(codec: TextCodec, messages: readonly ChatMessage[]): 
     );
   }
   // Private-use characters with a number between: roles are checked to be letters, so nothing else can spell it.
-  const standIns = messages.map(({ role }, index) => ({ role, content: `\u{F0000}${index}\u{F0001}` }));
+  const standIns = messages.map(({ role }, index) => ({
+    role,
+    content: `${PROBE}\u{F0000}${index}\u{F0001}${PROBE}`,
+  }));
   const rendered = codec.renderChat(standIns, { addGenerationPrompt: true });
-  const runs = rendered
-    .split(/\u{F0000}(\d+)\u{F0001}/u)
-    .map(
-      (part, at): ChatRun =>
-        at % 2 === 0
-          ? { ids: codec.encodeWithSpecials(part, { first: at === 0 }), fromCaller: false }
-          : { ids: codec.encode(messages[Number(part)]!.content), fromCaller: true },
-    );
+  const [beginning = "", ...parts] = rendered.split(/(\u2003?)\u{F0000}(\d+)\u{F0001}(\u2003?)/u);
+  const runs: ChatRun[] = [];
+  const add = (ids: number[], fromCaller: boolean) => {
+    if (ids.length > 0) runs.push({ ids, fromCaller });
+  };
+  const addWords = (text: string) => add(codec.encodeWithSpecials(text, { first: runs.length === 0 }), false);
+  let words = beginning;
+  for (let at = 0; at < parts.length; at += 4) {
+    const [before, index, behind, next] = parts.slice(at, at + 4) as [string, string, string, string];
+    const { content } = messages[Number(index)]!;
+    const start = before === "" ? content.trimStart() : content;
+    const kept = behind === "" ? start.trimEnd() : start;
+    const text = words.trimEnd();
+    const lead = words.slice(text.length);
+    const first = runs.length === 0 && text === "";
+    const ids = codec.encode(lead + kept, { first });
+    // Of a content without a known character, all that is left is the chat template's own.
+    if (ids.length <= lead.length && codec.encode(kept).length === 0) {
+      words += next;
+      continue;
+    }
+    addWords(text);
+    add(ids, true);
+    words = next;
+  }
+  addWords(words);
   // The prefix already starts with it.
-  const first = runs[0]!;
-  if (codec.bosId !== null && first.ids[0] === codec.bosId) first.ids.shift();
+  const [first] = runs;
+  if (first && codec.bosId !== null && first.ids[0] === codec.bosId) first.ids.shift();
   return runs.filter(run => run.ids.length > 0);
 }

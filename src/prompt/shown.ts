@@ -4,25 +4,21 @@ import type { PromptFile, PromptLayer } from "./file.ts";
 import { pieces } from "./pieces.ts";
 import { compileTemplate } from "./template.ts";
 
-export const shownPieces = ({ bases = [], ...own }: PromptLayer & Pick<PromptFile, "bases">): Piece[] => [
-  ...bases.flatMap(basePieces),
-  ...piecesOf(own),
+/** `softLengths`: of each of those it stands on, then of its own, as the tokenizer measures start texts. */
+export const shownPieces = (
+  { bases = [], ...own }: PromptLayer & Pick<PromptFile, "bases">,
+  softLengths: readonly (readonly number[])[],
+): Piece[] => [
+  ...bases.flatMap((base, index) => basePieces(base, softLengths[index]!)),
+  ...piecesOf(own, softLengths[bases.length]!),
 ];
 
-function piecesOf({ template: source, soft, prefix }: PromptLayer): Piece[] {
-  const template = compileTemplate(source);
-  const slots = template.pieces.filter(piece => piece.kind === "soft");
-  const rows = soft?.dims[0] ?? 0;
-  // At most one slot's length follows from the tokenizer alone where the template does not say it.
-  const known = slots.reduce((sum, slot) => sum + (slot.length ?? 0), 0);
-  const open = slots.filter(slot => slot.length === null).length;
-  const softLengths = slots.map(slot => slot.length ?? Math.round((rows - known) / open));
-  return pieces(template, { softLengths, prefix: prefix?.dims[2] ?? 0 });
-}
+const piecesOf = ({ template, prefix }: PromptLayer, softLengths: readonly number[]): Piece[] =>
+  pieces(compileTemplate(template), { softLengths, prefix: prefix?.dims[2] ?? 0 });
 
 /** What stands before the first field; nothing of it is trained here. */
-function basePieces(layer: PromptLayer): Piece[] {
-  const all = piecesOf(layer);
+function basePieces(layer: PromptLayer, softLengths: readonly number[]): Piece[] {
+  const all = piecesOf(layer, softLengths);
   const field = all.findIndex(piece => "field" in piece);
   return all
     .slice(0, field)

@@ -35,7 +35,7 @@ export async function trainedPrompt(
   const backbone = identity(engine);
   const file = readPromptFile(bytes);
   const { kind, template, recipe, verbalizers } = file;
-  const { length } = await engine.inspect({ template, parameters: bytes });
+  const { length, softLengths } = await engine.inspect({ template, parameters: bytes });
   const parameters = await registry.putBlob(bytes);
   return {
     name: null,
@@ -44,7 +44,7 @@ export async function trainedPrompt(
     ...(verbalizers && { verbalizers }),
     parameters,
     // Kept with the record, so that a list reads no parameters.
-    pieces: shownPieces(file),
+    pieces: shownPieces(file, softLengths),
     length,
     bytes: isTrained(file) ? bytes.byteLength : 0,
     backbone,

@@ -8,6 +8,7 @@ import { ForewordError } from "../../src/errors.ts";
 import { startServer, type TestServer } from "../http/server.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { foreword } from "../support/command.ts";
+import { tinyBackbone } from "../support/tiny.ts";
 
 describe("foreword", () => {
   test("help: of the whole, and of each command, with what it is for", async () => {
@@ -112,6 +113,21 @@ describe("foreword", () => {
     expect(out).toMatch(/^PROBLEM +backbone nosuch +There is no backbone nosuch: .*smollm2-135m/m);
   });
 
+  test("doctor opens the backbone that it finds", async () => {
+    const { code, out } = await foreword(["doctor", "--backbone", tmpdir()]);
+    expect(code).toBe(1);
+    expect(out).toMatch(/^PROBLEM +backbone .*config\.json/m);
+    const tiny = await tinyBackbone("llama", false);
+    try {
+      expect((await foreword(["doctor", "--backbone", tiny.path])).out).toMatch(/^ok +backbone .* llama, /m);
+      await rm(join(tiny.path, "tokenizer.json"));
+      const without = await foreword(["doctor", "--backbone", tiny.path]);
+      expect(without.out).toMatch(/^PROBLEM +backbone .*has no tokenizer\.json/m);
+    } finally {
+      await tiny.remove();
+    }
+  });
+
   test("a folder is no file of examples", async () => {
     const { code, err } = await foreword(["datasets", "add", tmpdir()]);
     expect(code).toBe(1);
@@ -129,6 +145,21 @@ describe("foreword", () => {
     ["no server", ["tasks", "--server", "http://127.0.0.1:9"], /No server answers at .*npm start/s],
     ["an empty address", ["tasks", "--server", ""], /--server: "" is no address.*http:\/\/127\.0\.0\.1/],
     ["a name that is a folder's", ["tasks", "delete", ".."], /"\.\." names nothing on a server/],
+    [
+      "a key that no header can carry",
+      ["tasks", "--key", "se\ncret"],
+      /^The key of --key \(FOREWORD_ADMIN_KEY\) can't be one: keys are of ASCII/,
+    ],
+    [
+      "a setting for a server that runs",
+      ["infer", "t", "x", "--precision", "fp32"],
+      /--precision is for --local/,
+    ],
+    [
+      "a server beside a process of its own",
+      ["infer", "t", "x", "--local", "--server", "http://127.0.0.1:9"],
+      /--server is for a running server/,
+    ],
     ["a backbone that is none", ["graph", "--backbone", "nosuch"], /There is no backbone nosuch/],
     ["a number that is none", ["train", "t", "x", "--steps", "many"], /'--steps <count>'.*takes a number/s],
     [
@@ -234,6 +265,13 @@ describeBackbone("foreword with a server and a backbone", path => {
     expect(out).toMatch(/layers\.29\.mlp\.down_proj\.weight/);
     const whole = await foreword(["graph", "--backbone", path, "--gradient"]);
     expect(whole.out).toMatch(/^ {2}d\.past_key\.0 {2}float32\[1, 3, past, 64\]/m);
+    const data = JSON.parse((await foreword(["graph", "--backbone", path, "--gradient", "--json"])).out);
+    const known = new Set([...data.inputs, ...data.weights, ...data.constants].map(({ name }) => name));
+    for (const { inputs, outputs } of data.nodes) {
+      for (const name of inputs) expect(name === null || known.has(name)).toBe(true);
+      for (const { name } of outputs) known.add(name);
+    }
+    expect(data.outputs.map(({ name }: { name: string }) => name)).toContain("d.past_key.0");
   });
 
   test("whoever stops reading ends it without a word", async () => {

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -51,6 +51,16 @@ test("options reach the server: template, task, activation, PEFT's type", async 
   await json("export", "next", `${made.version}`, folder, "--peft-type", "PROMPT_TUNING");
   const config = JSON.parse(await readFile(join(folder, "adapter_config.json"), "utf8"));
   expect(config).toMatchObject({ peft_type: "PROMPT_TUNING", num_virtual_tokens: 5 });
+});
+
+test("options of adapters are refused where the file is Foreword's own", async () => {
+  const file = join(scratch, "own.safetensors");
+  await expect(exportPrompt(to(), "next", "1", file, "PROMPT_TUNING")).rejects.toThrow(/^--peft-type is for/);
+  await expect(stat(file)).rejects.toThrow();
+  await writeFile(file, "x");
+  const refused = (options: object) => expect(importPrompt(to(), "next", file, options)).rejects;
+  await refused({ template: "{{ input }}" }).toThrow(/^--template is for adapters of PEFT/);
+  await refused({ taskIndex: "1" }).toThrow(/^--task-index is for adapters of PEFT/);
 });
 
 test("what can't be read or taken is said", async () => {

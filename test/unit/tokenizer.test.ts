@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { beforeAll, expect, test } from "vitest";
 import { openBackbone } from "../../src/backbone/source.ts";
 import { Tokenizer } from "../../src/backbone/tokenizer.ts";
+import { layoutChat } from "../../src/prompt/chat.ts";
 import { describeBackbone } from "../support/backbone.ts";
 
 describeBackbone("SmolLM2's tokenizer", path => {
@@ -27,6 +28,14 @@ describeBackbone("SmolLM2's tokenizer", path => {
     const spelled = (text: string) => tokenizer.encode(text).map(id => words[id]);
     expect(spelled("x ² y")).toEqual(["x", "Ġ", "Â²", "Ġy"]);
     expect(spelled("a 12")).toEqual(["a", "Ġ", "1", "2"]);
+  });
+
+  test("cuts words at Unicode's white space, as the tokenizers library in Rust does", () => {
+    const words = tokenizer.vocabulary(49152);
+    const spelled = (text: string) => tokenizer.encode(text).map(id => words[id]);
+    expect(spelled("   \uFEFF x")).toEqual(["ĠĠ", "Ġ", "ï", "»", "¿", "Ġx"]);
+    expect(spelled(" \u0085y")).toEqual(["Ġ", "Â", "ħ", "y"]);
+    expect(spelled("don't I'LL")).toEqual(["don", "'t", "ĠI", "'", "LL"]);
   });
 
   test("decodes what it encodes, at once and as a stream", () => {
@@ -56,6 +65,20 @@ describeBackbone("SmolLM2's tokenizer", path => {
   test("renders the backbone's chat template", () => {
     const text = tokenizer.renderChat([{ role: "user", content: "Hi" }], { addGenerationPrompt: true });
     expect(text).toContain("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  });
+
+  test("a conversation has the ids of its whole text, whatever white space is around a content", () => {
+    for (const content of ["Hi", " Hi.", "Hi \n", "\n\nHi\n\n", "\tHi\t", "   ", "12 ½"]) {
+      const messages = [
+        { role: "user", content },
+        { role: "assistant", content: "Yes" },
+        { role: "user", content },
+      ];
+      const whole = tokenizer.renderChat(messages, { addGenerationPrompt: true });
+      expect(layoutChat(tokenizer, messages).flatMap(({ ids }) => ids)).toEqual(
+        tokenizer.encodeWithSpecials(whole),
+      );
+    }
   });
 
   test("knows every id of the vocabulary", () => {

@@ -151,10 +151,10 @@ describe("chat", () => {
   it("renders markers as special tokens and contents as plain text, BOS once", () => {
     const template = compileTemplate("{{ messages }}Label:");
     expect(show(layoutRow(template, chatty, { messages }))).toEqual([
-      "<|im_start|>system\n",
-      { messages: "Be brief.<|im_end|>" },
-      "<|im_end|>\n<|im_start|>user\n",
-      { messages: "\u{F0000}0\u{F0001} 你好 $&" },
+      "<|im_start|>system",
+      { messages: "\nBe brief.<|im_end|>" },
+      "<|im_end|>\n<|im_start|>user",
+      { messages: "\n\u{F0000}0\u{F0001} 你好 $&" },
       "<|im_end|>\n<|im_start|>assistant\n",
       "Label:",
     ]);
@@ -162,6 +162,23 @@ describe("chat", () => {
     expect(row.filter(id => id === markers["<|im_end|>"])).toHaveLength(2);
     expect(row).not.toContain(markers["<s>"]);
   });
+
+  it.each([
+    ["keeps", (content: string) => content, [{ messages: "  hi\n" }, " [/INST]", "Label:"]],
+    ["trims", (content: string) => content.trim(), [{ messages: " hi" }, " [/INST]", "Label:"]],
+  ])(
+    "a word has the space before it, and a content the white space that the chat template %s",
+    (_, said, behind) => {
+      const template = compileTemplate("{{ messages }}Label:");
+      const spaced: TextCodec = {
+        ...chatty,
+        renderChat: messages => messages.map(({ content }) => `<s>[INST] ${said(content)} [/INST]`).join(""),
+      };
+      const turn = (content: string) => ({ messages: [{ role: "user", content }] });
+      expect(show(layoutRow(template, spaced, turn(" hi\n")))).toEqual(["[INST]", ...behind]);
+      expect(refusal("{{ messages }}", turn("\u001d"), spaced)[0]).toBe("empty_input");
+    },
+  );
 
   it("takes a text as one user turn", () => {
     const template = compileTemplate("{{ messages }}");
