@@ -8,7 +8,7 @@ import { softLengths } from "../prompt/layout.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
 import { spelledOut } from "../prompt/verbalizer.ts";
 import { tokensOf } from "./batches.ts";
-import { checkLength, checkRequest } from "./check.ts";
+import { checkLength, checkRequest, labelsOf } from "./check.ts";
 import type { TrainJob } from "./job.ts";
 import type { TrainingRow } from "./rows.ts";
 import { fitIds, startIds } from "./start.ts";
@@ -17,6 +17,8 @@ import type { TrainSettings } from "./trainer.ts";
 /** A run sees about this many tokens unless it is told otherwise: minutes on two cores. */
 const TOKENS = { fp32: 200_000, int8: 300_000 } as const;
 const STEPS = { least: 150, most: 1000 };
+/** Many labels take longer to be learnt: a run's tokens and steps grow with them, from `from` to `most` times as many. */
+const LABELS = { from: 50, most: 1.4 };
 /** More passes than this over few examples teach nothing new. */
 const PASSES = 20;
 const LENGTH = { least: 16, most: 64 };
@@ -139,7 +141,7 @@ function classWeights(
 
 /** The optimiser's and the loop's numbers, which depend on how long the examples are, and what leads each step. */
 export function settingsOf(
-  { request }: TrainJob,
+  { request, task }: TrainJob,
   plan: Plan,
   examples: readonly (readonly TrainingRow[])[],
   precision: keyof typeof MICRO_TOKENS,
@@ -149,9 +151,11 @@ export function settingsOf(
   const fitting = Math.floor(TOKENS[precision] / (STEPS.least * tokens));
   const usual = Math.max(BATCH.least, Math.min(BATCH.most, fitting));
   const batchSize = Math.min(request.batch_size ?? usual, examples.length);
-  const affordable = Math.round(TOKENS[precision] / (tokens * batchSize + (lead?.length ?? 0)));
+  const more = Math.min(LABELS.most, Math.max(1, labelsOf(task).length / LABELS.from));
+  const affordable = Math.round((more * TOKENS[precision]) / (tokens * batchSize + (lead?.length ?? 0)));
   const useful = Math.ceil((PASSES * examples.length) / batchSize);
-  const steps = request.steps ?? Math.max(STEPS.least, Math.min(affordable, useful, STEPS.most));
+  const steps =
+    request.steps ?? Math.max(STEPS.least, Math.min(affordable, useful, Math.round(more * STEPS.most)));
   return {
     steps,
     batchSize,

@@ -53,6 +53,21 @@ describeBackbone("prompts over HTTP", path => {
     expect(total).toBeCloseTo(1, 5);
   });
 
+  test("slots that begin as texts are shown with their own lengths", async () => {
+    const file = readPromptFile(files.soft(backbone));
+    const width = file.soft!.dims[1]!;
+    const written = writePromptFile({
+      ...file,
+      template: '{{ soft("a") }}{{ soft("b c d e") }}{{ input }}:',
+      soft: { dims: [5, width], data: new Float32Array(5 * width) },
+    });
+    const { pieces } = (await server.upload("mood", written)).body;
+    expect(pieces.slice(0, 2)).toEqual([
+      { soft: 1, trained: true },
+      { soft: 4, trained: true },
+    ]);
+  });
+
   test("a copy names where it came from", async () => {
     const source = (await server.upload("mood", files.soft(backbone))).body;
     await server.task({ id: "copy", labels: ["positive", "negative"] });

@@ -64,7 +64,7 @@ describe("what is computed once for all rows", () => {
     expect(inside[0]!.decisions[0]!.at - behind[0]!.decisions[0]!.at).toBe(65);
     expect(behind[0]!.segments.every(segment => "ids" in segment)).toBe(true);
 
-    const job = { request: {} } as Parameters<typeof settingsOf>[0];
+    const job = { request: {}, task: { labels: null } } as unknown as Parameters<typeof settingsOf>[0];
     const steps = (rows: typeof inside, lead: TrainingRow | null) =>
       settingsOf(job, plan, Array<typeof inside>(8000).fill(rows), "int8", lead).steps;
     // 300,000 tokens in batches of 15 rows of 127 tokens, which are too few, or of 62 behind 65.

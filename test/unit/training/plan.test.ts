@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { writePromptFile } from "../../../src/prompt/file.ts";
 import type { TrainJob } from "../../../src/training/job.ts";
-import { planOf } from "../../../src/training/plan.ts";
+import { planOf, settingsOf } from "../../../src/training/plan.ts";
 
 const bytes = (text: string) => [...new TextEncoder().encode(text)];
 const codec = { encode: bytes, encodeWithSpecials: bytes, bosId: null, bosText: null };
@@ -33,6 +33,17 @@ test("another prompt's virtual tokens say how many there are", () => {
   const plan = planOf(job({ template: about.template, parameters }), examples, codec, 256);
   expect(plan.softLengths).toEqual([7]);
   expect(plan.template.source).toBe("{{ soft(7) }} {{ input }} so");
+});
+
+test("many labels get more steps than few, up to 1.4 times as many", () => {
+  const steps = (count: number) => {
+    const labels = Array.from({ length: count }, (_, index) => `${index}`);
+    const { task, ...rest } = job({ template, parameters: null });
+    const plan = planOf({ ...rest, task }, examples, codec, 256);
+    const rows = Array(9000).fill([{ length: 10 }]);
+    return settingsOf({ ...rest, task: { ...task, labels } } as never, plan, rows, "int8").steps;
+  };
+  expect([2, 50, 60, 70, 150].map(steps)).toEqual([1000, 1000, 1200, 1400, 1400]);
 });
 
 test.each(["vocabulary", "random"] as const)(
