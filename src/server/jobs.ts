@@ -3,6 +3,7 @@ import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Job } from "../contract/job.ts";
 import type { JobRecord } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
+import { whenGone } from "./gone.ts";
 
 const Params = Type.Object({ id: Id });
 const Query = Type.Object({ ...PageQuery.properties, task: Type.Optional(Id) });
@@ -106,9 +107,9 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
         reply.sseContext?.source.end();
       };
       streams.add(end);
-      reply.raw.once("close", end);
       // The stream is there, whether it has news or not.
       reply.sse({ comment: "watching" });
+      whenGone(reply, end);
       // Watched first, read behind that: an end that comes between is heard.
       look();
       return reply;

@@ -1,10 +1,12 @@
 /** A job's events as its record changes, over the routes alone. */
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { get, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import Fastify from "fastify";
 import { FastifySSEPlugin } from "fastify-sse-v2";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { Registry } from "../../src/registry/registry.ts";
 import type { App, Dependencies } from "../../src/server/dependencies.ts";
@@ -27,22 +29,33 @@ const end = async () => {
   await registry.updateJob("job-1", { state: "succeeded", ended_at: new Date().toISOString() });
 };
 
-/** All that a watcher hears until the stream ends; `between` comes behind the route's first look at the record. */
-async function heard(between: () => Promise<void>, headers: Record<string, string> = {}): Promise<string> {
+/** The routes; `between` comes behind the first look at the record. */
+async function serve(between: (response: ServerResponse) => Promise<void>, more: Partial<Registry> = {}) {
   let looks = 0;
+  let response!: ServerResponse;
   const slow: Registry = {
     ...registry,
+    ...more,
     getJob: async id => {
       const record = await registry.getJob(id);
-      if (looks++ === 0) await between();
+      if (looks++ === 0) await between(response);
       return record;
     },
   };
   const app = Fastify();
+  app.addHook("onRequest", async (_, reply) => {
+    response = reply.raw;
+  });
   await app.register(FastifySSEPlugin, { retryDelay: false });
   await app.register(async scope =>
     jobs(scope as unknown as App, { registry: slow } as unknown as Dependencies),
   );
+  return app;
+}
+
+/** All that a watcher hears until the stream ends. */
+async function heard(between: () => Promise<void>, headers: Record<string, string> = {}): Promise<string> {
+  const app = await serve(between);
   try {
     return (await app.inject({ url: "/jobs/job-1/events", headers })).body;
   } finally {
@@ -58,4 +71,25 @@ test("who has heard of the end already hears a stream that ends", async () => {
   await end();
   const { revision } = await registry.getJob("job-1");
   expect(await heard(async () => {}, { "last-event-id": String(revision) })).not.toContain("event:");
+}, 10_000);
+
+test("who leaves before the record is read leaves no watcher behind", async () => {
+  const watchers = { came: 0, left: 0 };
+  const watch: Registry["watch"] = listener => {
+    watchers.came++;
+    const unwatch = registry.watch(listener);
+    return () => {
+      watchers.left++;
+      unwatch();
+    };
+  };
+  const leave = async (response: ServerResponse) => {
+    caller.destroy();
+    await once(response, "close");
+  };
+  const app = await serve(leave, { watch });
+  onTestFinished(() => app.close());
+  const caller = get(`${await app.listen()}/jobs/job-1/events`);
+  await expect(once(caller, "response")).rejects.toThrow("socket hang up");
+  await expect.poll(() => watchers, { timeout: 3000 }).toEqual({ came: 1, left: 1 });
 }, 10_000);
