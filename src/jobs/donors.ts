@@ -27,7 +27,7 @@ export const donorsRunner =
     const { engine, registry } = options;
     const { settings, template, verbalizers, examples, donors, base } = record.request as DonorsJobRequest;
     const job = await fetched({ options, record, control }, async () => {
-      const { id, type, labels, description } = await registry.getTask(record.task);
+      const { id, type, labels, description } = await registry.getTask(record.task, record);
       return {
         task: { id, type, labels, description },
         request: settings,

@@ -40,7 +40,7 @@ export async function trainEnsemble(
   const active: Active = { ensemble: versions, vote };
   const { now, job } = await fetched(work, async () => {
     // What was active when the job began may be gone since.
-    const now = await registry.getTask(task.id);
+    const now = await registry.getTask(task.id, record);
     const job = {
       ...(await dataOf(registry, task, request)),
       ensemble: await promptsOf(registry, task.id, active),

@@ -42,9 +42,9 @@ export const evaluateRunner =
     return { ...report, stored };
   };
 
-async function jobOf(registry: Registry, { task, request }: JobRecord): Promise<EvaluateJob> {
+async function jobOf(registry: Registry, { task, born, request }: JobRecord): Promise<EvaluateJob> {
   const { contenders, examples, settings } = request as EvaluateJobRequest;
-  const { id, type, labels } = await registry.getTask(task);
+  const { id, type, labels } = await registry.getTask(task, { born });
   const contestants = await Promise.all(
     contenders.map(async ({ prompt, active }) => ({
       name: nameOf(prompt),
@@ -70,7 +70,7 @@ export async function store(
   { log_loss, calibration }: Pick<ClassifierReport, "log_loss" | "calibration">,
 ): Promise<boolean> {
   const { registry } = work.options;
-  const { id, task } = work.record;
+  const { id, task, born } = work.record;
   const { log } = work.control;
   const { temperature, after } = calibration!;
   if (after.log_loss >= log_loss) {
@@ -83,7 +83,7 @@ export async function store(
     const { active } = await registry.getTask(task);
     // A job that was stopped behind this write, and runs again; or a try that was not confirmed.
     if (await activatedBy(registry, task, id)) return true;
-    await registry.setActive(task, { ...active!, temperature }, id, { expected: revision });
+    await registry.setActive(task, { ...active!, temperature }, id, { expected: revision, born });
     log(`the active record has a temperature of ${temperature.toFixed(3)} now`);
     return true;
   };

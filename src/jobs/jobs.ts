@@ -5,6 +5,7 @@
  * Promises of every queue:
  * - A job that was taken is run, whatever ends the process: a started one goes on from its last checkpoint.
  * - One job of a task runs at a time; the others wait in the order in which they came.
+ * - A job is for the task that was there when it was submitted, and for none of the same name that came later.
  * - A job runs on the backbone that it was submitted for, or not at all.
  * - A job ends once, as succeeded, failed or cancelled, and is not touched afterwards.
  * - A job whose process ends several times without a checkpoint between fails, and says so.
@@ -17,6 +18,8 @@ import type { JobRecord } from "../registry/registry.ts";
 
 export interface JobRequest {
   task: string;
+  /** When the task was created: it is for no other of that name. */
+  born: string;
   kind: JobKind;
   /** Anything JSON; the runner knows what it means. */
   request: unknown;

@@ -46,9 +46,9 @@ export const addOnce = (
   told: { waits: string; told: string },
 ): Promise<PromptRecord> => {
   const { registry } = work.options;
-  const { id, task } = work.record;
+  const { id, task, born } = work.record;
   const add = async () =>
-    (await versionOf(registry, task, id, trace)) ?? registry.addPrompt(task, await make());
+    (await versionOf(registry, task, id, trace)) ?? registry.addPrompt(task, await make(), { born });
   return written(work, add, told);
 };
 
@@ -75,7 +75,7 @@ export async function activateOnce(
   { active, name, activate, better, few, validation, task: before }: Found,
 ): Promise<boolean> {
   const { registry } = work.options;
-  const { id, task } = work.record;
+  const { id, task, born } = work.record;
   const { log } = work.control;
   const comparing = activate === "if_better";
   const compared = before.active === null || validation.active !== null;
@@ -85,7 +85,8 @@ export async function activateOnce(
     if (await activatedBy(registry, task, id)) return true;
     if (!wanted) return false;
     const answering = withDoubts(active, (await registry.getTask(task)).active);
-    await registry.setActive(task, answering, id, comparing ? { expected: before.active_revision } : {});
+    const expected = comparing ? { expected: before.active_revision } : {};
+    await registry.setActive(task, answering, id, { ...expected, born });
     return true;
   };
   try {

@@ -10,7 +10,7 @@ const LIMIT = 1000;
 /** `open` is how many there are. Throws `queue_full`. */
 export async function putQueued(
   registry: Registry,
-  { task, kind, request, backbone, blobs }: JobRequest,
+  { task, born, kind, request, backbone, blobs }: JobRequest,
   open: number,
 ): Promise<JobRecord> {
   if (open >= LIMIT)
@@ -21,6 +21,7 @@ export async function putQueued(
   return registry.putJob({
     id: `job-${randomUUID()}`,
     task,
+    born,
     kind,
     request,
     backbone,

@@ -34,7 +34,7 @@ export const searchRunner =
     const work = { options, record, control };
     const { keep, activate, on = null, base = null, ...request } = record.request as SearchJobRequest;
     const { task, job } = await fetched(work, async () => {
-      const task = await registry.getTask(record.task);
+      const task = await registry.getTask(record.task, record);
       const job = {
         ...(await dataOf(registry, task, request)),
         base: base === null ? null : await registry.getBlob(base),

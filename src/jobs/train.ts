@@ -11,7 +11,9 @@ export const trainRunner =
   (options: TrainRunnerOptions): Runner =>
   async (record, control) => {
     const { ensemble, settings } = record.request as TrainJobRequest;
-    const task = await fetched({ options, record, control }, () => options.registry.getTask(record.task));
+    const task = await fetched({ options, record, control }, () =>
+      options.registry.getTask(record.task, record),
+    );
     const work = { options, record, task, control };
     return ensemble ? trainEnsemble(work, ensemble) : trainOne(work, settings);
   };

@@ -10,6 +10,13 @@ export const taskExists = (id: string) =>
 export const taskNotFound = (id: string) =>
   new ForewordError("task_not_found", `There is no task "${id}"; GET /tasks lists them.`, { task: id });
 
+export const taskIsAnother = (id: string) =>
+  new ForewordError(
+    "task_not_found",
+    `The task "${id}" that was meant is deleted; the one that has its name now was created later. Send it again for that one.`,
+    { task: id },
+  );
+
 export const promptNotFound = (task: string, version: number) =>
   new ForewordError(
     "prompt_not_found",

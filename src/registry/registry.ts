@@ -23,12 +23,13 @@ export type NewDataset = Omit<Dataset, "created_at">;
 /**
  * A job with what only the server needs. `request` is the validated body; `checkpoint` is where a run that stopped goes
  * on; `blobs` are those that the job still needs (its examples, its checkpoint), safe from the sweep until it ends;
- * `backbone` is the fingerprint of the one that it was submitted for, which records of earlier versions lack;
- * `attempts` counts the starts since the last checkpoint, of which `holder` names the last; `revision` is counted by the registry and is what a compare-and-set names.
+ * `backbone` is the fingerprint of the one that it was submitted for, and `born` tells when its task was created: records
+ * of earlier versions lack them; `attempts` counts the starts since the last checkpoint, of which `holder` names the last; `revision` is counted by the registry and is what a compare-and-set names.
  */
 export interface JobRecord extends Job {
   request: unknown;
   backbone?: string;
+  born?: string;
   blobs: string[];
   checkpoint: string | null;
   attempts: number;
@@ -37,7 +38,7 @@ export interface JobRecord extends Job {
 }
 export type NewJob = Omit<JobRecord, "revision" | "created_at">;
 export type JobPatch = Partial<
-  Omit<JobRecord, "id" | "task" | "kind" | "request" | "backbone" | "revision" | "created_at">
+  Omit<JobRecord, "id" | "task" | "kind" | "request" | "backbone" | "born" | "revision" | "created_at">
 >;
 
 export interface OpenJob {
@@ -63,6 +64,11 @@ export interface PageRequest {
 export interface Expected {
   /** The revision the caller saw; another one now is `revision_conflict` with `{expected, actual}`. */
   expected?: number;
+}
+
+export interface Born {
+  /** When the task that is meant was created, as a job's record tells: one of its name that came later is `task_not_found`. */
+  born?: string | undefined;
 }
 
 export type ChangeKind = "task" | "prompt" | "active" | "dataset" | "job";
@@ -102,7 +108,7 @@ export interface Registry {
    */
   createTask(task: NewTask, first: NewPrompt | null, by: string, active?: Active | null): Promise<Task>;
   /** Errors: `task_not_found`. */
-  getTask(id: string): Promise<Task>;
+  getTask(id: string, options?: Born): Promise<Task>;
   /** In the order of ids. */
   listTasks(page?: PageRequest): Promise<Page<Task>>;
   /** Errors: `task_not_found`, `revision_conflict` (compares `revision`). */
@@ -118,7 +124,7 @@ export interface Registry {
   addPrompt(
     task: string,
     prompt: NewPrompt,
-    options?: { activate?: { by: string } & Expected; once?: boolean },
+    options?: { activate?: { by: string } & Expected; once?: boolean } & Born,
   ): Promise<PromptRecord>;
   /** Errors: `task_not_found`, `prompt_not_found`. */
   getPrompt(task: string, version: number): Promise<PromptRecord>;
@@ -131,7 +137,7 @@ export interface Registry {
    * Replaces the active record (null: none) and appends to the history. Errors: `task_not_found`, `prompt_not_found`
    * for any version that does not exist, `revision_conflict` (compares `active_revision`).
    */
-  setActive(task: string, active: Active | null, by: string, options?: Expected): Promise<Task>;
+  setActive(task: string, active: Active | null, by: string, options?: Expected & Born): Promise<Task>;
   /** Newest first. Errors: `task_not_found`. */
   listHistory(task: string, page?: PageRequest): Promise<Page<Activation>>;
 

@@ -5,7 +5,7 @@ import type { PromptRecord } from "../contract/prompt.ts";
 import type { Activation, Active, Task } from "../contract/task.ts";
 import { decodeCursor, oneMore, toPage } from "./page.ts";
 import * as problem from "./problems.ts";
-import type { Expected, JobRecord, NewPrompt, OpenJob, PageRequest, Registry } from "./registry.ts";
+import type { Born, Expected, JobRecord, NewPrompt, OpenJob, PageRequest, Registry } from "./registry.ts";
 import {
   isEmpty,
   type JobPlace,
@@ -30,9 +30,10 @@ const replyName = (key: string) => createHash("sha256").update(key).digest("hex"
 
 const toTask = ({ next, ...task }: TaskRow): Task => task;
 
-function taskRow(rows: Reader, id: string): TaskRow {
+function taskRow(rows: Reader, id: string, { born }: Born = {}): TaskRow {
   const row = rows.get<TaskRow>(["task", id]);
   if (!row) throw problem.taskNotFound(id);
+  if (born !== undefined && row.created_at !== born) throw problem.taskIsAnother(id);
   return row;
 }
 
@@ -122,7 +123,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         return toTask(row);
       }),
 
-    getTask: id => store.read(rows => toTask(taskRow(rows, id))),
+    getTask: (id, born) => store.read(rows => toTask(taskRow(rows, id, born))),
 
     listTasks: (page = {}) =>
       store.read(rows => {
@@ -152,9 +153,9 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         rows.note("task", id);
       }),
 
-    addPrompt: (task, prompt, { activate: activation, once = false } = {}) =>
+    addPrompt: (task, prompt, { activate: activation, once = false, born } = {}) =>
       store.write(rows => {
-        const row = { ...taskRow(rows, task) };
+        const row = { ...taskRow(rows, task, { born }) };
         const { name, parameters } = prompt;
         const same = (other: PromptRecord) => other.name === name && other.parameters === parameters;
         const there = once ? rows.values<PromptRecord>(["prompt", task]).find(same) : undefined;
@@ -197,9 +198,9 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         rows.note("prompt", task, version);
       }),
 
-    setActive: (task, active, by, { expected }: Expected = {}) =>
+    setActive: (task, active, by, { expected, born }: Expected & Born = {}) =>
       store.write(rows => {
-        const row = { ...taskRow(rows, task) };
+        const row = { ...taskRow(rows, task, { born }) };
         problem.checkRevision(`The active record of task "${task}"`, expected, row.active_revision);
         activate(rows, row, active, by, timestamp());
         rows.put(["task", task], row);

@@ -15,6 +15,7 @@ const HEARTBEAT_MS = 15_000;
 export const jobView = ({
   request,
   backbone,
+  born,
   blobs,
   checkpoint,
   attempts,

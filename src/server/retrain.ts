@@ -52,7 +52,14 @@ async function add(
     const planned = await retrainings(planning, task);
     if (busy.has(task.id)) throw new Skipped("under_way", "A training of the task has not ended.");
     for (const { versions, request, changed } of planned) {
-      const wanted = { task: task.id, kind: "train" as const, request, backbone, blobs: blobsOf(request) };
+      const wanted = {
+        task: task.id,
+        born: task.created_at,
+        kind: "train" as const,
+        request,
+        backbone,
+        blobs: blobsOf(request),
+      };
       const job = dry_run ? null : (await jobs.submit(wanted)).id;
       made.push({ task: task.id, versions, job, activates: request.activate === true, changed });
     }

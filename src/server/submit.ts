@@ -29,6 +29,7 @@ export const submitJob = (
     const wanted = await make(task);
     const job = await jobs.submit({
       task: task.id,
+      born: task.created_at,
       kind,
       request: wanted,
       backbone: engine.backbone().fingerprint,

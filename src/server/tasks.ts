@@ -2,11 +2,12 @@ import { Type } from "typebox";
 import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Example } from "../contract/dataset.ts";
 import { Labels, MOST_LABELS, Task, TaskPatch, TaskType } from "../contract/task.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, orElse } from "../errors.ts";
 import { chatField } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
+import { taskNotFound } from "../registry/problems.ts";
 import { lines } from "../training/search/candidates.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, Conditional, etag, expectedRevision, Repeatable } from "./headers.ts";
@@ -147,8 +148,13 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
       },
     },
     async (request, reply) => {
-      await registry.deleteTask(request.params.id, expectedRevision(request));
-      await jobs.cancelTask(request.params.id);
+      const { id } = request.params;
+      const deleted = await registry
+        .deleteTask(id, expectedRevision(request))
+        .then(() => true, orElse(false, "task_not_found"));
+      // A call that deleted it and was not confirmed has left its jobs to the next one.
+      await jobs.cancelTask(id);
+      if (!deleted) throw taskNotFound(id);
       return reply.code(204).send(null);
     },
   );

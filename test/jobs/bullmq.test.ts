@@ -57,7 +57,7 @@ describeRedis("BullMQ", () => {
       return jobs;
     };
     const submit = async (jobs: Jobs, task: string, backbone = "f") =>
-      (await jobs.submit({ task, kind: "train", request: {}, backbone, blobs: [] })).id;
+      (await jobs.submit({ task, born: "then", kind: "train", request: {}, backbone, blobs: [] })).id;
     const starts = async (count: number, timeout = 5000) => {
       await vi.waitFor(() => expect(started.length).toBe(count), { timeout, interval: 5 });
       return started.at(-1)!;
@@ -199,10 +199,11 @@ describeRedis("BullMQ", () => {
         }),
       });
       opened.push(own, jobs);
-      await registry.createTask(newTask("t"), hard(), "ann");
+      const { created_at: born } = await registry.createTask(newTask("t"), hard(), "ann");
       const examples = await registry.putBlob(Buffer.from("examples"));
       const request = { contenders: [], examples, settings: {}, stores: null };
-      const { id } = await jobs.submit({ task: "t", kind: "evaluate", request, backbone: "f", blobs: [] });
+      const asked = { task: "t", born, kind: "evaluate" as const, request, backbone: "f", blobs: [] };
+      const { id } = await jobs.submit(asked);
       await vi.waitFor(async () => expect((await registry.getJob(id)).state).toBe("running"));
       await redis.stop();
       load();

@@ -45,7 +45,7 @@ export function jobsContract(
       jobs = await openQueue(registry, runner, concurrency);
     };
     const submit = async (task: string, request: object = {}) =>
-      (await jobs.submit({ task, kind: "train", request, backbone: "f", blobs: [] })).id;
+      (await jobs.submit({ task, born: "then", kind: "train", request, backbone: "f", blobs: [] })).id;
     const start = async (count: number): Promise<Step> => {
       await vi.waitFor(() => expect(started.length).toBe(count), { timeout: 5000, interval: 5 });
       return started[count - 1]!;

@@ -30,7 +30,8 @@ describe("the embedded queue", () => {
     await registry.close();
     await rm(folder, { recursive: true, force: true });
   });
-  const request = { task: "t", kind: "train" as const, request: {}, backbone: "f", blobs: [] };
+  const kind = "train" as const;
+  const request = { task: "t", born: "then", kind, request: {}, backbone: "f", blobs: [] };
 
   test("hears a cancel that comes while a job's process is found dead", async () => {
     let starts = 0;

@@ -11,6 +11,7 @@ import type { TrainWork } from "../../src/jobs/train-work.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
 import type { NewPrompt, Registry } from "../../src/registry/registry.ts";
+import { later, newTask } from "../registry/records.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisServer } from "../support/redis-server.ts";
 
@@ -144,6 +145,29 @@ test("a temperature is stored only where the log loss is lower with it", async (
   expect(log[1]).toMatch(/0\.050 is not stored.*3\.7302 with it and 0\.3000 without.*More examples/);
   expect(await store(work, active_revision, fitted(1.5))).toBe(true);
   expect(await active()).toEqual({ prompt: 1, temperature: 1.5 });
+});
+
+test("what a job found is not for a later task of the name", async () => {
+  const { created_at: born } = await registry.getTask("t");
+  const decision = await found(true);
+  await registry.deleteTask("t");
+  await later(born);
+  const task = await registry.createTask(newTask("t"), hard(null), "ann");
+  await registry.addPrompt("t", hard(null));
+  const work = workOf("job-1", registry);
+  work.record.born = born;
+  const told = { waits: "", told: "" };
+  for (const wrong of [
+    addOnce(work, {}, async () => hard({ job: "job-1" }), told),
+    activateOnce(work, decision),
+    store(work, task.active_revision, fitted(1.5)),
+  ])
+    await expect(wrong).rejects.toMatchObject({ code: "task_not_found" });
+  expect(await registry.getTask("t")).toMatchObject({
+    prompts: 2,
+    active: { prompt: 1 },
+    active_revision: 1,
+  });
 });
 
 test("a member's version is found again by its job and place", async () => {

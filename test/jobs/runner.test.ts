@@ -10,15 +10,16 @@ import { createRunner } from "../../src/jobs/runner.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { unavailable } from "../../src/registry/problems.ts";
 import type { Registry } from "../../src/registry/registry.ts";
-import { hard, newJob, newTask } from "../registry/records.ts";
+import { hard, later, newJob, newTask } from "../registry/records.ts";
 
 let folder: string;
 let registry: Registry;
 let blob: string;
+let born: string;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "foreword-runner-"));
   registry = await openLmdbRegistry(folder);
-  await registry.createTask(newTask("t"), hard(), "ann");
+  born = (await registry.createTask(newTask("t"), hard(), "ann")).created_at;
   blob = await registry.putBlob(Buffer.from("examples"));
 });
 afterEach(async () => {
@@ -113,7 +114,7 @@ const cases = Object.entries(requests).flatMap(([name, { kind, request, calls }]
 
 async function run(of: Registry, kind: JobKind, request: object) {
   const log: string[] = [];
-  const record = await registry.putJob({ ...newJob("job-1"), kind, request });
+  const record = await registry.putJob({ ...newJob("job-1"), born, kind, request });
   const control = {
     signal: new AbortController().signal,
     progress: () => {},
@@ -133,6 +134,20 @@ test.each(cases)("before its trainer starts, $name waits for $method", async ({ 
   expect(error).toMatchObject({ code: "ENOENT" });
   expect(log.filter(line => /can't be read yet\. Redis does not answer/.test(line))).toHaveLength(1);
 });
+
+test.each(Object.entries(requests))(
+  "a job of kind %s is not for a later task of the name",
+  async (_, { kind, request }) => {
+    await registry.deleteTask("t");
+    await later(born);
+    await registry.createTask(newTask("t"), hard(), "ann");
+    const { error } = await run(registry, kind, request());
+    expect(error).toMatchObject({
+      code: "task_not_found",
+      message: expect.stringContaining("created later"),
+    });
+  },
+);
 
 describe("an ensemble whose members are trained", () => {
   const methods = [
@@ -157,7 +172,8 @@ test("a job that waits for a registry that stays away is cancelled at once, and 
   const jobs = await openEmbeddedJobs({ registry, runner: runnerOf(away), log: { error: () => {} } });
   try {
     const request = { ...training(), ensemble: null };
-    const { id } = await jobs.submit({ task: "t", kind: "train", request, backbone: "f", blobs: [] });
+    const wanted = { task: "t", born, kind: "train" as const, request, backbone: "f", blobs: [] };
+    const { id } = await jobs.submit(wanted);
     await vi.waitFor(() => expect(asked).toBe(3), 5000);
     expect((await registry.getJob(id)).state).toBe("running");
     const before = Date.now();

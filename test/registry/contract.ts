@@ -8,7 +8,7 @@ import { ForewordError } from "../../src/errors.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { NewPrompt, Notice, Registry } from "../../src/registry/registry.ts";
 import type { Row } from "../../src/registry/store.ts";
-import { allOf, hard, inTurn, newJob, newTask } from "./records.ts";
+import { allOf, hard, inTurn, later, newJob, newTask } from "./records.ts";
 
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
@@ -226,6 +226,24 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect((await registry.listHistory("t")).items).toEqual([]);
       expect(await codeOf(registry.getPrompt("t", 1))).toBe("prompt_not_found");
       expect((await registry.getPrompt("t.2", 1)).template).toBe("other {{ input }}");
+    });
+
+    it("reads and changes a task as the one that is meant, and none of its name that came later", async () => {
+      const { created_at: born } = await registry.createTask(newTask("t"), hard(), "ann");
+      expect((await registry.getTask("t", { born })).id).toBe("t");
+      expect((await registry.addPrompt("t", hard(), { born })).version).toBe(2);
+      expect((await registry.setActive("t", { prompt: 2 }, "ann", { born })).active).toEqual({ prompt: 2 });
+      await registry.deleteTask("t");
+      await later(born);
+      const made = await registry.createTask(newTask("t"), hard(), "ann");
+      for (const call of [
+        registry.getTask("t", { born }),
+        registry.addPrompt("t", hard(), { born }),
+        registry.setActive("t", null, "ann", { born }),
+      ])
+        expect(await codeOf(call)).toBe("task_not_found");
+      expect(await registry.getTask("t")).toEqual(made);
+      expect((await registry.addPrompt("t", hard(), { born: made.created_at })).version).toBe(2);
     });
 
     it("lists by pages, each item once, in order, and refuses foreign cursors", async () => {

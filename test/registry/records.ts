@@ -1,4 +1,5 @@
 /** Small records that the registry's tests store. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { NewJob, NewPrompt, NewTask } from "../../src/registry/registry.ts";
 import type { Row } from "../../src/registry/store.ts";
 
@@ -39,6 +40,11 @@ export const newJob = (id: string, task = "t"): NewJob => ({
   holder: null,
   log: [],
 });
+
+/** Resolves when what is made now is younger. */
+export async function later(than: string): Promise<void> {
+  while (new Date().toISOString() <= than) await sleep(1);
+}
 
 export async function* inTurn(rows: readonly Row[]): AsyncGenerator<Row> {
   yield* rows;
