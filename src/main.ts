@@ -130,7 +130,7 @@ export async function start(config: Config): Promise<Running> {
     });
   ready.catch(error => closing.signal.aborted || log.error({ err: error }, "the server cannot answer"));
 
-  // Blobs that nothing names and replies that expired; the first round right away, for what a crash left behind.
+  // Old jobs, blobs that nothing names and replies that expired; the first round right away, for what a crash left behind.
   const sweep = () => void registry.sweep().catch(error => log.error({ err: error }, "the sweep failed"));
   sweep();
   const sweeping = setInterval(sweep, SWEEP_MS).unref();

@@ -84,7 +84,7 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
       for (const sha256 of blobsOf([kind], row)) named.add(sha256);
     };
     for (const kind of ["prompt", "dataset"]) for (const row of db.values([kind])) add(kind, row);
-    // Ended jobs, of which there are ever more, name none.
+    // Ended jobs, of which there are many, name none.
     const open = db.get(["mark", INDEXED]) !== undefined;
     for (const { id } of db.values<JobPlace>([open ? "open-job" : "job-order"]))
       add("job", db.get(["job", id]));

@@ -149,11 +149,11 @@ export interface Registry {
   /** Errors: `dataset_not_found`. */
   deleteDataset(id: string): Promise<void>;
 
-  /** Errors: `validation` when the id is taken. A job outlives its task, as a record of what was done. */
+  /** Errors: `validation` when the id is taken. A job outlives its task, as a record of what was done, until the sweep. */
   putJob(job: NewJob): Promise<JobRecord>;
   /** Errors: `job_not_found`. */
   getJob(id: string): Promise<JobRecord>;
-  /** Newest first. */
+  /** Newest first. `task`: those of the task that is there; where there is none, of every one that had its name. */
   listJobs(page?: PageRequest & { task?: string }): Promise<Page<JobRecord>>;
   /** Jobs that have not ended, in the order in which they came. */
   openJobs(): Promise<OpenJob[]>;
@@ -212,7 +212,10 @@ export interface Registry {
    * whole. Errors: `validation` where there is something of that name.
    */
   backup(folder: string): Promise<void>;
-  /** Removes blobs that nothing names and that are over an hour old, expired replies and old feed entries. */
+  /**
+   * Removes jobs that ended over 30 days ago and that no prompt's recipe names, blobs that nothing names and that are over
+   * an hour old, expired replies and old feed entries.
+   */
   sweep(): Promise<{ blobs: number; replies: number }>;
   /** Waits for writes under way; later calls answer `registry_unavailable`. */
   close(): Promise<void>;

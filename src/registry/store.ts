@@ -54,6 +54,8 @@ export const replyLife = 24 * hour;
 /** Whoever makes a reply and has fallen silent for so long makes it no more. */
 export const claimLife = 10_000;
 export const lifeOf = ({ reply }: ReplyRow): number => (reply === null ? claimLife : replyLife);
+/** A job that has ended is kept for so long, and on while a prompt's recipe names it. */
+export const jobLife = 30 * 24 * hour;
 /** A blob that nothing names is safe for so long after it was put. */
 export const blobGrace = hour;
 /** Entries of the feed that are kept, and that one call reads. */

@@ -3,12 +3,14 @@ import { createHash } from "node:crypto";
 import type { Dataset } from "../contract/dataset.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { Activation, Active, Task } from "../contract/task.ts";
+import { forgetJobs, listJobs } from "./job-rows.ts";
 import { decodeCursor, oneMore, toPage } from "./page.ts";
 import * as problem from "./problems.ts";
-import type { Born, Expected, JobRecord, NewPrompt, OpenJob, PageRequest, Registry } from "./registry.ts";
+import type { Born, Expected, JobRecord, NewPrompt, OpenJob, Registry } from "./registry.ts";
 import {
   isEmpty,
   type JobPlace,
+  jobLife,
   lifeOf,
   type Reader,
   type ReplyRow,
@@ -264,18 +266,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
 
     getJob: id => store.read(rows => jobRow(rows, id)),
 
-    listJobs: ({ task, ...page }: PageRequest & { task?: string } = {}) =>
-      store.read(rows => {
-        const list = `jobs/${task ?? ""}`;
-        const after = decodeCursor(list, page.cursor);
-        const every = { after, reverse: true, ...(task === undefined && { limit: oneMore(page) }) };
-        const places = rows
-          .values<JobPlace>(["job-order"], every)
-          .filter(place => task === undefined || place.task === task);
-        const { items, next_cursor } = toPage(list, places, place => place.order, page);
-        const jobs = rows.getAll<JobRecord>(items.map(({ id }) => ["job", id]));
-        return { items: jobs.filter(job => job !== undefined), next_cursor };
-      }),
+    listJobs: (request = {}) => listJobs(store, request),
 
     openJobs: async () => {
       const open = (rows: Reader) =>
@@ -326,7 +317,10 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     watch: store.watch,
     reachable: store.reachable,
     backup: store.backup,
-    sweep: store.sweep,
+    sweep: async () => {
+      await forgetJobs(store, new Date(now() - jobLife).toISOString());
+      return store.sweep();
+    },
     close: store.close,
   };
 }

@@ -7,6 +7,7 @@ import type { Engine } from "../engine/engine.ts";
 import { orElse } from "../errors.ts";
 import { fits } from "../jobs/contents.ts";
 import type { TrainJobRequest } from "../jobs/train-work.ts";
+import { jobOf } from "../registry/job-rows.ts";
 import type { Registry } from "../registry/registry.ts";
 import { answering } from "./routing.ts";
 import { baseOn } from "./stack.ts";
@@ -66,12 +67,6 @@ export async function retrainings(with_: Planning, task: Task): Promise<Retraini
 
 const noRecipe = (versions: readonly number[]) =>
   new Skipped("no_recipe", `How version ${versions} was trained is not known here. Train it by hand.`);
-
-/** A file that was sent may have anything for its recipe. */
-function jobOf({ recipe }: PromptRecord): string | undefined {
-  const { job } = (recipe ?? {}) as { job?: unknown };
-  return typeof job === "string" ? job : undefined;
-}
 
 /** Every version that answers; a shadow does not. */
 async function again(

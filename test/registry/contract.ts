@@ -346,6 +346,82 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(await codeOf(registry.updateJob("none", {}))).toBe("job_not_found");
     });
 
+    it("finds a task's jobs among thousands of others", async () => {
+      const { revision, ...given } = await registry.putJob(newJob("j", "others"));
+      const mine = new Set([1, 1200, 2500]);
+      const orders = Array.from({ length: 2600 }, (_, at) => at + 1);
+      const rows = orders.flatMap((order): Row[] => {
+        const [id, task] = [`j${order}`, mine.has(order) ? "mine" : "others"];
+        return [
+          { key: ["job", id], row: { ...given, id, task, revision } },
+          { key: ["job-order", order], row: { order, id, task } },
+        ];
+      });
+      await registry.replaceRows(inTurn(rows));
+      for (const limit of [1, 2, 3]) {
+        const pages = await walk(page => registry.listJobs({ ...page, task: "mine" }), limit);
+        expect(pages.flat().map(({ id }) => id)).toEqual(["j2500", "j1200", "j1"]);
+        expect(pages).toHaveLength(Math.ceil(3 / limit));
+      }
+    });
+
+    it("shows a task no jobs of one that had its name before", async () => {
+      const { created_at: born } = await registry.createTask(newTask("t"), null, "ann");
+      const put = (id: string, more: object = {}) => registry.putJob({ ...newJob(id), ...more });
+      await put("old", { born });
+      // As an earlier version kept it.
+      const { created_at } = await put("older");
+      const listed = async () =>
+        (await walk(page => registry.listJobs({ ...page, task: "t" }), 1)).flat().map(({ id }) => id);
+      await registry.deleteTask("t");
+      expect(await listed()).toEqual(["older", "old"]);
+      await later(created_at);
+      const made = await registry.createTask(newTask("t"), null, "ann");
+      expect(await listed()).toEqual([]);
+      await put("new", { born: made.created_at });
+      await put("late", { born });
+      await put("newer");
+      expect(await listed()).toEqual(["newer", "new"]);
+      expect((await registry.getJob("old")).task).toBe("t");
+      expect((await registry.listJobs()).items).toHaveLength(5);
+    });
+
+    it("forgets jobs a month after they ended, but not those whose prompts are there", async () => {
+      const ago = (days: number) => new Date(Date.now() - days * 86_400_000).toISOString();
+      const past: [string, number, number | null][] = [
+        ["kept", 90, 90],
+        ["open", 90, null],
+        ["long", 90, 29],
+        ...Array.from({ length: 50 }, (_, at): [string, number, number] => [`old${at}`, 40, 31]),
+        ["young", 29, 29],
+      ];
+      for (const [id] of past) await registry.putJob(newJob(id));
+      await registry.createTask(newTask("a"), null, "ann");
+      // A copy from the task that the job was for.
+      await registry.createTask(newTask("b"), { ...hard(), recipe: { job: "kept" } }, "ann");
+      await registry.addPrompt("b", { ...hard(), recipe: { job: 7 } });
+      const aged = (await registry.snapshot(allOf)).flatMap(({ key, row }): Row[] => {
+        const [, created, ended] = past.find(([id]) => id === key[1]) ?? ["", 0, null];
+        if (key[0] === "open-job") return ended === null ? [{ key, row }] : [];
+        if (key[0] !== "job") return [{ key, row }];
+        const times = { created_at: ago(created), ended_at: ended === null ? null : ago(ended) };
+        return [{ key, row: { ...(row as object), ...times } }];
+      });
+      await registry.replaceRows(inTurn(aged));
+      const { last } = await registry.changes(0);
+      await Promise.all([registry.sweep(), registry.sweep()]);
+      const left = async () => (await registry.listJobs({ limit: 1000 })).items.map(({ id }) => id);
+      expect(await left()).toEqual(["young", "long", "open", "kept"]);
+      expect(await codeOf(registry.getJob("old0"))).toBe("job_not_found");
+      expect((await registry.changes(last)).changes.filter(({ kind }) => kind === "job")).toHaveLength(50);
+      expect(await registry.openJobs()).toEqual([{ id: "open", task: "t" }]);
+      await registry.deleteTask("b");
+      await registry.sweep();
+      expect(await left()).toEqual(["young", "long", "open"]);
+      await registry.putJob(newJob("next"));
+      expect(await left()).toEqual(["next", "young", "long", "open"]);
+    });
+
     it("knows open jobs that an earlier version put, whose rows did not say so", async () => {
       for (const id of ["open", "ended", "later"]) await registry.putJob(newJob(id));
       await registry.updateJob("ended", { ended_at: new Date().toISOString() });

@@ -9,7 +9,7 @@ import type { Row } from "../../src/registry/store.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisCluster, RedisServer } from "../support/redis-server.ts";
 import { registryContract } from "./contract.ts";
-import { hard, newTask } from "./records.ts";
+import { hard, newJob, newTask } from "./records.ts";
 
 describeRedis("one Redis", () => {
   let redis: RedisServer;
@@ -21,6 +21,25 @@ describeRedis("one Redis", () => {
   registryContract("redis", async () => {
     await redis.admin.flushall();
     return openRedisRegistry(redis.url);
+  });
+
+  it("reads a page of a task's jobs, and not all that there are", async () => {
+    await redis.admin.flushall();
+    const registry = await openRedisRegistry(redis.url);
+    const { revision, ...job } = await registry.putJob(newJob("j"));
+    async function* rows(): AsyncGenerator<Row> {
+      for (let order = 1; order <= 20_000; order++) {
+        yield { key: ["job", `j${order}`], row: { ...job, id: `j${order}`, revision } };
+        yield { key: ["job-order", order], row: { order, id: `j${order}`, task: "t" } };
+      }
+    }
+    await registry.replaceRows(rows());
+    await redis.admin.config("RESETSTAT");
+    const { items } = await registry.listJobs({ task: "t", limit: 1 });
+    expect(items.map(({ id }) => id)).toEqual(["j20000"]);
+    const calls = /cmdstat_hget:calls=(\d+)/.exec(await redis.admin.info("commandstats"));
+    expect(Number(calls![1])).toBeLessThan(1100);
+    await registry.close();
   });
 
   it("deletes a task that was activated 100,000 times", async () => {
