@@ -3,13 +3,13 @@ import type { PromptRef } from "../contract/common.ts";
 import type { Task, Verbalizers, Vote } from "../contract/task.ts";
 import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
+import { orElse } from "../errors.ts";
 import { trainingPrecision } from "../gate/choice.ts";
 import { sameFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
 import type { ActivePrompts, Donor, TaskPrompt, TrainJob } from "../training/job.ts";
-import { contentOf, fits, versionsOf } from "./contents.ts";
+import { contentOf, fits, type KeptPrompt, keep, keptOr, versionsOf, withParameters } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
 import { fetched } from "./patience.ts";
 import { runTrainer, type TrainerOptions } from "./trainer.ts";
@@ -32,6 +32,8 @@ export interface TrainJobRequest {
   teacher: { version: number } | { template: string } | null;
   /** Prompts of which `init` may choose one: decided with the request, so that a run that goes on chooses the same. */
   donors?: PromptRef[];
+  /** What `init`, `teacher` and `donors` name; earlier versions' records lack it. */
+  kept?: KeptPrompt[];
   /** Each member's own settings. */
   ensemble: { members: TrainSettingsRequest[]; vote: Vote } | null;
 }
@@ -74,19 +76,19 @@ async function jobOf(
     teacher = null,
     base = null,
     donors = [],
+    kept = [],
     ...request
   } = record.request as TrainJobRequest;
-  const { init } = settings;
-  const named = typeof init === "object" && "prompt" in init ? init.prompt : null;
+  const named = namedStart(settings);
   return {
     ...(await dataOf(registry, task, request)),
     request: settings,
     template,
     verbalizers: request.verbalizers ?? null,
     base: base === null ? null : await registry.getBlob(base),
-    initial: named && (await contentOf(registry, named.task, named.version)),
-    donors: init === "donor" ? await donorsOf(registry, donors) : [],
-    teacher: teacher && (await teacherOf(registry, task.id, teacher, request.verbalizers)),
+    initial: named && (await withParameters(registry, await keptOr(registry, kept, named))),
+    donors: settings.init === "donor" ? await donorsOf(registry, donors, kept) : [],
+    teacher: teacher && (await teacherOf(registry, task.id, teacher, request.verbalizers, kept)),
     // A distilled prefix is judged by its teacher's answers, which the teacher itself gives best.
     active: ensemble || teacher ? null : await activeOf(registry, engine, task, template),
     member,
@@ -95,30 +97,52 @@ async function jobOf(
   };
 }
 
-/** Those that are still there. */
-export async function donorsOf(registry: Registry, names: readonly PromptRef[]): Promise<Donor[]> {
+/** The version that a training is to start from, if it names one. */
+export const namedStart = ({ init }: TrainSettingsRequest): PromptRef | null =>
+  typeof init === "object" && "prompt" in init ? init.prompt : null;
+
+/** What a training needs of versions that may be gone when it begins, or goes on. Throws as `keep`. */
+export function keptFor(
+  registry: Registry,
+  task: string,
+  {
+    settings,
+    ensemble,
+    teacher,
+    donors = [],
+  }: Pick<TrainJobRequest, "settings" | "ensemble" | "teacher" | "donors">,
+): Promise<KeptPrompt[]> {
+  const starts = (ensemble?.members ?? [settings]).map(namedStart).filter(start => start !== null);
+  const taught = teacher && "version" in teacher ? [{ task, version: teacher.version }] : [];
+  return keep(registry, [...starts, ...taught, ...donors]);
+}
+
+/** Those that are kept or still there. */
+export async function donorsOf(
+  registry: Registry,
+  names: readonly PromptRef[],
+  kept: readonly KeptPrompt[] = [],
+): Promise<Donor[]> {
   const found: Donor[] = [];
   for (const { task, version } of names) {
-    const record = await registry.getPrompt(task, version).catch(gone);
+    const record = await keptOr(registry, kept, { task, version }).catch(gone);
     if (record)
-      found.push({ task, version, kind: record.kind, content: await contentOf(registry, task, version) });
+      found.push({ task, version, kind: record.kind, content: await withParameters(registry, record) });
   }
   return found;
 }
 
-function gone(error: unknown): null {
-  if (error instanceof ForewordError && ["task_not_found", "prompt_not_found"].includes(error.code))
-    return null;
-  throw error;
-}
+const gone = orElse(null, "task_not_found", "prompt_not_found");
 
 async function teacherOf(
   registry: Registry,
   task: string,
   teacher: NonNullable<TrainJobRequest["teacher"]>,
   verbalizers: Verbalizers | null,
+  kept: readonly KeptPrompt[],
 ): Promise<TaskPrompt> {
-  if ("version" in teacher) return contentOf(registry, task, teacher.version);
+  if ("version" in teacher)
+    return withParameters(registry, await keptOr(registry, kept, { task, version: teacher.version }));
   return { template: teacher.template, parameters: null, ...(verbalizers && { verbalizers }) };
 }
 

@@ -6,7 +6,7 @@ import type { TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { orElse } from "../errors.ts";
 import { fits } from "../jobs/contents.ts";
-import type { TrainJobRequest } from "../jobs/train-work.ts";
+import { keptFor, namedStart, type TrainJobRequest } from "../jobs/train-work.ts";
 import { jobOf } from "../registry/job-rows.ts";
 import type { Registry } from "../registry/registry.ts";
 import { answering } from "./routing.ts";
@@ -90,18 +90,18 @@ async function again(
   const base = await baseAgain(registry, engine, before);
   const changed = new Set<string>();
   const { settings, ensemble } = ofMembers(before, task.active!, prompts);
-  const kept = async (given: TrainSettingsRequest): Promise<TrainSettingsRequest> => {
+  const fitted = async (given: TrainSettingsRequest): Promise<TrainSettingsRequest> => {
     const { init, length, ...rest } = given;
     if (await stays(registry, engine, task.id, given)) return given;
     changed.add("init");
     return rest;
   };
-  const members = ensemble && { ...ensemble, members: await Promise.all(ensemble.members.map(kept)) };
-  const all = members?.members ?? [await kept(settings)];
+  const members = ensemble && { ...ensemble, members: await Promise.all(ensemble.members.map(fitted)) };
+  const all = members?.members ?? [await fitted(settings)];
   const chooses = all.find(({ init }) => init === "donor");
   const request: TrainJobRequest = {
     ...before,
-    settings: members ? await kept(settings) : all[0]!,
+    settings: members ? await fitted(settings) : all[0]!,
     ensemble: members,
     parent: { task: task.id, version: versions[0]! },
     base: base && (await registry.putBlob(base.file)),
@@ -109,7 +109,8 @@ async function again(
   };
   for (const each of all) await checkSettings(registry, engine, task, request.template, each, base);
   await dataFor(registry, task, [request.template], datasets.get(request.examples)!, "examples");
-  return { versions, request, changed: [...changed] };
+  const kept = await keptFor(registry, task.id, request);
+  return { versions, request: { ...request, kept }, changed: [...changed] };
 }
 
 /** Of an ensemble's members those that still answer. */
@@ -134,11 +135,13 @@ async function stays(
   registry: Registry,
   engine: Engine,
   task: string,
-  { init, method = "prefix" }: TrainSettingsRequest,
+  settings: TrainSettingsRequest,
 ): Promise<boolean> {
+  const { init, method = "prefix" } = settings;
   if (init === "donor") return donorsFor(registry, engine, task, method).then(() => true, unfit);
-  if (typeof init !== "object" || !("prompt" in init)) return true;
-  const record = await registry.getPrompt(init.prompt.task, init.prompt.version).catch(unknown);
+  const start = namedStart(settings);
+  if (start === null) return true;
+  const record = await registry.getPrompt(start.task, start.version).catch(unknown);
   return record !== null && fits(record, engine.backbone().fingerprint);
 }
 

@@ -10,11 +10,14 @@ interface JobData {
   examples: string;
   validation?: string | number;
   base?: string | null;
+  kept?: readonly { parameters: string | null }[];
 }
 
 /** The blobs that a job needs until it ends. */
-export const blobsOf = ({ examples, validation, base }: JobData): string[] =>
-  [examples, validation, base].filter(blob => typeof blob === "string");
+export const blobsOf = ({ examples, validation, base, kept = [] }: JobData): string[] =>
+  [examples, validation, base, ...kept.map(({ parameters }) => parameters)].filter(
+    blob => typeof blob === "string",
+  );
 
 /** Answers 202 with a job of a task, once for an `Idempotency-Key`; `make` checks what was asked for. */
 export const submitJob = (

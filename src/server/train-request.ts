@@ -1,10 +1,10 @@
 /** A training request, checked against its task, its data and the backbone: what a job keeps of it. */
 import type { Task } from "../contract/task.ts";
-import type { Ensemble, Init, TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
+import type { Ensemble, TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import { contentOf, untrainedTemplate, versionsOf } from "../jobs/contents.ts";
-import { activeOf, type TrainJobRequest } from "../jobs/train-work.ts";
+import { activeOf, keptFor, namedStart, type TrainJobRequest } from "../jobs/train-work.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { unstacked } from "../prompt/stack.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
@@ -41,7 +41,7 @@ export async function jobRequest(
   const base = on ? await baseOn(registry, engine, on) : below;
   const settings: TrainSettingsRequest = {
     ...(method && { method: method === "distill" ? "prefix" : method }),
-    ...(learnt && !isPrompt(knobs.init) && { length: DISTILLED }),
+    ...(learnt && !namedStart(knobs) && { length: DISTILLED }),
     ...(learnt?.init && { init: learnt.init }),
     ...knobs,
   };
@@ -61,8 +61,14 @@ export async function jobRequest(
   const donors = chooses && (await donorsFor(registry, engine, task.id, chooses.method ?? "prefix"));
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
   if (task.type === "classification" && !learnt) checkClasses(labels);
-  return {
+  const chosen = {
     settings,
+    teacher: learnt?.teacher ?? null,
+    ...(donors && { donors }),
+    ensemble: members && { members, vote: typeof ensemble === "object" ? (ensemble.vote ?? "mean") : "mean" },
+  };
+  return {
+    ...chosen,
     template,
     parent,
     verbalizers,
@@ -71,14 +77,9 @@ export async function jobRequest(
     activate,
     examples: blob,
     validation: await validationFor(registry, task, template, validation),
-    teacher: learnt?.teacher ?? null,
-    ...(donors && { donors }),
-    ensemble: members && { members, vote: typeof ensemble === "object" ? (ensemble.vote ?? "mean") : "mean" },
+    kept: await keptFor(registry, task.id, chosen),
   };
 }
-
-/** Whether another prompt gives the start, and with it the length. */
-const isPrompt = (init: Init | undefined): boolean => typeof init === "object" && "prompt" in init;
 
 /** Settings of each member: seeds that follow one another, methods and starts in turn. */
 function membersOf(
@@ -139,13 +140,14 @@ export async function checkSettings(
   base: Base | null,
 ): Promise<void> {
   const context = engine.backbone().context - (base ? await lengthOf(engine, base.file) : 0);
-  const { init, method = "prefix", length } = settings;
+  const { method = "prefix", length } = settings;
   const template = compileTemplate(source);
   checkRequest(settings, template, task);
   checkPositions(knownPositions(template) ?? 0, context, "template");
   if (length !== undefined) checkPositions(length, context, "length");
-  if (typeof init !== "object" || !("prompt" in init)) return;
-  const given = await givenPositions(registry, engine, init.prompt, method, base);
+  const start = namedStart(settings);
+  if (start === null) return;
+  const given = await givenPositions(registry, engine, start, method, base);
   if (given !== null) checkInit(given, method, length ?? (method === "soft" ? knownSlots(template) : null));
 }
 
