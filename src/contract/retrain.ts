@@ -41,7 +41,8 @@ export const RetrainReply = Type.Object({
       job: Type.Union([Id, Type.Null()], { description: "Null in a dry run." }),
       activates: Type.Boolean(),
       changed: Type.Array(Type.String(), {
-        description: "Settings that could not stay: a start that belongs to the other backbone.",
+        description:
+          "Settings that could not stay: init, a start that belongs to the other backbone, and length where it was the start's.",
       }),
     }),
   ),

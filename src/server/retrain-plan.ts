@@ -7,6 +7,7 @@ import type { Engine } from "../engine/engine.ts";
 import { orElse } from "../errors.ts";
 import { fits } from "../jobs/contents.ts";
 import { keptFor, namedStart, type TrainJobRequest } from "../jobs/train-work.ts";
+import { compileTemplate } from "../prompt/template.ts";
 import { jobOf } from "../registry/job-rows.ts";
 import type { Registry } from "../registry/registry.ts";
 import { answering } from "./routing.ts";
@@ -91,9 +92,10 @@ async function again(
   const changed = new Set<string>();
   const { settings, ensemble } = ofMembers(before, task.active!, prompts);
   const fitted = async (given: TrainSettingsRequest): Promise<TrainSettingsRequest> => {
-    const { init, length, ...rest } = given;
     if (await stays(registry, engine, task.id, given)) return given;
+    const { init, ...rest } = given;
     changed.add("init");
+    if (!hasLength(rest, before.template)) changed.add("length");
     return rest;
   };
   const members = ensemble && { ...ensemble, members: await Promise.all(ensemble.members.map(fitted)) };
@@ -144,6 +146,11 @@ async function stays(
   const record = await registry.getPrompt(start.task, start.version).catch(unknown);
   return record !== null && fits(record, engine.backbone().fingerprint);
 }
+
+/** Whether what is trained has its length whatever it starts from: by the request, or by soft slots. */
+const hasLength = ({ length, method }: TrainSettingsRequest, template: string): boolean =>
+  length !== undefined ||
+  (method === "soft" && compileTemplate(template).pieces.some(({ kind }) => kind === "soft"));
 
 /** Records from before prompts were stacked name none. */
 async function baseAgain(registry: Registry, engine: Engine, { on, base = null }: TrainJobRequest) {

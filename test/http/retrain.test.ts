@@ -93,6 +93,13 @@ async function others(registry: Registry): Promise<void> {
   const { settings } = asked;
   const init = { prompt: { task: "trained", version: 2 } };
   await like("seeded", { settings: { ...settings, init } });
+  const { length, ...unsized } = settings;
+  await like("unsized", { settings: { ...unsized, init } });
+  const slots = {
+    template: `{{ soft(3) }}${template}`,
+    settings: { ...unsized, method: "soft", init },
+  } as const;
+  await like("slots", slots);
   await like("stacked", { on: { task: "trained", version: 2 }, base: asked.examples });
   await like("taught", { teacher: { version: 2 } });
   await like("long", { settings: { ...settings, length: 1000 } });
@@ -147,8 +154,10 @@ test("a dry run tells which tasks can be trained again, how, and why the others 
   expect(plan.jobs).toEqual([
     { task: "member", versions: [3], ...one },
     { task: "seeded", versions: [2], ...one, changed: ["init"] },
+    { task: "slots", versions: [2], ...one, changed: ["init"] },
     { task: "split", versions: [2], ...one, activates: false },
     { task: "trained", versions: [2], ...one },
+    { task: "unsized", versions: [2], ...one, changed: ["init", "length"] },
     { task: "voting", versions: [2, 4], ...one },
   ]);
   expect(reasons(plan)).toMatchObject({
@@ -194,6 +203,21 @@ test("the jobs run on the new backbone, and what they made answers", async () =>
   expect(recipe).toMatchObject({ steps: 2, job: reply.jobs[0]!.job, init: "labels" });
   expect(length).toBe(2);
   expect(reasons(await retrain({ tasks }))).toEqual({ trained: "works", voting: "works", words: "works" });
+});
+
+test("a length that was asked for stays where the start can't", async () => {
+  const { jobs } = await retrain({ tasks: ["seeded", "slots"] });
+  const made = [];
+  for (const { task, job } of jobs) {
+    const { state, result } = await server.ended(job!);
+    expect(state).toBe("succeeded");
+    const { recipe, pieces } = (await server.get(`/tasks/${task}/prompts/${result.versions[0]}`)).body;
+    made.push([task, recipe.init, pieces[0]]);
+  }
+  expect(made).toEqual([
+    ["seeded", "examples", { prefix: training.length, trained: true }],
+    ["slots", "examples", { soft: 3, trained: true }],
+  ]);
 });
 
 test("by command, without letting it answer", async () => {
