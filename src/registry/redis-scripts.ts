@@ -144,13 +144,13 @@ return redis.call('ZREM', KEYS[2], ARGV[1])`;
 
 /**
  * KEYS: blob index, names, pending, removing. ARGV: before. Blobs put before then that nothing names; those whose put or
- * removal never ended are among them.
+ * removal never ended are among them. What makes room is written first: a full Redis refuses a script that begins to grow.
  */
 export const findUnnamed = `
 for _, key in ipairs({KEYS[3], KEYS[4]}) do
   for _, sha256 in ipairs(redis.call('ZRANGE', key, '-inf', '(' .. ARGV[1], 'BYSCORE')) do
-    redis.call('ZADD', KEYS[1], 'NX', 0, sha256)
     redis.call('ZREM', key, sha256)
+    redis.call('ZADD', KEYS[1], 'NX', 0, sha256)
   end
 end
 local unnamed = {}

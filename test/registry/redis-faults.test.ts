@@ -143,6 +143,29 @@ describeRedis("a Redis registry", () => {
     }
   });
 
+  test("that is full is swept all the same, after puts and sweeps that never ended", async () => {
+    const ended = await a.putBlob(bytesOf("put, and never named"));
+    const removing = await a.putBlob(bytesOf("whose sweeper died"));
+    await redis.admin.zrem("{fw}:blobs", removing);
+    await redis.admin.zadd("{fw}:removing", Date.now(), removing);
+    const used = Number(/used_memory:(\d+)/.exec(await redis.admin.info("memory"))![1]);
+    try {
+      await redis.admin.config("SET", "maxmemory", used + 5_000_000);
+      // There is room to say that it begins, none for its bytes.
+      await expect(a.putBlob(new Uint8Array(20_000_000))).rejects.toThrow(/Redis is full/);
+      expect(await redis.admin.zcard("{fw}:pending")).toBe(1);
+      await fill();
+      skipped = 1.1 * hour;
+      expect((await b.sweep()).blobs).toBe(2);
+      for (const blob of [ended, removing])
+        expect(await codeOf(a.getBlob(blob))).toBe("registry_unavailable");
+      for (const key of ["pending", "removing", "blobs"])
+        expect(await redis.admin.zcard(`{fw}:${key}`)).toBe(0);
+    } finally {
+      await relieve();
+    }
+  });
+
   test("keeps the copies that it is read from for as long as that goes on", async () => {
     const task = { ...(await a.createTask(newTask("t"), null, "ann")), next: 1 };
     const rows = Array.from({ length: 1200 }, (_, at) => ({
