@@ -11,20 +11,28 @@ import { digest, requireName, verified } from "./blobs.ts";
 import { blobMissing } from "./problems.ts";
 import { isFull, LARGE_MS, type RedisConnection } from "./redis-connection.ts";
 import { keyOf } from "./redis-rows.ts";
-import { findUnnamed, giveUpBlob, indexBlob, removeBlob, touchBlob, writeBlob } from "./redis-scripts.ts";
+import {
+  findUnnamed,
+  giveUpBlob,
+  holdBlobs,
+  indexBlob,
+  removeBlob,
+  touchBlob,
+  writeBlob,
+} from "./redis-scripts.ts";
 import { blobGrace } from "./store.ts";
 
 export const blobIndex = keyOf("blobs");
 export const blobNames = keyOf("names");
 const pending = keyOf("pending");
 const removing = keyOf("removing");
-const hold = keyOf("hold");
+const hold = keyOf("holders");
 
 const blobKey = (sha256: string): string => `fw:blob:${sha256}`;
 
 /** What Redis takes as one text (proto-max-bulk-len, as it is set by default); at a longer one it hangs up. */
 const LIMIT = 512 * 2 ** 20;
-/** How long a backup that fell silent keeps sweeps from removing. */
+/** How long a backup that fell silent keeps blobs from being removed. */
 const HOLD_MS = 600_000;
 
 const tooLarge = (bytes: number) =>
@@ -92,10 +100,10 @@ export class RedisBlobs {
     return removed;
   }
 
-  /** Keeps sweeps of every replica from removing anything while `work` runs; a full Redis takes no such word. */
+  /** Keeps every replica from removing any blob while `work` runs; a full Redis takes no such word. */
   async held<Result>(work: () => Promise<Result>): Promise<Result> {
-    const { client } = this.#connection;
-    const extend = () => this.#connection.inTime(client.set(hold, "backup", "PX", HOLD_MS));
+    const holder = randomUUID();
+    const extend = () => this.#connection.run(holdBlobs, [hold], [holder, HOLD_MS]);
     await extend().catch(error => {
       if (!isFull(error)) throw error;
     });
@@ -104,6 +112,7 @@ export class RedisBlobs {
       return await work();
     } finally {
       clearInterval(beat);
+      await this.#connection.inTime(this.#connection.client.srem(hold, holder)).catch(() => {});
     }
   }
 }

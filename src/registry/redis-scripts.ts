@@ -159,6 +159,11 @@ for _, sha256 in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', '(' .. ARGV[1], 'B
 end
 return unnamed`;
 
+/** KEYS: hold. ARGV: whose work it is, for how long it is believed to go on (ms). */
+export const holdBlobs = `
+redis.call('SADD', KEYS[1], ARGV[1])
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])`;
+
 /**
  * KEYS: blob index, names, pending, removing, hold. ARGV: sha256, before, now. Gives a blob up if it is still unnamed and
  * old, nobody is putting it, and no backup is under way: from here on nothing can name it until it is put again.

@@ -340,6 +340,17 @@ describeRedis("a Redis registry", () => {
       await b.getBlob(parameters!);
   });
 
+  test("sweeps nothing while any snapshot is read, and at once when the last one is", async () => {
+    const blob = await a.putBlob(bytesOf("unnamed"));
+    skipped = 1.1 * hour;
+    await a.snapshot(async () => {
+      await b.snapshot(async () => expect((await b.sweep()).blobs).toBe(0));
+      expect((await a.sweep()).blobs).toBe(0);
+      await a.getBlob(blob);
+    });
+    expect((await b.sweep()).blobs).toBe(1);
+  });
+
   test("backs up into a folder that opens as a registry, while writes go on", async () => {
     const blob = await a.putBlob(bytesOf("parameters"));
     await a.createTask(newTask("t"), prefix(blob), "ann");
