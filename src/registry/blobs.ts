@@ -117,6 +117,12 @@ export class BlobFolder {
     return true;
   }
 
+  /** As `removeIfOlder`, whatever its age. */
+  remove(sha256: string): boolean {
+    requireName(sha256);
+    return this.removeIfOlder(join(sha256.slice(0, 2), sha256), Number.POSITIVE_INFINITY);
+  }
+
   async copyTo(root: string): Promise<void> {
     await mkdir(root, { recursive: true });
     for (const { folder, file } of await this.#files()) {

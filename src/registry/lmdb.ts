@@ -43,9 +43,12 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
   let told = newest();
   /** A sweep must not remove what a backup is about to copy: they take turns. */
   let turn: Promise<unknown> = Promise.resolve();
+  /** Those that have not ended. */
+  let turns = 0;
 
   function inTurn<Result>(action: () => Promise<Result>): Promise<Result> {
-    const mine = turn.then(action);
+    turns++;
+    const mine = turn.then(action).finally(() => turns--);
     turn = mine.catch(() => {});
     return mine;
   }
@@ -101,6 +104,8 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
 
     putBlob: async bytes => db.read(() => blobs.put(bytes)),
     getBlob: async sha256 => db.read(() => blobs.get(sha256)),
+    // In one transaction, as a sweep.
+    dropBlob: sha256 => db.write(() => turns === 0 && !namedBlobs().has(sha256) && blobs.remove(sha256)),
 
     getReply: async name => db.read(() => db.get<ReplyRow>(["reply", name]) ?? null),
     keepReply: (row, holder) =>

@@ -2,8 +2,9 @@
  * Blobs: a hash `fw:blob:<sha256>` of `bytes` and `put`, a token of the last put, in any slot. Beside the metadata lie an
  * index (SHA-256 → when it was last put), a count of the rows that name each, and those whose put (`pending`) or removal
  * (`removing`) is under way. What can be named is what the index has, and naming is one script with what it is named by.
- * So a sweep that took an unnamed blob out of the index removes bytes that nothing can name until they are put again; it
- * takes none whose put has begun, and a put that begins later changes the token without which nothing is removed.
+ * So whoever took an unnamed blob out of the index removes bytes that nothing can name until they are put again; it
+ * takes none whose put has begun, of all that put the same bytes (`puts:<sha256>`), and a put that begins later changes
+ * the token without which nothing is removed.
  */
 import { randomUUID } from "node:crypto";
 import { ForewordError } from "../errors.ts";
@@ -12,6 +13,7 @@ import { blobMissing } from "./problems.ts";
 import { isFull, LARGE_MS, type RedisConnection } from "./redis-connection.ts";
 import { keyOf } from "./redis-rows.ts";
 import {
+  beginPut,
   findUnnamed,
   giveUpBlob,
   holdBlobs,
@@ -26,9 +28,11 @@ export const blobIndex = keyOf("blobs");
 export const blobNames = keyOf("names");
 const pending = keyOf("pending");
 const removing = keyOf("removing");
+const kept = [blobIndex, blobNames, pending, removing];
 const hold = keyOf("holders");
 
 const blobKey = (sha256: string): string => `fw:blob:${sha256}`;
+const putsOf = (sha256: string): string => keyOf(`puts:${sha256}`);
 
 /** What Redis takes as one text (proto-max-bulk-len, as it is set by default); at a longer one it hangs up. */
 const LIMIT = 512 * 2 ** 20;
@@ -55,11 +59,11 @@ export class RedisBlobs {
   async put(bytes: Uint8Array): Promise<string> {
     if (bytes.byteLength > LIMIT) throw tooLarge(bytes.byteLength);
     const sha256 = digest(bytes);
-    const [key, token] = [blobKey(sha256), randomUUID()];
-    await this.#connection.inTime(this.#connection.client.zadd(pending, this.#now(), sha256));
+    const [key, puts, token] = [blobKey(sha256), putsOf(sha256), randomUUID()];
+    await this.#connection.run(beginPut, [pending, puts], [sha256, this.#now(), token, blobGrace]);
     if ((await this.#connection.write(touchBlob, [key], [token])) === 0)
       await this.#connection.write(writeBlob, [key], [token, Buffer.from(bytes)], LARGE_MS);
-    await this.#connection.write(indexBlob, [blobIndex, pending], [sha256, this.#now()]);
+    await this.#connection.write(indexBlob, [blobIndex, pending, puts], [sha256, this.#now(), token]);
     return sha256;
   }
 
@@ -85,18 +89,29 @@ export class RedisBlobs {
   /** Removes what nothing names and was last put over an hour ago; any number of replicas may do so at once. */
   async sweep(): Promise<number> {
     const before = this.#now() - blobGrace;
-    const kept = [blobIndex, blobNames, pending, removing];
     const found = await this.#connection.run(findUnnamed, kept, [before]);
     let removed = 0;
-    for (const sha256 of found as string[]) {
-      const key = blobKey(sha256);
-      // Read before it is given up: whoever puts the blob afterwards changes the token.
-      const token = await this.#connection.inTime(this.#connection.client.hget(key, "put"));
-      const gone = await this.#connection.write(giveUpBlob, [...kept, hold], [sha256, before, this.#now()]);
-      if (gone === 0) continue;
-      removed += Number(await this.#connection.run(removeBlob, [key], [token ?? ""]));
-      await this.#connection.inTime(this.#connection.client.zrem(removing, sha256));
-    }
+    for (const sha256 of found as string[]) if (await this.#remove(sha256, before)) removed++;
+    return removed;
+  }
+
+  /** As the registry's. */
+  async drop(sha256: string): Promise<boolean> {
+    requireName(sha256);
+    return this.#remove(sha256, Number.POSITIVE_INFINITY);
+  }
+
+  /** Whether this removed it: it was put before then, and nothing names it or is about to. */
+  async #remove(sha256: string, before: number): Promise<boolean> {
+    const { client } = this.#connection;
+    const key = blobKey(sha256);
+    // Read before it is given up: whoever puts the blob afterwards changes the token.
+    const token = await this.#connection.inTime(client.hget(key, "put"));
+    const given = await this.#connection.write(giveUpBlob, [...kept, hold], [sha256, before, this.#now()]);
+    if (given === 0) return false;
+    const removed = (await this.#connection.run(removeBlob, [key], [token ?? ""])) === 1;
+    // Bytes of another put may be what the index lacks now: a later sweep looks for them again.
+    if (removed || token === null) await this.#connection.inTime(client.zrem(removing, sha256));
     return removed;
   }
 

@@ -137,10 +137,18 @@ export const removeBlob = `
 if redis.call('HGET', KEYS[1], 'put') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])`;
 
-/** KEYS: blob index, pending. ARGV: sha256, now. The bytes are there, and safe for an hour. */
+/** KEYS: pending, the blob's puts. ARGV: sha256, now, token, how long a put may take (ms). */
+export const beginPut = `
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+redis.call('SADD', KEYS[2], ARGV[3])
+return redis.call('PEXPIRE', KEYS[2], ARGV[4])`;
+
+/** KEYS: blob index, pending, the blob's puts. ARGV: sha256, now, token. The bytes are there, and safe for an hour. */
 export const indexBlob = `
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
-return redis.call('ZREM', KEYS[2], ARGV[1])`;
+redis.call('SREM', KEYS[3], ARGV[3])
+if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('ZREM', KEYS[2], ARGV[1]) end
+return 1`;
 
 /**
  * KEYS: blob index, names, pending, removing. ARGV: before. Blobs put before then that nothing names; those whose put or
@@ -166,14 +174,13 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])`;
 
 /**
  * KEYS: blob index, names, pending, removing, hold. ARGV: sha256, before, now. Gives a blob up if it is still unnamed and
- * old, nobody is putting it, and no backup is under way: from here on nothing can name it until it is put again.
+ * was put before then, nobody is putting it, and no backup is under way: from here on nothing can name it until it is
+ * put again.
  */
 export const giveUpBlob = `
-for _, key in ipairs({KEYS[1], KEYS[3]}) do
-  local at = redis.call('ZSCORE', key, ARGV[1])
-  if at and tonumber(at) >= tonumber(ARGV[2]) then return 0 end
-end
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
+local at = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not at or tonumber(at) >= tonumber(ARGV[2]) then return 0 end
+if redis.call('ZSCORE', KEYS[3], ARGV[1]) then return 0 end
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 or redis.call('EXISTS', KEYS[5]) == 1 then return 0 end
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[3], ARGV[1])

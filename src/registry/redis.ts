@@ -4,7 +4,7 @@
  *
  * Keys of `{fw}`: a hash for each kind of row with a sorted set of its fields (`{fw}:task`, `{fw}:task:order`, …), `seq`,
  * `feed` (a stream), `commit:<id>` (a minute: a write whose reply was lost is asked for again), `blobs`, `names`,
- * `pending`, `removing` (redis-blobs.ts), `reply:<name>` (a day; some seconds while it is made), `holders` (of
+ * `pending`, `puts:<sha256>`, `removing` (redis-blobs.ts), `reply:<name>` (a day; some seconds while it is made), `holders` (of
  * backups that run).
  *
  * A write is decided here, from what was read, and committed only if that still holds; where another replica was faster
@@ -148,6 +148,7 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
 
     putBlob: bytes => use(() => blobs.put(bytes)),
     getBlob: sha256 => use(() => blobs.get(sha256)),
+    dropBlob: sha256 => use(() => blobs.drop(sha256)),
 
     getReply: name =>
       use(async () => {

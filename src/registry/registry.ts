@@ -164,6 +164,11 @@ export interface Registry {
   putBlob(bytes: Uint8Array): Promise<string>;
   /** Checked against their name. Errors: `registry_unavailable` when missing or damaged. */
   getBlob(sha256: string): Promise<Uint8Array>;
+  /**
+   * Removes a blob before the sweep would, and says whether it did: nothing names it, nobody is putting it, and no
+   * snapshot or backup is under way. Whoever put the same bytes and has not named them yet has to put them again.
+   */
+  dropBlob(sha256: string): Promise<boolean>;
 
   /**
    * The reply stored under this key for this very request, or null. Kept 24 hours.

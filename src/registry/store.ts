@@ -94,6 +94,8 @@ export interface Store {
 
   putBlob(bytes: Uint8Array): Promise<string>;
   getBlob(sha256: string): Promise<Uint8Array>;
+  /** As the registry's. */
+  dropBlob(sha256: string): Promise<boolean>;
 
   getReply(name: string): Promise<ReplyRow | null>;
   /** Keeps it unless there is one that lives and is not `holder`'s; gives back the one that is kept. */

@@ -289,6 +289,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
 
     putBlob: store.putBlob,
     getBlob: store.getBlob,
+    dropBlob: store.dropBlob,
 
     recall: async (key, requestHash) =>
       liveReply(await store.getReply(replyName(key)), key, requestHash)?.reply ?? null,

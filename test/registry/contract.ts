@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { ForewordError } from "../../src/errors.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
@@ -446,6 +447,56 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(await codeOf(registry.getBlob("../../etc/passwd"))).toBe("registry_unavailable");
     });
 
+    it("drops a blob at once, but none that is named, nor while a snapshot is read", async () => {
+      const prefix = (parameters: string): NewPrompt => ({ ...hard(), kind: "prefix", parameters });
+      const put = (text: string) => registry.putBlob(bytesOf(text));
+      const blob = await put("dropped");
+      await registry.snapshot(async () => expect(await registry.dropBlob(blob)).toBe(false));
+      await registry.getBlob(blob);
+      expect([await registry.dropBlob(blob), await registry.dropBlob(blob)]).toEqual([true, false]);
+      expect(await codeOf(registry.getBlob(blob))).toBe("registry_unavailable");
+      expect(await codeOf(registry.dropBlob("../../etc/passwd"))).toBe("registry_unavailable");
+      await registry.createTask(newTask("t"), null, "ann");
+      expect(await codeOf(registry.addPrompt("t", prefix(blob)))).toBe("registry_unavailable");
+
+      expect(await put("dropped")).toBe(blob);
+      const [ofDataset, ofJob] = [await put("dataset"), await put("job")];
+      await registry.addPrompt("t", prefix(blob));
+      await registry.putDataset({ id: "d", rows: 1, labels: null, sha256: ofDataset, bytes: 7 });
+      await registry.putJob({ ...newJob("j"), blobs: [ofJob] });
+      for (const named of [blob, ofDataset, ofJob]) {
+        expect(await registry.dropBlob(named)).toBe(false);
+        await registry.getBlob(named);
+      }
+      await registry.deleteTask("t");
+      await registry.deleteDataset("d");
+      await registry.updateJob("j", { state: "succeeded", ended_at: new Date().toISOString() });
+      for (const unnamed of [blob, ofDataset, ofJob]) expect(await registry.dropBlob(unnamed)).toBe(true);
+    });
+
+    it("loses no named blob to drops that race with those who put and name the same bytes", async () => {
+      await registry.createTask(newTask("t"), null, "ann");
+      for (let round = 0; round < 40; round++) {
+        const bytes = bytesOf(`blob ${round}`);
+        const blob = await registry.putBlob(bytes);
+        const name = async (): Promise<unknown> => {
+          const parameters = await registry.putBlob(bytes);
+          const code = await codeOf(registry.addPrompt("t", { ...hard(), kind: "prefix", parameters }));
+          return code === "registry_unavailable" ? name() : code;
+        };
+        const drop = async (after: number) => {
+          await sleep(after);
+          return registry.dropBlob(blob);
+        };
+        const [first, second] = await Promise.all([name(), name(), ...[0, 1, 2, 3].map(drop)]);
+        expect([first, second]).toEqual([{ resolved: expect.anything() }, { resolved: expect.anything() }]);
+        expect(await registry.dropBlob(blob)).toBe(false);
+        for (const { parameters } of (await registry.listPrompts("t", { limit: 1000 })).items)
+          await registry.getBlob(parameters!);
+      }
+      expect((await registry.getTask("t")).prompts).toBe(80);
+    });
+
     it("keeps what was marked, and nothing else", async () => {
       const name = `mark-${Math.random()}`;
       expect(await registry.marked(name)).toBe(false);
@@ -584,6 +635,7 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
         () => registry.listTasks(),
         () => registry.putBlob(bytesOf("x")),
         () => registry.changes(0),
+        () => registry.dropBlob(sha256(bytesOf("x"))),
         () => registry.sweep(),
         () => registry.backup("unused"),
         () => registry.snapshot(async () => {}),

@@ -340,6 +340,42 @@ describeRedis("a Redis registry", () => {
       await b.getBlob(parameters!);
   });
 
+  test("drops no blob that another is still putting, though one who put the same has done so", async () => {
+    const bytes = bytesOf("the same");
+    const blob = await a.putBlob(bytes);
+    await redis.admin.zadd("{fw}:pending", Date.now(), blob);
+    await redis.admin.sadd(`{fw}:puts:${blob}`, "another");
+    await a.putBlob(bytes);
+    expect(await b.dropBlob(blob)).toBe(false);
+    await redis.admin.srem(`{fw}:puts:${blob}`, "another");
+    await a.putBlob(bytes);
+    expect(await redis.admin.zcard("{fw}:pending")).toBe(0);
+    expect(await b.dropBlob(blob)).toBe(true);
+  });
+
+  test("drops and sweeps of two replicas that race with puts lose nothing named, and leave nothing else", async () => {
+    await a.createTask(newTask("t"), null, "ann");
+    const named: string[] = [];
+    for (let round = 0; round < 60; round++) {
+      const bytes = bytesOf(`blob ${round}`);
+      const blob = await a.putBlob(bytes);
+      const name = async (registry: Registry) =>
+        registry.addPrompt("t", prefix(await registry.putBlob(bytes)));
+      const outcomes = await Promise.all([
+        ...(round % 2 === 0 ? [codeOf(name(a)), codeOf(name(b))] : [a.putBlob(bytes), b.putBlob(bytes)]),
+        ...[a, b].flatMap(registry => [registry.dropBlob(blob), registry.sweep()]),
+      ]);
+      if (round % 2 === 0 && outcomes.slice(0, 2).some(outcome => outcome !== "registry_unavailable"))
+        named.push(blob);
+      for (const each of named) await b.getBlob(each);
+    }
+    expect(named.length).toBeGreaterThan(0);
+    skipped = 1.1 * hour;
+    await a.sweep();
+    expect((await redis.admin.keys("fw:blob:*")).sort()).toEqual(named.map(each => `fw:blob:${each}`).sort());
+    for (const key of ["pending", "removing"]) expect(await redis.admin.zcard(`{fw}:${key}`)).toBe(0);
+  });
+
   test("sweeps nothing while any snapshot is read, and at once when the last one is", async () => {
     const blob = await a.putBlob(bytesOf("unnamed"));
     skipped = 1.1 * hour;
