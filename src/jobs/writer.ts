@@ -19,6 +19,8 @@ export class JobWriter {
   #lines: string[] = [];
   #timer: NodeJS.Timeout | null = null;
   #endedAt: string | null = null;
+  /** The checkpoint before the last: a fail-over that loses the newest record goes back to it. */
+  #before: string | null = null;
   readonly #holder = randomUUID();
   readonly #onLost: () => void;
 
@@ -58,12 +60,17 @@ export class JobWriter {
     const { checkpoint, blobs } = this.#job;
     const kept = blobs.filter(blob => blob !== checkpoint);
     await this.#write({ checkpoint: sha256, attempts: 0, blobs: [...kept, sha256] });
+    if (checkpoint === sha256) return;
+    await this.#drop(this.#before);
+    this.#before = checkpoint;
   }
 
   /** May be called again where it threw. */
-  end(patch: Pick<JobPatch, "state" | "result" | "error">): Promise<JobRecord> {
+  async end(patch: Pick<JobPatch, "state" | "result" | "error">): Promise<JobRecord> {
     this.#endedAt ??= new Date().toISOString();
-    return this.#write({ ...patch, ended_at: this.#endedAt });
+    const ended = await this.#write({ ...patch, ended_at: this.#endedAt });
+    for (const checkpoint of [this.#before, ended.checkpoint]) await this.#drop(checkpoint);
+    return ended;
   }
 
   /** Stopped by the queue's end, not by its own: this start does not count. */
@@ -74,6 +81,11 @@ export class JobWriter {
   /** What waits is written. */
   async flush(): Promise<void> {
     if (this.#timer) await this.#write({});
+  }
+
+  /** At two checkpoints a minute, what waited for the sweep would fill a Redis. It takes what can't be dropped now. */
+  async #drop(checkpoint: string | null): Promise<void> {
+    if (checkpoint !== null) await this.#registry.dropBlob(checkpoint).catch(() => false);
   }
 
   #soon(): void {

@@ -210,6 +210,33 @@ export function jobsContract(
       expect(again.job).toMatchObject({ id, checkpoint: expect.stringMatching(/^[0-9a-f]{64}$/) });
     });
 
+    test("a job that runs keeps its last two checkpoints, one that has ended none, and neither waits for a sweep", async () => {
+      const data = await registry.putBlob(Buffer.from("examples"));
+      const { id } = await jobs.submit({
+        task: "t",
+        kind: "train",
+        request: {},
+        backbone: "f",
+        blobs: [data],
+      });
+      const { control, finish } = await start(1);
+      const saved: string[] = [];
+      const kept = async (): Promise<number[]> => {
+        const there = await Promise.all(saved.map(blob => registry.getBlob(blob).then(Boolean, () => false)));
+        return there.flatMap((each, at) => (each ? [at + 1] : []));
+      };
+      for (const step of [1, 2, 3, 3, 4]) {
+        await control.checkpoint(Buffer.from(`step ${step}`));
+        const { checkpoint, blobs } = await registry.getJob(id);
+        if (step !== saved.length) saved.push(checkpoint!);
+        expect(blobs).toEqual([data, checkpoint]);
+        expect(await kept()).toEqual([step - 1, step].filter(Boolean));
+      }
+      finish();
+      await becomes(id, "succeeded");
+      await vi.waitFor(async () => expect(await kept()).toEqual([]), { timeout: 5000, interval: 5 });
+    });
+
     test("a job whose process ends again and again without a checkpoint fails, and says so", async () => {
       const id = await submit("t");
       for (let attempt = 1; attempt <= 3; attempt++) (await start(attempt)).fail(new Interrupted("killed"));
@@ -232,10 +259,11 @@ export function jobsContract(
         expect((await registry.getJob(id)).checkpoint).toBe(checkpoint);
         await emptyDisk(process.pid);
         await control.checkpoint(Buffer.from("third"));
+        const third = (await registry.getJob(id)).checkpoint!;
+        expect(Buffer.from(await registry.getBlob(third)).toString()).toBe("third");
         finish();
         await becomes(id, "succeeded");
         const record = await registry.getJob(id);
-        expect(Buffer.from(await registry.getBlob(record.checkpoint!)).toString()).toBe("third");
         expect(record.log.map(line => line.text)).toEqual([
           expect.stringMatching(/^a checkpoint was not saved; the one before stays\./),
         ]);
