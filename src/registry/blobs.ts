@@ -8,6 +8,7 @@ import { constants, statSync, unlinkSync } from "node:fs";
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { unavailable } from "./problems.ts";
+import { makeFolder, sync } from "./sync.ts";
 
 const name = /^[0-9a-f]{64}$/;
 export const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
@@ -21,15 +22,6 @@ export function requireName(sha256: string): void {
 export function verified(sha256: string, bytes: Uint8Array): Uint8Array {
   if (digest(bytes) !== sha256) throw unavailable(`Blob ${sha256} is damaged; restore it from a backup.`);
   return bytes;
-}
-
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, "r");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 export class BlobFolder {
@@ -57,7 +49,7 @@ export class BlobFolder {
     const folder = dirname(path);
     const temporary = join(folder, `.${randomUUID()}`);
     try {
-      if (await mkdir(folder, { recursive: true })) await syncFolder(this.#root);
+      await makeFolder(folder);
       const handle = await open(temporary, "wx");
       try {
         await handle.writeFile(bytes);
@@ -66,7 +58,7 @@ export class BlobFolder {
         await handle.close();
       }
       await rename(temporary, path);
-      await syncFolder(folder);
+      await sync(folder);
     } catch (error) {
       // Of two failures the first says why; what stays is swept.
       await rm(temporary, { force: true }).catch(() => {});
@@ -123,6 +115,7 @@ export class BlobFolder {
     return this.removeIfOlder(join(sha256.slice(0, 2), sha256), Number.POSITIVE_INFINITY);
   }
 
+  /** On disk once the copy's folder is synchronised. */
   async copyTo(root: string): Promise<void> {
     await mkdir(root, { recursive: true });
     for (const { folder, file } of await this.#files()) {

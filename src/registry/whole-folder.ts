@@ -7,6 +7,7 @@ import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { ForewordError } from "../errors.ts";
 import { backupExists, unavailable } from "./problems.ts";
+import { makeFolder, sync, syncAll } from "./sync.ts";
 
 /** No id begins with a dot. */
 const scratchName = /^\..+\.[0-9a-f-]{36}\.partial$/;
@@ -17,7 +18,7 @@ const SILENT_MS = 600_000;
 export const isPartial = (folder: string): boolean => scratchName.test(basename(resolve(folder)));
 
 /**
- * `write` fills the folder that it is given, which then becomes `folder`. Errors: `validation` where there is something
+ * `write` fills the folder that it is given, which then becomes `folder`, and is on disk. Errors: `validation` where there is something
  * of that name, before or after the work; `registry_unavailable`. Work that failed leaves nothing.
  */
 export async function writeWhole(folder: string, write: (scratch: string) => Promise<void>): Promise<void> {
@@ -25,12 +26,14 @@ export async function writeWhole(folder: string, write: (scratch: string) => Pro
   const scratch = join(parent, `.${name}.${randomUUID()}.partial`);
   try {
     if (await isTaken(folder)) throw backupExists(name);
-    await mkdir(parent, { recursive: true });
+    await makeFolder(parent);
     // What can't be removed, another user's say, is in nobody's way.
     await removeSilent(parent).catch(() => {});
     await mkdir(scratch);
     await write(scratch);
+    await syncAll(scratch);
     await rename(scratch, folder);
+    await sync(parent);
   } catch (error) {
     await rm(scratch, { recursive: true, force: true }).catch(() => {});
     throw toProblem(error, name);

@@ -1,6 +1,7 @@
 /** What every registry promises, whatever it is built on. `open` gives an empty one; it is closed after each test. */
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { type FileHandle, mkdtemp, open as openFile, readdir, readlink, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -296,6 +297,31 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(Buffer.from(await copy.getBlob(parameters)).toString()).toBe("parameters");
       await copy.close();
       await rm(parent, { recursive: true });
+    });
+
+    it("has all of a backup on disk, and its name, before it says that there is one", async () => {
+      const top = await mkdtemp(join(tmpdir(), "foreword-backups-"));
+      const parent = join(top, "made", "for it");
+      const parameters = await registry.putBlob(bytesOf("parameters"));
+      await registry.createTask(newTask("t"), { ...hard(), kind: "prefix", parameters }, "ann");
+      const handle = await openFile(top);
+      const sync = vi.spyOn(Object.getPrototypeOf(handle) as FileHandle, "sync");
+      const synced: { path: string; named: boolean }[] = [];
+      sync.mockImplementation(async function (this: FileHandle) {
+        const path = await readlink(`/proc/self/fd/${this.fd}`);
+        synced.push({ path, named: existsSync(join(parent, "copy")) });
+      });
+      await registry.backup(join(parent, "copy"));
+      sync.mockRestore();
+      await handle.close();
+      const before = synced.filter(({ named }) => !named).map(({ path }) => path);
+      const whole = before.map(path => path.replace(/\.copy\.[^/]*\.partial/, "copy"));
+      const files = await readdir(join(parent, "copy"), { recursive: true });
+      expect(files).toContain(join("blobs", parameters.slice(0, 2), parameters));
+      for (const file of [...files, "."]) expect(whole).toContain(join(parent, "copy", file));
+      expect(before).toEqual(expect.arrayContaining([top, join(top, "made")]));
+      expect(synced.at(-1)).toEqual({ path: parent, named: true });
+      await rm(top, { recursive: true });
     });
 
     it("keeps data sets", async () => {
