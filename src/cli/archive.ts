@@ -68,7 +68,7 @@ async function using<Result>(
     if (!(error instanceof ForewordError) || error.fields.holder === undefined) throw error;
     throw new ForewordError(
       error.code,
-      `A server has this registry open (process ${error.fields.holder}). Stop it first; or, to export while it runs, make a copy with foreword backup and name that with --folder.`,
+      `A server has this registry open (${error.fields.holder}). Stop it first; or, to export while it runs, make a copy with foreword backup and name that with --folder.`,
     );
   });
   try {

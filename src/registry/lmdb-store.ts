@@ -6,6 +6,7 @@
 import { randomUUID } from "node:crypto";
 import { mkdir, open as openFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Key, open, type RootDatabase } from "lmdb";
 import { ForewordError } from "../errors.ts";
 import { holds, type Owner, thisOwner } from "./owner.ts";
@@ -18,11 +19,14 @@ const fileName = "registry.lmdb";
 /** A container's owner that can't be seen is believed dead when it was silent for so long. */
 const silence = 20_000;
 const signOfLife = 5_000;
+/** How often one that waits for another's sign of life looks for it. */
+const look = 500;
 
 /** A commit is on disk when it is told; no promise but the caller's own is rejected where it fails. */
 const commits = { overlappingSync: false, eventTurnBatching: false } as const;
 
 type OwnerRecord = Owner & { seen: number };
+type Holder = OwnerRecord & { state: "alive" | "unseen" };
 
 function asProblem(error: unknown): ForewordError {
   if (error instanceof ForewordError) return error;
@@ -90,19 +94,14 @@ export class LmdbStore {
       await requireLmdbFile(path);
       const db = open<unknown, Key>({ path, noSubdir: true, encoding: "json", ...commits });
       const me = thisOwner(folder);
-      // The writer's lock is shared between processes: of two that take over at once, one sees the other's claim.
-      const holder = db.transactionSync(() => {
-        const found = db.get(ownerKey) as OwnerRecord | undefined;
-        if (found && LmdbStore.#living(found, me)) return found;
-        db.putSync(ownerKey, { ...me, seen: Date.now() });
-        return null;
-      });
+      const holder = await LmdbStore.#take(db, me);
       if (!holder) return new LmdbStore(db, me);
       await db.close();
+      const who = holder.state === "unseen" ? "another container" : `process ${holder.pid}`;
       throw new ForewordError(
         "registry_unavailable",
-        `The data folder ${folder} is in use by process ${holder.pid}; stop that one, or give this one its own FOREWORD_DATA.`,
-        { holder: holder.pid },
+        `The data folder ${folder} is in use by ${who}; stop that one, or give this one its own FOREWORD_DATA.`,
+        { holder: who },
       );
     } catch (error) {
       if (error instanceof ForewordError) throw error;
@@ -110,9 +109,23 @@ export class LmdbStore {
     }
   }
 
-  static #living(owner: OwnerRecord, me: Owner): boolean {
-    const state = holds(owner, me);
-    return state === "alive" || (state === "unseen" && Date.now() - owner.seen < silence);
+  /** Makes the folder `me`'s, or says whose it is; one that can't be seen is watched until it stirs, or is silent. */
+  static async #take(db: RootDatabase<unknown, Key>, me: Owner): Promise<Holder | null> {
+    const began = Date.now();
+    for (let first: Holder | null = null; ; await sleep(look)) {
+      // The writer's lock is shared between processes: of two that take over at once, one sees the other's claim.
+      const holder = db.transactionSync(() => {
+        const found = db.get(ownerKey) as OwnerRecord | undefined;
+        const state = found ? holds(found, me) : "dead";
+        const silent = state === "unseen" && Date.now() - Math.min(began, found!.seen) >= silence;
+        const stirred = first !== null && first.seen !== found?.seen;
+        if (found && state !== "dead" && (stirred || !silent)) return { ...found, state };
+        db.putSync(ownerKey, { ...me, seen: Date.now() });
+        return null;
+      });
+      if (holder?.state !== "unseen" || (first && first.seen !== holder.seen)) return holder;
+      first = holder;
+    }
   }
 
   #claim(): void {

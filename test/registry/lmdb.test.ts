@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync } from "node:fs";
@@ -11,6 +11,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { Registry } from "../../src/registry/registry.ts";
 import { emptyDisk, fillDisk, fillsOwnDisk } from "../support/full-disk.ts";
+import { describeUnless } from "../support/left-out.ts";
 import { codeOf, registryContract } from "./contract.ts";
 import { hard, newJob, newTask } from "./records.ts";
 
@@ -34,10 +35,13 @@ interface Acknowledged {
 }
 
 const writerPath = fileURLToPath(new URL("./writer.ts", import.meta.url));
-function startWriter(folder: string, round: number): { child: ChildProcess; acknowledged: Acknowledged[] } {
-  const child = spawn(process.execPath, ["--import", "tsx", writerPath, folder, `${round}`], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+function startWriter(
+  folder: string,
+  round: number,
+  under: readonly string[] = [],
+): { child: ChildProcess; acknowledged: Acknowledged[] } {
+  const command = [...under, process.execPath, "--import", "tsx", writerPath, folder, `${round}`];
+  const child = spawn(command[0]!, command.slice(1), { stdio: ["ignore", "pipe", "inherit"] });
   const acknowledged: Acknowledged[] = [];
   createInterface({ input: child.stdout! }).on("line", line => acknowledged.push(JSON.parse(line)));
   return { child, acknowledged };
@@ -183,6 +187,37 @@ describe("lmdb: durability", () => {
     await writeFile(join(broken, "registry.lmdb"), "no database ".repeat(1000));
     expect(await codeOf(openLmdbRegistry(broken))).toBe("registry_unavailable");
   });
+});
+
+/** As in a container: a process that can't be seen from here, and is number 1 where it is. */
+const contained = ["unshare", "-Ur", "--pid", "--fork", "--mount-proc", "--kill-child"];
+const inContainers = spawnSync(contained[0]!, [...contained.slice(1), "true"]).status === 0;
+
+describeUnless(inContainers ? null : "unshare makes no namespaces here.", "lmdb: containers", () => {
+  it("tells one that holds a folder from one that was killed a moment ago, whose folder is taken over", async () => {
+    const folder = await freshFolder();
+    const { child, acknowledged } = startWriter(folder, 0, contained);
+    await until(() => acknowledged.length > 0 || child.exitCode !== null);
+    const refusal = await openLmdbRegistry(folder).catch(error => error);
+    expect(refusal).toMatchObject({ code: "registry_unavailable", fields: { holder: "another container" } });
+    expect(refusal.message).toMatch(/in use by another container; stop that one/);
+    expect(child.exitCode).toBeNull();
+    const closed = once(child, "close");
+    child.kill("SIGKILL");
+    await closed;
+    const began = Date.now();
+    const opening = [openLmdbRegistry(folder), openLmdbRegistry(folder)];
+    const settled = await Promise.allSettled(opening);
+    expect(Date.now() - began).toBeLessThan(22_000);
+    expect(settled.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    for (const outcome of settled) {
+      if (outcome.status === "rejected") expect(outcome.reason.message).toMatch(`process ${process.pid}`);
+      else {
+        expect(await outcome.value.getTask("r0-0")).toMatchObject({ id: "r0-0" });
+        await outcome.value.close();
+      }
+    }
+  }, 60_000);
 });
 
 describe("lmdb: a full disk", () => {
