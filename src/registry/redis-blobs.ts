@@ -1,5 +1,7 @@
 /**
- * Blobs: a hash `fw:blob:<sha256>` of `bytes` and `put`, a token of the last put, in any slot. Beside the metadata lie an
+ * Blobs: a hash `fw:blob:<sha256>` of `bytes` and `put`, a token of the last put, in any slot. Of one that is longer than
+ * a part, `bytes` is the first part, which is written last, and `more` how many there are besides (`bytes:1`, …): Redis
+ * holds what it is sent in one command several times over while it takes it. Beside the metadata lie an
  * index (SHA-256 → when it was last put), a count of the rows that name each, and those whose put (`pending`) or removal
  * (`removing`) is under way. What can be named is what the index has, and naming is one script with what it is named by.
  * So whoever took an unnamed blob out of the index removes bytes that nothing can name until they are put again; it
@@ -9,18 +11,19 @@
 import { randomUUID } from "node:crypto";
 import { ForewordError } from "../errors.ts";
 import { digest, requireName, verified } from "./blobs.ts";
-import { blobMissing } from "./problems.ts";
+import { blobMissing, unavailable } from "./problems.ts";
 import { isFull, LARGE_MS, type RedisConnection } from "./redis-connection.ts";
 import { keyOf } from "./redis-rows.ts";
 import {
+  abandonBlob,
   beginPut,
+  completeBlob,
   findUnnamed,
   giveUpBlob,
   holdBlobs,
   indexBlob,
   removeBlob,
   touchBlob,
-  writeBlob,
 } from "./redis-scripts.ts";
 import { blobGrace } from "./store.ts";
 
@@ -32,10 +35,13 @@ const kept = [blobIndex, blobNames, pending, removing];
 const hold = keyOf("holders");
 
 const blobKey = (sha256: string): string => `fw:blob:${sha256}`;
+const partOf = (at: number): string => `bytes:${at}`;
 const putsOf = (sha256: string): string => keyOf(`puts:${sha256}`);
 
-/** What Redis takes as one text (proto-max-bulk-len, as it is set by default); at a longer one it hangs up. */
+/** The most that one file may take of the memory that all share. */
 const LIMIT = 512 * 2 ** 20;
+/** A little less than 8 MiB, so that Redis's own header fits into an allocation of 8. */
+export const PART = 8 * 2 ** 20 - 4096;
 /** How long a backup that fell silent keeps blobs from being removed. */
 const HOLD_MS = 600_000;
 
@@ -62,17 +68,40 @@ export class RedisBlobs {
     const [key, puts, token] = [blobKey(sha256), putsOf(sha256), randomUUID()];
     await this.#connection.run(beginPut, [pending, puts], [sha256, this.#now(), token, blobGrace]);
     if ((await this.#connection.write(touchBlob, [key], [token])) === 0)
-      await this.#connection.write(writeBlob, [key], [token, Buffer.from(bytes)], LARGE_MS);
+      await this.#write(key, token, bytes).catch(async error => {
+        // A part of a file is of use to nobody, and the sweep comes in an hour.
+        await this.#connection.run(abandonBlob, [key], [token]).catch(() => {});
+        throw error;
+      });
     await this.#connection.write(indexBlob, [blobIndex, pending, puts], [sha256, this.#now(), token]);
     return sha256;
+  }
+
+  /** A removal that is under way takes nothing that has this token. */
+  async #write(key: string, token: string, bytes: Uint8Array): Promise<void> {
+    const { client } = this.#connection;
+    const part = (at: number) => Buffer.from(bytes.subarray(at * PART, (at + 1) * PART));
+    const others: string[] = [];
+    for (let at = 1; at * PART < bytes.byteLength; at++) {
+      const written = client.hset(key, "put", token, partOf(at), part(at));
+      await this.#connection.inTime(written, LARGE_MS);
+      others.push(partOf(at));
+    }
+    const whole = await this.#connection.write(completeBlob, [key], [token, part(0), ...others], LARGE_MS);
+    if (whole === 0) throw unavailable("Redis lost parts of a file while it was written. Try again.");
   }
 
   async get(sha256: string): Promise<Uint8Array> {
     requireName(sha256);
     const { client } = this.#connection;
-    const bytes = await this.#connection.inTime(client.hgetBuffer(blobKey(sha256), "bytes"), LARGE_MS);
-    if (bytes === null) throw blobMissing(sha256);
-    return verified(sha256, bytes);
+    const key = blobKey(sha256);
+    const [first, more] = await this.#connection.inTime(client.hmgetBuffer(key, "bytes", "more"), LARGE_MS);
+    const parts = [first];
+    for (let at = 1; at <= Number(more ?? 0); at++)
+      parts.push(await this.#connection.inTime(client.hgetBuffer(key, partOf(at)), LARGE_MS));
+    const there = parts.flatMap(part => (part ? [part] : []));
+    if (there.length < parts.length) throw blobMissing(sha256);
+    return verified(sha256, Buffer.concat(there));
   }
 
   /** Throws `registry_unavailable` if one of them is not there. */

@@ -128,9 +128,19 @@ if redis.call('HEXISTS', KEYS[1], 'bytes') == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'put', ARGV[1])
 return 1`;
 
-/** KEYS: blob. ARGV: token, bytes. */
-export const writeBlob = `
-return redis.call('HSET', KEYS[1], 'put', ARGV[1], 'bytes', ARGV[2])`;
+/** KEYS: blob. ARGV: token, the first part, the fields of all others. Whether those are there, and with it the whole. */
+export const completeBlob = `
+for at = 3, #ARGV do
+  if redis.call('HEXISTS', KEYS[1], ARGV[at]) == 0 then return 0 end
+end
+redis.call('HSET', KEYS[1], 'put', ARGV[1], 'bytes', ARGV[2])
+if #ARGV > 2 then redis.call('HSET', KEYS[1], 'more', #ARGV - 2) end
+return 1`;
+
+/** KEYS: blob. ARGV: the token of a put that failed, whose parts go unless another put goes on with them. */
+export const abandonBlob = `
+if redis.call('HEXISTS', KEYS[1], 'bytes') == 1 or redis.call('HGET', KEYS[1], 'put') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])`;
 
 /** KEYS: blob. ARGV: the token that was there when the blob was given up; a later put keeps it. */
 export const removeBlob = `

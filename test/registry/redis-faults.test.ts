@@ -1,10 +1,13 @@
 /** What breaks under a Redis registry, and what it promises all the same. */
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
+import { PART } from "../../src/registry/redis-blobs.ts";
 import type { Notice, Registry } from "../../src/registry/registry.ts";
 import { emptyDisk, fillDisk } from "../support/full-disk.ts";
 import { describeRedis } from "../support/redis.ts";
@@ -192,7 +195,85 @@ describeRedis("a Redis registry", () => {
     expect(await copies()).toEqual([]);
   });
 
-  test("refuses a blob that Redis would hang up at, before anything is sent", async () => {
+  test("keeps blobs of any length, in parts that Redis takes one by one, and reads those of one long field", async () => {
+    for (const length of [0, PART - 1, PART, PART + 1, 2 * PART + 5]) {
+      const bytes = randomBytes(length);
+      const blob = await a.putBlob(bytes);
+      const fields = (await redis.admin.hkeys(`fw:blob:${blob}`)).filter(field => /^bytes/.test(field));
+      expect(fields).toHaveLength(Math.max(1, Math.ceil(length / PART)));
+      expect(Buffer.compare(await b.getBlob(blob), bytes)).toBe(0);
+    }
+    const bytes = randomBytes(PART + 1);
+    const blob = createHash("sha256").update(bytes).digest("hex");
+    await redis.admin.hset(`fw:blob:${blob}`, { put: "by an earlier version", bytes });
+    await redis.admin.zadd("{fw}:blobs", Date.now(), blob);
+    expect(Buffer.compare(await a.getBlob(blob), bytes)).toBe(0);
+    expect(await b.putBlob(bytes)).toBe(blob);
+    expect((await redis.admin.hkeys(`fw:blob:${blob}`)).sort()).toEqual(["bytes", "put"]);
+    expect(await a.dropBlob(blob)).toBe(true);
+  });
+
+  test("takes a large file in little more memory than it keeps", async () => {
+    const pid = /process_id:(\d+)/.exec(await redis.admin.info("server"))![1];
+    const most = async () =>
+      1024 * Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))![1]);
+    const before = await most();
+    const blob = await a.putBlob(Buffer.alloc(12 * PART, 1));
+    await b.getBlob(blob);
+    expect((await most()) - before).toBeLessThan(20 * PART);
+  });
+
+  test("that has no room for a large file keeps none of it", async () => {
+    const used = Number(/used_memory:(\d+)/.exec(await redis.admin.info("memory"))![1]);
+    await redis.admin.config("SET", "maxmemory-policy", "noeviction");
+    try {
+      await redis.admin.config("SET", "maxmemory", used + 3 * PART);
+      await expect(a.putBlob(Buffer.alloc(5 * PART, 2))).rejects.toThrow(/Redis is full/);
+      expect(await redis.admin.keys("fw:blob:*")).toEqual([]);
+      await b.createTask(newTask("t"), hard(), "ann");
+    } finally {
+      await relieve();
+    }
+  });
+
+  test("that loses a part of a file while it is written has no such file", async () => {
+    const bytes = Buffer.alloc(8 * PART, 3);
+    const blob = createHash("sha256").update(bytes).digest("hex");
+    const outcome = a.putBlob(bytes).catch(error => error);
+    while ((await redis.admin.hdel(`fw:blob:${blob}`, "bytes:1")) === 0);
+    expect(await outcome).toMatchObject({
+      code: "registry_unavailable",
+      message: expect.stringMatching(/lost parts.*Try again/),
+    });
+    expect(await redis.admin.keys("fw:blob:*")).toEqual([]);
+    await a.putBlob(bytes);
+    expect(Buffer.compare(await b.getBlob(blob), bytes)).toBe(0);
+  });
+
+  test("keeps a large file that two put, and others drop, once it is named", async () => {
+    await a.createTask(newTask("t"), null, "ann");
+    for (let round = 0; round < 4; round++) {
+      const bytes = randomBytes(3 * PART);
+      const put = async (registry: Registry): Promise<string> => {
+        const blob = await registry.putBlob(bytes);
+        const code = await codeOf(registry.addPrompt("t", prefix(blob)));
+        return code === "registry_unavailable" ? put(registry) : blob;
+      };
+      let putting = true;
+      const drops = (async () => {
+        while (putting) {
+          await b.dropBlob(createHash("sha256").update(bytes).digest("hex"));
+          await sleep(round);
+        }
+      })();
+      const [blob] = await Promise.all([put(a), put(b)]);
+      putting = false;
+      await drops;
+      expect(Buffer.compare(await a.getBlob(blob!), bytes)).toBe(0);
+    }
+  });
+
+  test("refuses a blob that is too large before anything is sent", async () => {
     const stats = async () => Number(/total_net_input_bytes:(\d+)/.exec(await redis.admin.info("stats"))![1]);
     const before = await stats();
     const limit = 512 * 2 ** 20;
