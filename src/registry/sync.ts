@@ -11,10 +11,10 @@ export async function sync(path: string): Promise<void> {
   }
 }
 
-/** A folder with all that is in it. */
+/** A folder with all that is in it, one after another: there may be more files than a process may open. */
 export async function syncAll(folder: string): Promise<void> {
-  const entries = await readdir(folder, { withFileTypes: true });
-  await Promise.all(entries.map(entry => (entry.isDirectory() ? syncAll : sync)(join(folder, entry.name))));
+  for (const entry of await readdir(folder, { withFileTypes: true }))
+    await (entry.isDirectory() ? syncAll : sync)(join(folder, entry.name));
   await sync(folder);
 }
 

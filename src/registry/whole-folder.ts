@@ -18,8 +18,8 @@ const SILENT_MS = 600_000;
 export const isPartial = (folder: string): boolean => scratchName.test(basename(resolve(folder)));
 
 /**
- * `write` fills the folder that it is given, which then becomes `folder`, and is on disk. Errors: `validation` where there is something
- * of that name, before or after the work; `registry_unavailable`. Work that failed leaves nothing.
+ * `write` fills the folder that it is given, which then becomes `folder`, and is on disk. Errors: `validation` where
+ * there is something of that name, before or after the work; `registry_unavailable`. Work that failed leaves nothing.
  */
 export async function writeWhole(folder: string, write: (scratch: string) => Promise<void>): Promise<void> {
   const [parent, name] = [dirname(resolve(folder)), basename(resolve(folder))];
