@@ -214,6 +214,7 @@ export function jobsContract(
       const data = await registry.putBlob(Buffer.from("examples"));
       const { id } = await jobs.submit({
         task: "t",
+        born: "then",
         kind: "train",
         request: {},
         backbone: "f",
