@@ -27,8 +27,8 @@ const BATCH = { least: 4, most: 16 };
 /** Of one run of the gradient graph: about half a second of work. Its memory is bounded apart (bytes.ts). */
 const MICRO_TOKENS = { fp32: 320, int8: 512 } as const;
 
-/** Of a tensor's size (trainer.ts). */
-const rates = { prefix: 0.02, soft: 0.1 } as const;
+/** Of a tensor's size (trainer.ts); `few`: where a run takes all the passes over its examples that teach something. */
+const rates = { prefix: { many: 0.02, few: 0.01 }, soft: { many: 0.1, few: 0.1 } } as const;
 
 export interface Plan {
   method: TrainMethod;
@@ -156,10 +156,11 @@ export function settingsOf(
   const useful = Math.ceil((PASSES * examples.length) / batchSize);
   const steps =
     request.steps ?? Math.max(STEPS.least, Math.min(affordable, useful, Math.round(more * STEPS.most)));
+  const few = steps * batchSize >= PASSES * examples.length;
   return {
     steps,
     batchSize,
-    learningRate: request.learning_rate ?? rates[plan.method],
+    learningRate: request.learning_rate ?? rates[plan.method][few ? "few" : "many"],
     warmup: request.warmup ?? Math.min(20, Math.floor(steps / 10)),
     optimizer: request.optimizer ?? "adamw",
     weightDecay: request.weight_decay ?? 0,

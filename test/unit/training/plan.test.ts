@@ -46,6 +46,17 @@ test("many labels get more steps than few, up to 1.4 times as many", () => {
   expect([2, 50, 60, 70, 150].map(steps)).toEqual([1000, 1000, 1200, 1400, 1400]);
 });
 
+test("a prefix is trained at half the rate on few examples, and at any that is asked for", () => {
+  const rate = (count: number, request: object = {}) => {
+    const asked = job({ template, parameters: null }, { method: "prefix", ...request });
+    const plan = planOf(asked, examples, codec, 256);
+    return settingsOf(asked as never, plan, Array(count).fill([{ length: 10 }]), "int8").learningRate;
+  };
+  expect([16, 300, 5000].map(count => rate(count))).toEqual([0.01, 0.01, 0.02]);
+  expect(rate(300, { steps: 100 })).toBe(0.02);
+  expect(rate(300, { learning_rate: 0.03 })).toBe(0.03);
+});
+
 test.each(["vocabulary", "random"] as const)(
   "virtual tokens that begin as %s are tokens that there are",
   init => {
