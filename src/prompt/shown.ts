@@ -7,11 +7,19 @@ import { compileTemplate } from "./template.ts";
 /** `softLengths`: of each of those it stands on, then of its own, as the tokenizer measures start texts. */
 export const shownPieces = (
   { bases = [], ...own }: PromptLayer & Pick<PromptFile, "bases">,
-  softLengths: readonly (readonly number[])[],
+  softLengths: readonly (readonly number[])[] = [...bases, own].map(guessedLengths),
 ): Piece[] => [
   ...bases.flatMap((base, index) => basePieces(base, softLengths[index]!)),
   ...piecesOf(own, softLengths[bases.length]!),
 ];
+
+/** Without a tokenizer: right where at most one slot leaves its length to it. */
+function guessedLengths({ template, soft }: PromptLayer): number[] {
+  const slots = compileTemplate(template).pieces.filter(piece => piece.kind === "soft");
+  const known = slots.reduce((sum, slot) => sum + (slot.length ?? 0), 0);
+  const open = slots.filter(slot => slot.length === null).length;
+  return slots.map(slot => slot.length ?? Math.round(((soft?.dims[0] ?? 0) - known) / open));
+}
 
 const piecesOf = ({ template, prefix }: PromptLayer, softLengths: readonly number[]): Piece[] =>
   pieces(compileTemplate(template), { softLengths, prefix: prefix?.dims[2] ?? 0 });

@@ -133,7 +133,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
         return {
           status: 201,
           headers: { Location: `/tasks/${task.id}/prompts/${record.version}` },
-          body: promptView(record, engine),
+          body: await promptView(record, registry, engine),
         };
       };
       return idempotent(registry, request, reply, answer, upload ? uploadContent(upload) : request.body);
@@ -153,7 +153,10 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
     },
     async request => {
       const { items, next_cursor } = await registry.listPrompts(request.params.id, request.query);
-      return { items: items.map(record => promptView(record, engine)), next_cursor };
+      const shown: PromptView[] = [];
+      // One after another: of an earlier version's record the parameters are read, which are many megabytes together.
+      for (const record of items) shown.push(await promptView(record, registry, engine));
+      return { items: shown, next_cursor };
     },
   );
 
@@ -185,7 +188,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
     async (request, reply) => {
       const { format = "json", peft_type = "PREFIX_TUNING" } = request.query;
       const record = await registry.getPrompt(request.params.id, request.params.version);
-      if (format === "json") return promptView(record, engine);
+      if (format === "json") return promptView(record, registry, engine);
       const name = `${record.task}-${record.version}`;
       if (format === "peft") {
         const files = await adapterOf({ engine, registry }, record, peft_type);

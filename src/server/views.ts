@@ -4,8 +4,9 @@ import { Piece, PromptRecord } from "../contract/prompt.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import { fits } from "../jobs/contents.ts";
-import { pieces } from "../prompt/pieces.ts";
-import { compileTemplate } from "../prompt/template.ts";
+import { readPromptFile } from "../prompt/file.ts";
+import { shownPieces } from "../prompt/shown.ts";
+import type { Registry } from "../registry/registry.ts";
 
 export const PromptView = Type.Object({
   ...PromptRecord.properties,
@@ -16,11 +17,20 @@ export const PromptView = Type.Object({
 });
 export type PromptView = Static<typeof PromptView>;
 
-export const promptView = (record: PromptRecord, engine: Engine): PromptView => ({
-  ...record,
-  pieces: record.pieces ?? pieces(compileTemplate(record.template)),
-  compatible: compatible(record, engine),
-});
+export async function promptView(
+  record: PromptRecord,
+  registry: Registry,
+  engine: Engine,
+): Promise<PromptView> {
+  const { template, parameters } = record;
+  const pieces = async () =>
+    shownPieces(parameters ? readPromptFile(await registry.getBlob(parameters)) : { template });
+  return {
+    ...record,
+    pieces: record.pieces ?? (await pieces()),
+    compatible: compatible(record, engine),
+  };
+}
 
 /** Whether the backbone that is loaded can serve it. Unknown while it loads: true. */
 export const compatible = (record: PromptRecord, engine: Engine): boolean =>

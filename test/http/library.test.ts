@@ -68,7 +68,7 @@ test("a registration that was cut short anywhere is made good at the next start;
     backbone: () => ({ name: "the same", fingerprint }),
     inspect: async () => {
       if (left-- === 0) throw new Error("cut short");
-      return { digest: "", length: 9, pieces: [] };
+      return { digest: "", length: 9, softLengths: [[]] };
     },
   } as unknown as Engine;
   const log = createLogger("silent");
@@ -108,7 +108,7 @@ test("a bundled task that is deleted while it is being registered stays deleted,
     inspect: async () => {
       // For its hard prompt, then for what is trained.
       if (++asked === 2) await registry.deleteTask(first!);
-      return { digest: "", length: 9, pieces: [] };
+      return { digest: "", length: 9, softLengths: [[]] };
     },
   } as unknown as Engine;
   await loadLibrary(registry, engine, createLogger("silent"));
@@ -124,7 +124,7 @@ test("on another backbone the hard prompts answer alone, calibrated", async () =
   const registry = await openLmdbRegistry(join(data, "registry"));
   const other = {
     backbone: () => ({ name: "other", fingerprint: "0".repeat(64) }),
-    inspect: async () => ({ digest: "", length: 9, pieces: [] }),
+    inspect: async () => ({ digest: "", length: 9, softLengths: [[]] }),
   } as unknown as Engine;
   await loadLibrary(registry, other, createLogger("silent"));
   const { items } = await registry.listTasks();
@@ -144,7 +144,7 @@ test("a bundled task whose words the backbone's context cannot hold is left out"
     backbone: () => ({ name: "short", fingerprint: "0".repeat(64) }),
     inspect: async ({ template }: PromptContent) => {
       if (template.length > 5000) throw new ForewordError("input_too_long", "It does not fit.");
-      return { digest: "", length: 9, pieces: [] };
+      return { digest: "", length: 9, softLengths: [[]] };
     },
   } as unknown as Engine;
   await loadLibrary(registry, short, createLogger("silent"));
