@@ -1,6 +1,7 @@
 /** A GGUF file's vocabulary as the tokenizer.json that `@huggingface/tokenizers` reads. */
 import { badBackbone } from "./settings.ts";
 import type { TokenizerFiles } from "./source.ts";
+import { splitBy } from "./tokenizer-files.ts";
 
 type Metadata = ReadonlyMap<string, unknown>;
 
@@ -17,12 +18,6 @@ const byteLevel = (useRegex: boolean) => ({
   add_prefix_space: false,
   trim_offsets: true,
   use_regex: useRegex,
-});
-const splitBy = (pattern: string) => ({
-  type: "Split",
-  pattern: { Regex: pattern },
-  behavior: "Isolated",
-  invert: false,
 });
 const words =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|DIGITS| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";

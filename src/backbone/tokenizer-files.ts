@@ -59,9 +59,9 @@ function each(step: Step | null, list: string, change: (step: Step) => Step | nu
 /** GPT-2's words. */
 const WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-const isolated = (regex: string): Step => ({
+export const splitBy = (pattern: string): Step => ({
   type: "Split",
-  pattern: { Regex: regex },
+  pattern: { Regex: pattern },
   behavior: "Isolated",
   invert: false,
 });
@@ -70,9 +70,9 @@ const isolated = (regex: string): Step => ({
 const asInRust = (preTokenizer: Step | null): Step | null =>
   each(preTokenizer, "pretokenizers", step => {
     // Every number of Unicode (`is_numeric`); the library's are 0 to 9.
-    if (step.type === "Digits") return isolated(step.individual_digits ? "\\p{N}" : "\\p{N}+");
+    if (step.type === "Digits") return splitBy(step.individual_digits ? "\\p{N}" : "\\p{N}+");
     // Unicode's white space, which has U+0085 and not U+FEFF; JavaScript's `\s` is the other way round.
     if (step.type === "ByteLevel" && step.use_regex !== false && !step.add_prefix_space)
-      return { type: "Sequence", pretokenizers: [isolated(WORDS), { ...step, use_regex: false }] };
+      return { type: "Sequence", pretokenizers: [splitBy(WORDS), { ...step, use_regex: false }] };
     return step;
   });

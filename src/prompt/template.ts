@@ -60,6 +60,9 @@ export function compileTemplate(source: string): CompiledTemplate {
   return { source, pieces: moveSpace(pieces), fields };
 }
 
+export const hasSlots = ({ pieces }: Pick<CompiledTemplate, "pieces">): boolean =>
+  pieces.some(piece => piece.kind === "soft");
+
 function checkText(source: string): void {
   const bytes = Buffer.byteLength(source);
   if (bytes > templateLimits.bytes) {

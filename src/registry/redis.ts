@@ -4,8 +4,8 @@
  *
  * Keys of `{fw}`: a hash for each kind of row with a sorted set of its fields (`{fw}:task`, `{fw}:task:order`, …), `seq`,
  * `feed` (a stream), `commit:<id>` (a minute: a write whose reply was lost is asked for again), `blobs`, `names`,
- * `pending`, `puts:<sha256>`, `removing` (redis-blobs.ts), `reply:<name>` (a day; some seconds while it is made), `holders` (of
- * backups that run).
+ * `pending`, `puts:<sha256>`, `removing` (redis-blobs.ts), `reply:<name>` (a day; some seconds while it is made),
+ * `holders` (of backups that run).
  *
  * A write is decided here, from what was read, and committed only if that still holds; where another replica was faster
  * it is decided anew. What is acknowledged lasts as Redis lasts: with `appendfsync always` nothing is lost, with

@@ -24,7 +24,8 @@ export type NewDataset = Omit<Dataset, "created_at">;
  * A job with what only the server needs. `request` is the validated body; `checkpoint` is where a run that stopped goes
  * on; `blobs` are those that the job still needs (its examples, its checkpoint), safe from the sweep until it ends;
  * `backbone` is the fingerprint of the one that it was submitted for, and `born` tells when its task was created: records
- * of earlier versions lack them; `attempts` counts the starts since the last checkpoint, of which `holder` names the last; `revision` is counted by the registry and is what a compare-and-set names.
+ * of earlier versions lack them; `attempts` counts the starts since the last checkpoint, of which `holder` names the
+ * last; `revision` is counted by the registry and is what a compare-and-set names.
  */
 export interface JobRecord extends Job {
   request: unknown;

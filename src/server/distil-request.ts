@@ -7,7 +7,7 @@ import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import { untrainedTemplate } from "../jobs/contents.ts";
 import type { TrainJobRequest } from "../jobs/train-work.ts";
-import { compileTemplate } from "../prompt/template.ts";
+import { compileTemplate, hasSlots } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
 import { labelsOf } from "../training/check.ts";
 import { wordsBeforeField } from "../training/plan.ts";
@@ -63,7 +63,7 @@ export async function distilled(
   const text = typeof teacher === "object" ? teacher.text : null;
   const template = text === null ? own : `${text.trimEnd()}\n\n${own}`;
   const compiled = compileTemplate(template);
-  if (compileTemplate(own).pieces.some(piece => piece.kind === "soft"))
+  if (hasSlots(compileTemplate(own)))
     throw invalid(
       "teacher",
       "its template has soft slots, which a prefix can't stand for. Name another version",

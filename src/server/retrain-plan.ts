@@ -7,7 +7,7 @@ import type { Engine } from "../engine/engine.ts";
 import { orElse } from "../errors.ts";
 import { fits } from "../jobs/contents.ts";
 import { keptFor, namedStart, type TrainJobRequest } from "../jobs/train-work.ts";
-import { compileTemplate } from "../prompt/template.ts";
+import { compileTemplate, hasSlots } from "../prompt/template.ts";
 import { jobOf } from "../registry/job-rows.ts";
 import type { Registry } from "../registry/registry.ts";
 import { answering } from "./routing.ts";
@@ -149,8 +149,7 @@ async function stays(
 
 /** Whether what is trained has its length whatever it starts from: by the request, or by soft slots. */
 const hasLength = ({ length, method }: TrainSettingsRequest, template: string): boolean =>
-  length !== undefined ||
-  (method === "soft" && compileTemplate(template).pieces.some(({ kind }) => kind === "soft"));
+  length !== undefined || (method === "soft" && hasSlots(compileTemplate(template)));
 
 /** Records from before prompts were stacked name none. */
 async function baseAgain(registry: Registry, engine: Engine, { on, base = null }: TrainJobRequest) {

@@ -7,7 +7,7 @@ import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import type { SearchJobRequest } from "../jobs/search.ts";
 import { sameFields } from "../prompt/fields.ts";
-import { compileTemplate } from "../prompt/template.ts";
+import { compileTemplate, hasSlots } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkMetric } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
@@ -56,8 +56,7 @@ async function checkCandidate(
   const refuse = (why: string): never => {
     throw new ForewordError("validation", why);
   };
-  if (compiled.pieces.some(piece => piece.kind === "soft"))
-    refuse("a search is for hard prompts; leave soft slots out.");
+  if (hasSlots(compiled)) refuse("a search is for hard prompts; leave soft slots out.");
   if (!sameFields(compiled.fields, fields))
     refuse(`its fields are ${compiled.fields.join(", ")}, the task's ${fields.join(", ")}. Use the same.`);
   await checkVerbalizers(engine, task, candidate);

@@ -7,7 +7,7 @@ interface ParserError extends Error {
   code?: string;
 }
 
-const known: Readonly<Record<string, () => ForewordError>> = {
+const known: Readonly<Record<string, (error: ParserError) => ForewordError>> = {
   HPE_HEADER_OVERFLOW: () =>
     new ForewordError(
       "headers_too_large",
@@ -24,7 +24,8 @@ export function refuseUnreadable(error: ParserError, socket: Socket): void {
     socket.destroy();
     return;
   }
-  const problem = (known[error.code ?? ""] ?? (() => notHttp(error)))().toProblem();
+  const describe = known[error.code ?? ""] ?? notHttp;
+  const problem = describe(error).toProblem();
   const body = JSON.stringify(problem);
   socket.end(
     [

@@ -5,7 +5,7 @@ import type { PromptContent } from "../engine/engine.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { softLengths } from "../prompt/layout.ts";
-import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
+import { type CompiledTemplate, compileTemplate, hasSlots } from "../prompt/template.ts";
 import { spelledOut } from "../prompt/verbalizer.ts";
 import { tokensOf } from "./batches.ts";
 import { checkLength, checkRequest, labelsOf } from "./check.ts";
@@ -55,7 +55,7 @@ export function planOf(
   const { method = "prefix", init = "examples", length } = request;
   const given = compileTemplate(source);
   checkRequest(request, given, task);
-  const slots = given.pieces.some(piece => piece.kind === "soft");
+  const slots = hasSlots(given);
   const ids = startIds({
     init,
     initial,

@@ -12,7 +12,7 @@ import { randomFrom } from "../engine/sampler.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { type Dtype, type PromptLayer, writePromptFile } from "../prompt/file.ts";
 import { layoutRow, layoutWritten } from "../prompt/layout.ts";
-import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
+import { type CompiledTemplate, compileTemplate, hasSlots } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { type Parameter, shuffled } from "./batches.ts";
 import { answerOf } from "./examples.ts";
@@ -73,7 +73,7 @@ export function startIds({
 
 /** The words before the first field; none of a template with soft slots. */
 const wordIds = (template: CompiledTemplate, codec: TextCodec): number[] =>
-  template.pieces.some(piece => piece.kind === "soft") ? [] : idsOf(layoutWritten(template, codec));
+  hasSlots(template) ? [] : idsOf(layoutWritten(template, codec));
 
 function labelIds(template: CompiledTemplate, { labels }: StartContext["task"], codec: TextCodec): number[] {
   const all = labels ? verbalize(labels, template) : [];

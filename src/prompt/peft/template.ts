@@ -6,7 +6,7 @@
 import { ForewordError } from "../../errors.ts";
 import { writesBos } from "../layout.ts";
 import { scanTag } from "../tag.ts";
-import { type CompiledTemplate, compileTemplate } from "../template.ts";
+import { compileTemplate, hasSlots } from "../template.ts";
 
 /** In an adapter that Foreword wrote: what stands behind the prompt, in which BOS is held already. */
 export const templateKey = "foreword.template";
@@ -37,8 +37,6 @@ export function peftTemplate({ asked, written, slot, bos }: TemplateWishes): str
   const front = frontOf(whole);
   return slot !== null && front === 0 ? whole : whole.slice(0, front) + bos + whole.slice(front);
 }
-
-const hasSlots = ({ pieces }: CompiledTemplate): boolean => pieces.some(piece => piece.kind === "soft");
 
 /** Where the slots end that a template begins with. */
 function frontOf(source: string): number {

@@ -3,7 +3,7 @@ import { ForewordError } from "../../errors.ts";
 import { writeSafetensors } from "../../tensor/safetensors.ts";
 import type { PrefixParameters, PromptFile, SoftParameters } from "../file.ts";
 import { writesBos } from "../layout.ts";
-import type { CompiledTemplate, TemplatePiece } from "../template.ts";
+import { type CompiledTemplate, hasSlots, type TemplatePiece } from "../template.ts";
 import type { PeftType } from "./config.ts";
 import { templateKey } from "./template.ts";
 import { type PeftBackbone, prefixRows } from "./tensors.ts";
@@ -30,7 +30,7 @@ export function writePeftPrefix(
 ): PeftFiles {
   const [, kvHeads, length, headDim] = prefix.dims;
   const behind = template.pieces.slice(template.pieces.findIndex(piece => piece.kind === "field"));
-  if (behind.some(piece => piece.kind === "soft"))
+  if (hasSlots({ pieces: behind }))
     throw inexpressible(
       "It has virtual tokens behind a field, and PEFT's prompts stand before the whole text.",
     );
