@@ -125,14 +125,17 @@ export interface Registry {
   addPrompt(
     task: string,
     prompt: NewPrompt,
-    options?: { activate?: { by: string } & Expected; once?: boolean } & Born,
+    options?: { activate?: { by: string }; once?: boolean } & Expected & Born,
   ): Promise<PromptRecord>;
   /** Errors: `task_not_found`, `prompt_not_found`. */
   getPrompt(task: string, version: number): Promise<PromptRecord>;
   /** In the order of versions. Errors: `task_not_found`. */
   listPrompts(task: string, page?: PageRequest): Promise<Page<PromptRecord>>;
-  /** Errors: `task_not_found`, `prompt_not_found`, `prompt_in_use` while the active record names it. */
-  deletePrompt(task: string, version: number): Promise<void>;
+  /**
+   * Errors: `task_not_found`, `prompt_not_found`, `prompt_in_use` while the active record names it, `revision_conflict`
+   * (compares `active_revision`).
+   */
+  deletePrompt(task: string, version: number, options?: Expected): Promise<void>;
 
   /**
    * Replaces the active record (null: none) and appends to the history. Errors: `task_not_found`, `prompt_not_found`

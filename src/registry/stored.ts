@@ -71,6 +71,9 @@ function addVersion(rows: Writer, row: TaskRow, prompt: NewPrompt, at: string): 
   return record;
 }
 
+const checkActive = ({ id, active_revision }: TaskRow, expected: number | undefined): void =>
+  problem.checkRevision(`The active record of task "${id}"`, expected, active_revision);
+
 /** Writes the history, and the active record into `row`, which the caller stores. */
 function activate(rows: Writer, row: TaskRow, active: Active | null, by: string, at: string): void {
   for (const version of problem.versionsOf(active)) promptRow(rows, row.id, version);
@@ -155,19 +158,14 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         rows.note("task", id);
       }),
 
-    addPrompt: (task, prompt, { activate: activation, once = false, born } = {}) =>
+    addPrompt: (task, prompt, { activate: activation, once = false, expected, born } = {}) =>
       store.write(rows => {
         const row = { ...taskRow(rows, task, { born }) };
         const { name, parameters } = prompt;
         const same = (other: PromptRecord) => other.name === name && other.parameters === parameters;
         const there = once ? rows.values<PromptRecord>(["prompt", task]).find(same) : undefined;
         if (there) return there;
-        if (activation)
-          problem.checkRevision(
-            `The active record of task "${task}"`,
-            activation.expected,
-            row.active_revision,
-          );
+        checkActive(row, expected);
         const at = timestamp();
         const record = addVersion(rows, row, prompt, at);
         if (activation) activate(rows, row, { prompt: record.version }, activation.by, at);
@@ -190,9 +188,10 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         return toPage(list, found, prompt => prompt.version, page);
       }),
 
-    deletePrompt: (task, version) =>
+    deletePrompt: (task, version, { expected }: Expected = {}) =>
       store.write(rows => {
         const row = taskRow(rows, task);
+        checkActive(row, expected);
         promptRow(rows, task, version);
         if (problem.versionsOf(row.active).includes(version)) throw problem.promptInUse(task, version);
         rows.remove(["prompt", task, version]);
@@ -203,7 +202,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     setActive: (task, active, by, { expected, born }: Expected & Born = {}) =>
       store.write(rows => {
         const row = { ...taskRow(rows, task, { born }) };
-        problem.checkRevision(`The active record of task "${task}"`, expected, row.active_revision);
+        checkActive(row, expected);
         activate(rows, row, active, by, timestamp());
         rows.put(["task", task], row);
         return toTask(row);

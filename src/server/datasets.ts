@@ -1,23 +1,23 @@
-import { Readable } from "node:stream";
+import { finished, PassThrough, Readable } from "node:stream";
 import { Type } from "typebox";
 import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Dataset, DatasetFormat, type Example } from "../contract/dataset.ts";
 import { ForewordError } from "../errors.ts";
 import type { Registry } from "../registry/registry.ts";
 import {
+  ExampleWriter,
   inputKey,
   parseExamples,
   type ReadExamples,
+  Repetitions,
   readExamples,
-  repetitions,
-  writeExamples,
 } from "../training/examples.ts";
 import type { Resource } from "./dependencies.ts";
 import { Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
 
-/** A body of examples may be larger than other bodies: it is read line by line. */
-const LIMIT = 2 ** 30;
+/** A body of examples may be larger than other bodies: it is read line by line. Its rows stay in memory meanwhile. */
+const LIMIT = 2 ** 28;
 /** Line numbers that a reply lists. */
 const LISTED = 20;
 
@@ -50,6 +50,15 @@ export const datasets: Resource = (app, { registry }) => {
   // Lines of JSON are often sent as JSON: all that comes here is read line by line.
   app.removeContentTypeParser("application/json");
   app.addContentTypeParser("*", (_request, payload, done) => done(null, payload));
+  app.addContentTypeParser(/^multipart\//, (_request, payload, done) => {
+    payload.resume();
+    done(
+      new ForewordError(
+        "unsupported_media_type",
+        "A form is not taken here. Send the file itself as the body, as curl --data-binary @file does.",
+      ),
+    );
+  });
 
   app.post(
     "/datasets",
@@ -67,11 +76,22 @@ export const datasets: Resource = (app, { registry }) => {
     },
     async (request, reply) => {
       const csv = request.headers["content-type"]?.startsWith("text/csv");
+      const written = new ExampleWriter();
+      const repeated = new Repetitions();
       const read = await readExamples(
-        limited((request.body as Readable | undefined) ?? Readable.from([])),
+        limited(apart((request.body as Readable | undefined) ?? Readable.from([]))),
         request.query.format ?? (csv ? "csv" : "ndjson"),
-      );
-      const bytes = writeExamples(read);
+        (example, line) => {
+          written.add(example, line);
+          repeated.add(example, line);
+        },
+      ).catch(error => {
+        // The caller reads the answer when its whole body has been taken.
+        request.raw.unpipe();
+        request.raw.resume();
+        throw error;
+      });
+      const bytes = written.bytes();
       const sha256 = await registry.putBlob(bytes);
       return idempotent(
         registry,
@@ -84,14 +104,13 @@ export const datasets: Resource = (app, { registry }) => {
           const { length: rows } = read.examples;
           const labels = countLabels(read.examples);
           const dataset = await registry.putDataset({ id, rows, labels, sha256, bytes: bytes.byteLength });
-          const { duplicates, conflicts } = repetitions(read);
           return {
             status: 201,
             headers: { Location: `/datasets/${id}` },
             body: {
               ...dataset,
-              duplicates: listed(duplicates),
-              conflicts: listed(conflicts),
+              duplicates: listed(repeated.duplicates),
+              conflicts: listed(repeated.conflicts),
               ...(leaks && { leaks: listed(leaks) }),
             },
           };
@@ -136,6 +155,13 @@ export const datasets: Resource = (app, { registry }) => {
     },
   );
 };
+
+/** A stream of the same, whose reader may leave it early: the body itself would be destroyed, and its caller never told. */
+function apart(body: Readable): Readable {
+  const copy = new PassThrough();
+  finished(body, { writable: false }, error => error && copy.destroy(error));
+  return body.pipe(copy);
+}
 
 async function* limited(body: Readable): AsyncGenerator<Uint8Array> {
   let bytes = 0;

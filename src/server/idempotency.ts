@@ -25,7 +25,7 @@ export async function idempotent(
 ): Promise<never> {
   const key = request.headers["idempotency-key"];
   if (typeof key !== "string") return send(reply, await answer());
-  const body = Buffer.isBuffer(content) ? content : JSON.stringify(content ?? null);
+  const body = Buffer.isBuffer(content) ? content : written(content);
   const hash = createHash("sha256").update(`${request.method} ${request.url}\n`).update(body).digest("hex");
   const holder = randomUUID();
   const known = (await registry.recall(key, hash)) ?? (await claimed(registry, key, hash, holder));
@@ -43,6 +43,20 @@ export async function idempotent(
     throw error;
   } finally {
     clearInterval(renewing);
+  }
+}
+
+function written(content: unknown): string {
+  try {
+    return JSON.stringify(content ?? null);
+  } catch (error) {
+    // It was read as JSON, which takes more levels than can be written.
+    throw new ForewordError(
+      "validation",
+      "body: it has too many levels. Nest less.",
+      { field: "body" },
+      { cause: error },
+    );
   }
 }
 

@@ -111,7 +111,8 @@ function goneSignal(reply: FastifyReply): AbortSignal {
 
 type Start = (onToken: NonNullable<InferOptions["onToken"]>) => Promise<InferReply>;
 
-function stream(task: Task, body: InferRequest, reply: FastifyReply, start: Start): never {
+/** Events as they come. What is refused before the first of them is refused as any other request is. */
+async function stream(task: Task, body: InferRequest, reply: FastifyReply, start: Start): Promise<never> {
   if (task.type !== "generation")
     throw new ForewordError("validation", "stream is not for a classification task. Leave it out.", {
       field: "stream",
@@ -121,11 +122,12 @@ function stream(task: Task, body: InferRequest, reply: FastifyReply, start: Star
       field: "stream",
     });
   const send = (event: string, data: unknown) => reply.sse({ event, data: JSON.stringify(data) });
-  start(token => token.text !== "" && send("token", token))
-    .then(
-      done => send("done", done),
-      error => send("error", problemOf(error, reply.request)),
-    )
-    .finally(() => reply.sseContext?.source.end());
+  try {
+    send("done", await start(token => token.text !== "" && send("token", token)));
+  } catch (error) {
+    if (!reply.sseContext) throw error;
+    send("error", problemOf(error, reply.request));
+  }
+  reply.sseContext?.source.end();
   return reply as never;
 }

@@ -125,11 +125,10 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
           ? await adaptedPrompt({ engine, registry }, upload)
           : await make(request.body, task);
         await checkVerbalizers(engine, task, prompt);
-        const record = await registry.addPrompt(
-          task.id,
-          prompt,
-          request.query.activate ? { activate: { by: actor(config), ...expectedRevision(request) } } : {},
-        );
+        const record = await registry.addPrompt(task.id, prompt, {
+          ...expectedRevision(request),
+          ...(request.query.activate && { activate: { by: actor(config) } }),
+        });
         return {
           status: 201,
           headers: { Location: `/tasks/${task.id}/prompts/${record.version}` },
@@ -217,11 +216,13 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
         tags: ["prompts"],
         summary: "Delete a prompt version that is not active",
         params: One,
+        headers: Conditional,
         response: { 204: Type.Null() },
       },
     },
     async (request, reply) => {
-      await registry.deletePrompt(request.params.id, request.params.version);
+      const { id, version } = request.params;
+      await registry.deletePrompt(id, version, expectedRevision(request));
       return reply.code(204).send(null);
     },
   );

@@ -44,7 +44,22 @@ export async function installReference(app: App, version: string, keyed: boolean
         ...(keyed && !needsKey(url) && { security: [] }),
       } as FastifySchema,
     }),
+    transformObject: document =>
+      "openapiObject" in document ? withOptionalBodies(document.openapiObject) : document.swaggerObject,
   });
   await app.register(swaggerUi, { routePrefix: "/docs" });
   app.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
+}
+
+interface Operation {
+  requestBody?: { required?: boolean; content: Record<string, { schema?: { anyOf?: { type?: string }[] } }> };
+}
+
+/** A body that may be null may be left out; the generator calls every body required. */
+function withOptionalBodies<Document extends { paths?: object }>(document: Document): Document {
+  const operations = Object.values(document.paths ?? {}).flatMap(path => Object.values(path as object));
+  for (const { requestBody } of operations as Operation[])
+    if (requestBody?.content["application/json"]?.schema?.anyOf?.some(({ type }) => type === "null"))
+      requestBody.required = false;
+  return document;
 }

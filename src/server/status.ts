@@ -1,6 +1,8 @@
 import { Type } from "typebox";
 import { BackboneReport } from "../contract/backbone.ts";
+import type { EngineStatistics } from "../engine/engine.ts";
 import { withLearning } from "../gate/choice.ts";
+import { growth } from "../observe/growth.ts";
 import type { OpenJob } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
 
@@ -56,7 +58,7 @@ export const status: Resource = (app, { engine, registry, metrics, version, prep
   );
 
   /** The engine counts for itself; its totals are taken over when somebody looks. */
-  let seen = { prefillTokens: 0, decodeTokens: 0, prefixHits: 0, prefixMisses: 0, steps: 0, stepSeconds: 0 };
+  const grownBy = growth<keyof EngineStatistics>();
   /** Out of the registry: the same on every server, and nothing where it is not known. */
   async function countJobs(): Promise<void> {
     const open = await registry.openJobs().catch(() => null);
@@ -80,18 +82,21 @@ export const status: Resource = (app, { engine, registry, metrics, version, prep
     async (_request, reply) => {
       if (engine.state().status === "ready") {
         const now = await engine.statistics();
-        metrics.inferTokens.inc({ phase: "prefill" }, now.prefillTokens - seen.prefillTokens);
-        metrics.inferTokens.inc({ phase: "decode" }, now.decodeTokens - seen.decodeTokens);
-        metrics.prefixHits.inc(now.prefixHits - seen.prefixHits);
-        metrics.prefixMisses.inc(now.prefixMisses - seen.prefixMisses);
-        metrics.steps.inc(now.steps - seen.steps);
-        metrics.stepSeconds.inc(now.stepSeconds - seen.stepSeconds);
+        const grown = grownBy(now);
+        metrics.inferTokens.inc({ phase: "prefill" }, grown.prefillTokens);
+        metrics.inferTokens.inc({ phase: "decode" }, grown.decodeTokens);
+        metrics.prefixHits.inc(grown.prefixHits);
+        metrics.prefixMisses.inc(grown.prefixMisses);
+        metrics.steps.inc(grown.steps);
+        metrics.stepSeconds.inc(grown.stepSeconds);
         metrics.queueDepth.set(now.queued);
         metrics.runningRows.set(now.running);
         metrics.prefixBytes.set(now.prefixBytes);
         const { name, backend, version: runtimeVersion } = engine.backbone().runtime;
         metrics.runtimeInfo.set({ runtime: name, backend, version: runtimeVersion }, 1);
-        seen = now;
+      } else {
+        metrics.queueDepth.set(0);
+        metrics.runningRows.set(0);
       }
       await countJobs();
       return reply.type(metrics.register.contentType).send(await metrics.register.metrics());

@@ -3,7 +3,7 @@ import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Example } from "../contract/dataset.ts";
 import { Labels, MOST_LABELS, Task, TaskPatch, TaskType } from "../contract/task.ts";
 import { ForewordError, orElse } from "../errors.ts";
-import { chatField } from "../prompt/fields.ts";
+import { chatField, fillFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
@@ -12,6 +12,7 @@ import { lines } from "../training/search/candidates.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, Conditional, etag, expectedRevision, Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
+import { inField } from "./problems.ts";
 import { promptsOf } from "./trained.ts";
 
 /** Version 1 of a task that was given no prompt. */
@@ -74,9 +75,15 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
       idempotent(registry, request, reply, async () => {
         const { id, description = "", prompt } = request.body;
         const { type, labels, reason } = settle(request.body);
-        const template = prompt?.template ?? patternOf(type, request.body.examples ?? []);
-        const first = await hardPrompt(engine, template, prompt?.name ?? null);
-        if (labels) await engine.checkLabels(verbalize(labels, compileTemplate(template)));
+        const { examples = [] } = request.body;
+        const template = prompt?.template ?? patternOf(type, examples);
+        const made = () => hardPrompt(engine, template, prompt?.name ?? null);
+        // A pattern that is made here is about the examples' fields.
+        const first = await (prompt ? made() : inField("examples", made));
+        const compiled = compileTemplate(template);
+        for (const [index, { input }] of examples.entries())
+          await inField(`examples[${index}].input`, async () => fillFields(compiled, input));
+        if (labels) await engine.checkLabels(verbalize(labels, compiled));
         const task = await registry.createTask({ id, type, labels, description }, first, actor(config));
         return {
           status: 201,
@@ -180,6 +187,12 @@ function settle({ type, labels, examples = [] }: NewTask): {
         "validation",
         "labels: a generation task has none. Leave them out, or make it a classification.",
         { field: "labels" },
+      );
+    if (named.length > 0)
+      throw new ForewordError(
+        "validation",
+        `examples: ${examples.length - outputs} of ${examples.length} have a label, which a generation has not. Give each an output.`,
+        { field: "examples" },
       );
     return {
       type: "generation",

@@ -14,5 +14,8 @@ const formats = (ajv: Ajv) => (addFormats as unknown as (ajv: Ajv) => Ajv)(ajv);
 const strict = formats(new Ajv(options));
 const coercing = formats(new Ajv({ ...options, coerceTypes: true }));
 
-export const validatorCompiler: FastifySchemaCompiler<object> = ({ schema, httpPart }) =>
-  (httpPart === "body" ? strict : coercing).compile(schema);
+export const validatorCompiler: FastifySchemaCompiler<object> = ({ schema, httpPart }) => {
+  if (httpPart === "body") return strict.compile(schema);
+  // A query's parameter that is not known would decide nothing, where its author meant something.
+  return coercing.compile(httpPart === "querystring" ? { ...schema, additionalProperties: false } : schema);
+};

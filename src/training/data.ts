@@ -9,8 +9,8 @@ import {
   type LineProblem,
   parseExamples,
   type ReadExamples,
+  Repetitions,
   refused,
-  repetitions,
 } from "./examples.ts";
 import type { TrainJob } from "./job.ts";
 import { type Split, splitExamples, withoutLeaks } from "./split.ts";
@@ -42,7 +42,9 @@ export function dataOf(
   const all = filling(job.examples, "examples", job.template);
   const own = typeof job.validation === "number" ? null : filling(job.validation, "validation", job.template);
   const { lineOf, nameOf } = placesOf({ examples: all, ...(own && { validation: own }) });
-  const { duplicates, conflicts } = repetitions(all);
+  const repeated = new Repetitions();
+  for (const [index, example] of all.examples.entries()) repeated.add(example, all.lines[index]!);
+  const { duplicates, conflicts } = repeated;
   if (duplicates.length > 0) log(`examples: ${counted(duplicates)} repeat an earlier one`);
   if (conflicts.length > 0)
     log(`examples: ${counted(conflicts)} have an input that came with another label before`);

@@ -1,4 +1,5 @@
 /** Data sets as text: NDJSON and CSV, read as a stream and checked line by line. */
+import { pipeline } from "node:stream/promises";
 import { CsvError, parse } from "csv-parse";
 import { Value } from "typebox/value";
 import { LONGEST_LABEL } from "../contract/common.ts";
@@ -24,10 +25,14 @@ export interface ReadExamples {
   lines: number[];
 }
 
-/** Throws `bad_dataset` with `line`, the first problems and how many there are. */
+/**
+ * Tells `each` example as it is read, so that what is made of it takes its time between others' requests, and not all at
+ * once behind the last. Throws `bad_dataset` with `line`, the first problems and how many there are.
+ */
 export async function readExamples(
   source: AsyncIterable<Uint8Array | string>,
   format: DatasetFormat,
+  each: (example: Example, line: number) => void = () => {},
 ): Promise<ReadExamples> {
   const read: ReadExamples = { examples: [], lines: [] };
   const problems: LineProblem[] = [];
@@ -55,6 +60,7 @@ export async function readExamples(
       kind = found;
       read.examples.push(row.value as Example);
       read.lines.push(line);
+      each(row.value as Example, line);
     }
   }
   if (count > 0) throw refused(problems, undefined, count);
@@ -85,14 +91,24 @@ export function refused(
 }
 
 /** NDJSON in which every example stands at the line that it began at, so that whoever reads it can name that line. */
+export class ExampleWriter {
+  readonly #parts: Buffer[] = [];
+  #line = 1;
+
+  add(example: Example, line: number): void {
+    this.#parts.push(Buffer.from(`${"\n".repeat(line - this.#line)}${JSON.stringify(example)}\n`));
+    this.#line = line + 1;
+  }
+
+  bytes(): Uint8Array {
+    return Buffer.concat(this.#parts);
+  }
+}
+
 export function writeExamples({ examples, lines }: ReadExamples): Uint8Array {
-  let line = 1;
-  const parts = examples.map((example, index) => {
-    const skipped = "\n".repeat(lines[index]! - line);
-    line = lines[index]! + 1;
-    return Buffer.from(`${skipped}${JSON.stringify(example)}\n`);
-  });
-  return Buffer.concat(parts);
+  const writer = new ExampleWriter();
+  for (const [index, example] of examples.entries()) writer.add(example, lines[index]!);
+  return writer.bytes();
 }
 
 /** What `writeExamples` wrote; line by line, since a text has a longest length. */
@@ -134,22 +150,23 @@ export function distinct(examples: readonly Example[]): Example[] {
   });
 }
 
-/** Examples that say nothing new, and those whose input came with another answer before. */
-export function repetitions({ examples, lines }: ReadExamples): {
-  duplicates: number[];
-  conflicts: number[];
-} {
-  const known = new Map<string, Set<string>>();
-  const duplicates: number[] = [];
-  const conflicts: number[] = [];
-  for (const [index, example] of examples.entries()) {
-    const answers = known.get(inputKey(example)) ?? new Set();
-    known.set(inputKey(example), answers);
-    if (answers.has(answerOf(example))) duplicates.push(lines[index]!);
-    else if (answers.size > 0 && "label" in example) conflicts.push(lines[index]!);
-    answers.add(answerOf(example));
+/** Lines of examples that say nothing new, and of those whose input came with another answer before. */
+export class Repetitions {
+  readonly duplicates: number[] = [];
+  readonly conflicts: number[] = [];
+  readonly #known = new Map<string, Set<string>>();
+
+  add(example: Example, line: number): void {
+    const [key, answer] = [inputKey(example), answerOf(example)];
+    const answers = this.#known.get(key);
+    if (answers === undefined) {
+      this.#known.set(key, new Set([answer]));
+      return;
+    }
+    if (answers.has(answer)) this.duplicates.push(line);
+    else if ("label" in example) this.conflicts.push(line);
+    answers.add(answer);
   }
-  return { duplicates, conflicts };
 }
 
 type Row = { line: number; row: { value: unknown } | string };
@@ -228,7 +245,12 @@ async function* csvRows(source: AsyncIterable<Uint8Array | string>): AsyncGenera
       return record;
     },
   });
-  const pumped = pump(source, parser);
+  const pumped = pipeline(
+    decoded(source, () => parser.info.lines),
+    parser,
+  );
+  // Whatever it throws, the parser throws too, and where it was left nobody asks.
+  pumped.catch(() => {});
   let head: string[] | null = null;
   let read = 0;
   try {
@@ -263,19 +285,6 @@ const csvProblems: Readonly<Record<string, string>> = {
   CSV_QUOTE_NOT_CLOSED: "a quote opens a cell and nothing closes it; close it, or leave the quote out",
   CSV_MAX_RECORD_SIZE: `it is longer than ${LINE_CHARACTERS} characters; send less in one example, and close every quote`,
 };
-
-async function pump(
-  source: AsyncIterable<Uint8Array | string>,
-  parser: ReturnType<typeof parse>,
-): Promise<void> {
-  try {
-    for await (const text of decoded(source, () => parser.info.lines))
-      if (!parser.write(text)) await new Promise(resolve => parser.once("drain", resolve));
-    parser.end();
-  } catch (error) {
-    parser.destroy(error as Error);
-  }
-}
 
 const isAnswer = (name: string) => name === "label" || name === "output";
 

@@ -208,6 +208,17 @@ describeBackbone("what answers, over HTTP", path => {
     const { prompts } = (await server.get("/tasks/mood")).body;
     const added = await server.post("/tasks/mood/prompts?activate=true", { template: "{{ input }}:" }, etag);
     expectProblem(added, 412, "revision_conflict");
+    expectProblem(
+      await server.post("/tasks/mood/prompts", { template: "{{ input }}:" }, etag),
+      412,
+      "revision_conflict",
+    );
+    expectProblem(
+      await server.call("DELETE", "/tasks/mood/prompts/1", undefined, etag),
+      412,
+      "revision_conflict",
+    );
+    expect((await server.get("/tasks/mood/prompts/1")).status).toBe(200);
     expect((await server.get("/tasks/mood")).body).toMatchObject({ prompts, active: { prompt: 2 } });
   });
 

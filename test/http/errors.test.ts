@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { maxHeaderSize } from "node:http";
 import { connect, createServer } from "node:net";
 import { text } from "node:stream/consumers";
@@ -87,6 +88,74 @@ describeBackbone("problems", path => {
     const body = { input: "x".repeat(2 ** 23) };
     for (let round = 0; round < 5; round++)
       expectProblem(await server.post("/tasks/spam/infer", body), 413, "body_too_large");
+  });
+
+  test("a data set that is refused is read to its end too", async () => {
+    server = await startServer(path);
+    const { port } = new URL(server.url);
+    const row = `"a cell","with ""quotes"" in it"\n`;
+    const refused = {
+      "text/csv": `text,sentiment\n${row.repeat(2 ** 19)}`,
+      "text/csv; charset=utf-8": `input,label\na "b,c\n${row.repeat(2 ** 19)}`,
+      "application/x-ndjson": `${"x".repeat(2 ** 24)}\n`,
+      "multipart/form-data; boundary=b": `--b\r\n\r\n${"x".repeat(2 ** 24)}`,
+    };
+    for (const [type, body] of Object.entries(refused)) {
+      const socket = connect(Number(port), "127.0.0.1").pause();
+      const head = `POST /datasets?id=d HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n`;
+      // As a caller who reads nothing before all is sent.
+      await new Promise<void>((resolve, reject) =>
+        socket.once("error", reject).write(head + body, error => (error ? reject(error) : resolve())),
+      );
+      const [answer] = await once(socket.resume(), "data");
+      socket.destroy();
+      expect(String(answer), type).toMatch(
+        type.startsWith("multipart") ? /^HTTP\/1.1 415 / : /^HTTP\/1.1 422 /,
+      );
+    }
+    expect((await server.get("/datasets/d")).status).toBe(404);
+  });
+
+  test("parameters of a query that are not known", async () => {
+    server = await startServer(path);
+    for (const route of ["/jobs?state=running", "/tasks?limit=5&page=2", "/prompts/similarity?tasl=x"])
+      expectProblem(await server.get(route), 422, "validation", {
+        detail: expect.stringMatching(/^querystring: \w+ is not known\. Leave it out\.$/),
+      });
+    expect((await server.get("/healthz?at=3")).status).toBe(200);
+  });
+
+  test("what a browser asks for on behalf of another site's page", async () => {
+    server = await startServer(path);
+    const sent = (headers: Record<string, string>) =>
+      server.post("/datasets?id=theirs", '{"input":"a","label":"b"}', {
+        "content-type": "text/plain",
+        ...headers,
+      });
+    const { origin } = new URL(server.url);
+    for (const headers of [
+      { "sec-fetch-site": "cross-site" },
+      { origin: "https://elsewhere.example" },
+      { origin: "null" },
+    ])
+      expectProblem(await sent(headers), 403, "forbidden");
+    expect((await server.get("/datasets/theirs")).status).toBe(404);
+    expect((await server.get("/tasks", { origin: "https://elsewhere.example" })).status).toBe(200);
+    for (const headers of [{}, { origin }, { "sec-fetch-site": "same-origin", origin }])
+      expect((await sent(headers)).status).toBe(201);
+  });
+
+  test("a body of more levels than can be written again, under an Idempotency-Key", async () => {
+    server = await startServer(path);
+    const deep = `{"json_schema":${'{"a":'.repeat(100_000)}1${"}".repeat(100_000)}}`;
+    expectProblem(
+      await server.post("/tasks/data-to-text/evaluate", deep, {
+        "content-type": "application/json",
+        "idempotency-key": "deep",
+      }),
+      422,
+      "validation",
+    );
   });
 
   test("of a value that may have several forms, the nearest one is named", async () => {

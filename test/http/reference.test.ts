@@ -75,9 +75,12 @@ describeBackbone("what the server says of itself", path => {
     expect(headers("post", "/tasks/{id}/prompts")).toEqual(["idempotency-key", "if-match"]);
     expect(headers("patch", "/tasks/{id}")).toEqual(["if-match"]);
     expect(headers("delete", "/tasks/{id}")).toEqual(["if-match"]);
+    expect(headers("delete", "/tasks/{id}/prompts/{version}")).toEqual(["if-match"]);
     expect(headers("put", "/tasks/{id}/active")).toEqual(["if-match"]);
     expect(headers("get", "/jobs/{id}/events")).toEqual(["last-event-id"]);
     expect(takes("/tasks/{id}/prompts")).toEqual(["application/json", promptFile, "multipart/form-data"]);
+    expect(call("post", "/backups").requestBody.required).toBe(false);
+    expect(call("post", "/tasks").requestBody.required).toBe(true);
     expect(takes("/datasets")).toEqual(["application/x-ndjson", "text/csv"]);
     expect(gives("get", "/tasks/{id}/prompts/{version}")).toContain(promptFile);
     expect(gives("post", "/tasks/{id}/infer")).toEqual(["application/json", "text/event-stream"]);

@@ -119,6 +119,16 @@ describeBackbone("streams", path => {
     await expect.poll(() => server.metric("foreword_running_rows"), { timeout: 3000 }).toBe(0);
   });
 
+  test.each([
+    ["an input without a text", { input: "" }, 422, "empty_input"],
+    ["a version that is not there", { input: "a", prompt: 99 }, 404, "prompt_not_found"],
+  ])("what is refused before the first token is a reply of its own: %s", async (_, body, status, code) => {
+    const response = await open(body);
+    expect(response.status).toBe(status);
+    expect(response.headers.get("content-type")).toContain("application/problem+json");
+    expect(await response.json()).toMatchObject({ status, code });
+  });
+
   test("what goes wrong on the way is an event", async () => {
     const all: ServerEvent[] = [];
     for await (const event of events(

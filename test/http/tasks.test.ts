@@ -103,6 +103,32 @@ describeBackbone("tasks over HTTP", path => {
       { id: "no", labels: ["a", "b"], prompt: { template: `{{ input }}${" word".repeat(9000)}` } },
       "input_too_long",
     ],
+    [
+      "labelled examples of a generation",
+      { id: "no", type: "generation", examples: [{ input: "a", label: "b" }] },
+      "validation",
+    ],
+    [
+      "examples that do not fill the template",
+      {
+        id: "no",
+        labels: ["a", "b"],
+        prompt: { template: "{{ a }}{{ b }}" },
+        examples: [{ input: "x", label: "a" }],
+      },
+      "fields_required",
+    ],
+    [
+      "examples with other fields than the first",
+      {
+        id: "no",
+        examples: [
+          { input: { a: "x", b: "y" }, label: "a" },
+          { input: { a: "x", c: "y" }, label: "b" },
+        ],
+      },
+      "unknown_field",
+    ],
     ["examples without inputs", { id: "no", examples: [{ label: "a" }] }, "validation"],
     [
       "a label of 5,000 characters in examples",

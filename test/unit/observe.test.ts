@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { growth } from "../../src/observe/growth.ts";
 import { createLogger } from "../../src/observe/log.ts";
 import { createMetrics } from "../../src/observe/metrics.ts";
 
@@ -33,5 +34,16 @@ describe("metrics", () => {
     expect(text).toContain('foreword_runtime_info{runtime="onnx",backend="cpu",version="1"} 1');
     expect(text).toContain("nodejs_eventloop_lag_seconds");
     expect(await other.register.metrics()).not.toContain('route="/tasks/:id"');
+  });
+});
+
+describe("totals of a part that is started again", () => {
+  it("grow by what came since the last look, and never shrink", () => {
+    const grownBy = growth<"steps" | "tokens">();
+    expect(grownBy({ steps: 3, tokens: 10 })).toEqual({ steps: 3, tokens: 10 });
+    expect(grownBy({ steps: 5, tokens: 10 })).toEqual({ steps: 2, tokens: 0 });
+    expect(grownBy({ steps: 7, tokens: 4 })).toEqual({ steps: 2, tokens: 4 });
+    expect(grownBy({ steps: 0, tokens: 4 })).toEqual({ steps: 0, tokens: 0 });
+    expect(grownBy({ steps: 1, tokens: 6 })).toEqual({ steps: 1, tokens: 2 });
   });
 });

@@ -1,0 +1,18 @@
+/**
+ * Of somebody else's running totals, what each has grown by since the last call. A total that is smaller than it was has
+ * begun anew from 0, as those of an engine that was started again.
+ */
+export function growth<Name extends string>(): (
+  totals: Readonly<Record<Name, number>>,
+) => Record<Name, number> {
+  let last: Partial<Record<Name, number>> = {};
+  return totals => {
+    const before = last;
+    last = totals;
+    const grown = (Object.entries(totals) as [Name, number][]).map(([name, now]) => {
+      const then = before[name] ?? 0;
+      return [name, now < then ? now : now - then];
+    });
+    return Object.fromEntries(grown) as Record<Name, number>;
+  };
+}
