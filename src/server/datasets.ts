@@ -50,15 +50,6 @@ export const datasets: Resource = (app, { registry }) => {
   // Lines of JSON are often sent as JSON: all that comes here is read line by line.
   app.removeContentTypeParser("application/json");
   app.addContentTypeParser("*", (_request, payload, done) => done(null, payload));
-  app.addContentTypeParser(/^multipart\//, (_request, payload, done) => {
-    payload.resume();
-    done(
-      new ForewordError(
-        "unsupported_media_type",
-        "A form is not taken here. Send the file itself as the body, as curl --data-binary @file does.",
-      ),
-    );
-  });
 
   app.post(
     "/datasets",
@@ -75,12 +66,13 @@ export const datasets: Resource = (app, { registry }) => {
       },
     },
     async (request, reply) => {
-      const csv = request.headers["content-type"]?.startsWith("text/csv");
+      const type = request.headers["content-type"] ?? "";
+      const body = (request.body as Readable | undefined) ?? Readable.from([]);
       const written = new ExampleWriter();
       const repeated = new Repetitions();
       const read = await readExamples(
-        limited(apart((request.body as Readable | undefined) ?? Readable.from([]))),
-        request.query.format ?? (csv ? "csv" : "ndjson"),
+        bytesOf(body, type),
+        request.query.format ?? (type.startsWith("text/csv") ? "csv" : "ndjson"),
         (example, line) => {
           written.add(example, line);
           repeated.add(example, line);
@@ -163,9 +155,15 @@ function apart(body: Readable): Readable {
   return body.pipe(copy);
 }
 
-async function* limited(body: Readable): AsyncGenerator<Uint8Array> {
+/** Throws `unsupported_media_type` for a form, `body_too_large`. */
+async function* bytesOf(body: Readable, type: string): AsyncGenerator<Uint8Array> {
+  if (type.startsWith("multipart/"))
+    throw new ForewordError(
+      "unsupported_media_type",
+      "A form is not taken here. Send the file itself as the body, as curl --data-binary @file does.",
+    );
   let bytes = 0;
-  for await (const chunk of body as AsyncIterable<Uint8Array>) {
+  for await (const chunk of apart(body) as AsyncIterable<Uint8Array>) {
     bytes += chunk.byteLength;
     if (bytes > LIMIT)
       throw new ForewordError("body_too_large", `A data set has at most ${LIMIT} bytes. Send less.`, {
