@@ -23,7 +23,7 @@ export function verbalize(
 ): VerbalizedLabel[] {
   const space = endsOpen(template) ? "" : " ";
   const all: [string, string | string[]][] = Array.isArray(labels)
-    ? labels.map(label => [label, space + label.replace(/[_-]/g, " ")])
+    ? labels.map(label => [label, space + spoken(label)])
     : Object.entries(labels);
   return all.map(([label, texts]) => {
     // A label may be called "constructor", which every object has.
@@ -32,12 +32,15 @@ export function verbalize(
   });
 }
 
+/** A label's name as words. A sign in front or behind says something: "-1" is not "1", nor "A-" an "A". */
+export const spoken = (label: string): string => label.replace(/_|(?<=.)-(?=.)/gsu, " ");
+
 /** The labels with every verbalizer spelled out, one prompt's own before its task's. */
 export const spelledOut = (...given: Parameters<typeof verbalize>): Labels =>
   Object.fromEntries(verbalize(...given).map(({ label, verbalizers }) => [label, verbalizers]));
 
-/** Whether the answer starts a line or a turn; a chat's rendering ends with the assistant's opening. */
-function endsOpen({ pieces }: Pick<CompiledTemplate, "pieces">): boolean {
+/** Whether the answer starts a line or a turn, without a space; a chat's rendering ends with the assistant's opening. */
+export function endsOpen({ pieces }: Pick<CompiledTemplate, "pieces">): boolean {
   const last = pieces.at(-1);
   if (last?.kind === "field") return last.name === chatField;
   return last?.kind === "literal" && noSpaceAfter.test(last.text);

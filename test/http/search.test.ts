@@ -18,6 +18,26 @@ describeBackbone("a search over HTTP", backbone => {
   const search = (task: string, body: object) => server.post(`/tasks/${task}/search`, body);
   const ended = (task: string, body: object) => server.job(`/tasks/${task}/search`, body);
 
+  test("of texts, finds that worked examples are better than a question", async () => {
+    const towns = ["Paris", "Rome", "Berlin", "Madrid", "London", "Vienna", "Dublin", "Oslo"];
+    const names = ["Anna", "Peter", "Maria", "Jonas"];
+    const examples = towns.flatMap(town =>
+      names.map(name => ({ input: `${name} moved to ${town} last year.`, output: town })),
+    );
+    const { result, error } = await ended("poem", { examples, written: 0, budget: 400, keep: 1 });
+    expect(error).toBeNull();
+    const [best] = result.table;
+    expect(best).toMatchObject({ rank: 1, source: "examples" });
+    // A right answer costs little, whether a space is before it or not.
+    expect(-best.validation.value).toBeLessThan(0.5);
+    const { text } = await server.infer("poem", {
+      input: "Clara moved to Prague in May.",
+      prompt: best.version,
+      max_tokens: 6,
+    });
+    expect(text).toContain("Prague");
+  });
+
   test("ranks candidates of every source; the best becomes a version that answers as it was judged", async () => {
     const mine = {
       name: "mine",

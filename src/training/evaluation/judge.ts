@@ -13,7 +13,7 @@ import {
 import { randomFrom } from "../../engine/sampler.ts";
 import { ForewordError } from "../../errors.ts";
 import { compileTemplate } from "../../prompt/template.ts";
-import { verbalize } from "../../prompt/verbalizer.ts";
+import { endsOpen, verbalize } from "../../prompt/verbalizer.ts";
 import { best, calibrate, type Scores, vote } from "../../prompt/votes.ts";
 import { shuffled } from "../batches.ts";
 import { answerOf } from "../examples.ts";
@@ -191,7 +191,7 @@ export interface Written {
   given: string;
   /** The same without white space around it. */
   text: string;
-  /** Of each wanted text and EOS. */
+  /** Of each wanted text and EOS, with and without a space before it where a prompt may write one. */
   targets: readonly TargetScore[];
 }
 
@@ -202,22 +202,52 @@ export function write(
   limits: Pick<GenerateRequest, "maxTokens" | "jsonSchema">,
 ): Promise<Written[]> {
   const { core } = judging;
-  return onShelf(judging, ([member]) =>
-    sideBySide(judging, cases, async ({ input, wanted }) => {
+  return onShelf(judging, ([member]) => {
+    const spellings = endsOpen(member!.template) ? asTheyAre : spaced;
+    return sideBySide(judging, cases, async ({ input, wanted }) => {
+      const spelt = wanted.map(spellings);
       const { text, targets, finishReason } = await core.infer(
         {
           kind: "generate",
           prompt: member!.digest,
           fields: input,
-          ...(wanted.length > 0 && { targets: wanted, targetsEnd: true }),
+          ...(wanted.length > 0 && { targets: spelt.flat(), targetsEnd: true }),
           ...limits,
           ...greedy,
         },
         patient,
       );
-      return { ended: finishReason === "stop", given: text, text: text.trim(), targets: targets ?? [] };
-    }),
-  );
+      return {
+        ended: finishReason === "stop",
+        given: text,
+        text: text.trim(),
+        targets: joined(wanted, spelt, targets ?? []),
+      };
+    });
+  });
+}
+
+const asTheyAre = (text: string): string[] => [text];
+
+/**
+ * Behind `Output:` a backbone writes " Paris", a prompt that was trained "Paris" as its examples have it: both are the
+ * text, whose white space at its ends decides nothing elsewhere.
+ */
+const spaced = (text: string): string[] => (/^\S/u.test(text) ? [text, ` ${text}`] : [text]);
+
+/** Of each text's spellings the probabilities together, and the tokens of the likeliest. */
+function joined(
+  texts: readonly string[],
+  spelt: readonly (readonly string[])[],
+  targets: readonly TargetScore[],
+): TargetScore[] {
+  const rest = targets.values();
+  return texts.map((text, index) => {
+    const found = spelt[index]!.map(() => rest.next().value!);
+    const likeliest = found.reduce((a, b) => (b.logprob > a.logprob ? b : a));
+    const sum = found.reduce((total, { logprob }) => total + Math.exp(logprob - likeliest.logprob), 0);
+    return { text, tokens: likeliest.tokens, logprob: likeliest.logprob + Math.log(sum) };
+  });
 }
 
 /**

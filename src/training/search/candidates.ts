@@ -3,6 +3,7 @@ import type { Example } from "../../contract/dataset.ts";
 import type { Ranked } from "../../contract/search.ts";
 import type { Task, Verbalizers } from "../../contract/task.ts";
 import type { TextCodec } from "../../prompt/codec.ts";
+import { spoken } from "../../prompt/verbalizer.ts";
 import { labelsOf } from "../check.ts";
 import { answerOf } from "../examples.ts";
 
@@ -105,8 +106,6 @@ const headingOf = (field: string): string => {
   const words = field === "input" ? "text" : field.replace(/[_-]/g, " ");
   return words.charAt(0).toUpperCase() + words.slice(1);
 };
-
-export const spoken = (label: string): string => label.replace(/[_-]/g, " ");
 
 const listed = (names: readonly string[], last: string): string =>
   names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} ${last} ${names.at(-1)}`;

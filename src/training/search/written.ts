@@ -2,18 +2,10 @@
 import type { Example } from "../../contract/dataset.ts";
 import { type Core, patient } from "../../engine/core.ts";
 import type { TextCodec } from "../../prompt/codec.ts";
+import { spoken } from "../../prompt/verbalizer.ts";
 import type { Shelf } from "../evaluation/judge.ts";
 import { answerOf } from "../examples.ts";
-import {
-  type Candidate,
-  chatOf,
-  filled,
-  isPlain,
-  isPlainText,
-  lines,
-  type Subject,
-  spoken,
-} from "./candidates.ts";
+import { type Candidate, chatOf, filled, isPlain, isPlainText, lines, type Subject } from "./candidates.ts";
 
 /** Pairs that one instruction is written from. */
 const PAIRS = 6;

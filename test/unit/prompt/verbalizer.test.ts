@@ -14,6 +14,18 @@ describe("verbalize", () => {
     ]);
   });
 
+  it("keeps a sign in front of a name or behind it", () => {
+    expect(texts(["-1", "0", "1", "A-", "A", "-", "v_"], "{{ input }}")).toEqual([
+      " -1",
+      " 0",
+      " 1",
+      " A-",
+      " A",
+      " -",
+      " v ",
+    ]);
+  });
+
   it.each([
     "{{ input }}\n",
     "{{ input }}<|im_end|>\n<|im_start|>assistant\n",
