@@ -113,7 +113,8 @@ export const GeneratorReport = Type.Object({
   rouge_l: Estimate,
   bleu: Type.Number({ description: "0 to 100, as sacrebleu's default." }),
   perplexity: Type.Number({
-    description: "Of the references: exp of the mean -log P of a token, EOS among them.",
+    description:
+      "Of the references, with or without a space before them: exp of the mean -log P of a token, EOS among them.",
   }),
   references: Type.Integer(),
 });
