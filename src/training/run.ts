@@ -34,9 +34,12 @@ import { notFinite, Trainer, type TrainerState, type TrainSettings } from "./tra
 const LOOKS = 4;
 const LOOK_EXAMPLES = 128;
 
+/** Another one is of another split, and can't be gone on from. */
+const FORMAT = 2;
+
 /** What a checkpoint holds. */
 interface Checkpoint {
-  format: 1;
+  format: typeof FORMAT;
   /** Of an ensemble. */
   member: number;
   /** Of a distillation's teacher. */
@@ -129,10 +132,10 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   }
 }
 
-/** Where this run was stopped; a job's last checkpoint may be of the member before. */
+/** Where this run was stopped; a job's last checkpoint may be of the member before, or of an earlier release. */
 function checkpointOf({ checkpoint, member }: TrainJob): Checkpoint | null {
   const left = checkpoint && (deserialize(checkpoint) as Checkpoint);
-  return left && (left.member ?? 0) === member ? left : null;
+  return left && left.format === FORMAT && left.member === member ? left : null;
 }
 
 /** The job with the start that a search for a donor finds, once. */
@@ -147,7 +150,7 @@ async function withDonor(
   if (start === null) {
     start = await bestStart(bench, job, hooks);
     const { member } = job;
-    await hooks.checkpoint(serialize({ ...begun, format: 1, member, start } satisfies Checkpoint));
+    await hooks.checkpoint(serialize({ ...begun, format: FORMAT, member, start } satisfies Checkpoint));
   }
   return { ...job, request: { ...job.request, init: start }, initial: donated(job, start) };
 }
@@ -161,7 +164,7 @@ async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: C
   let answers = left?.answers ?? null;
   if (answers === null) {
     answers = await askTeacher(bench, job, teacher, data, hooks);
-    await hooks.checkpoint(serialize({ ...begun, format: 1, member, answers } satisfies Checkpoint));
+    await hooks.checkpoint(serialize({ ...begun, format: FORMAT, member, answers } satisfies Checkpoint));
   }
   const learnt = taught(data, answers, hooks.log);
   const own = (example: Example) => learnt.origins.get(example)!;
@@ -368,7 +371,7 @@ class Run {
   #checkpoint(): Uint8Array {
     const { trainer, job, plan, answers } = this.#options;
     const checkpoint: Checkpoint = {
-      format: 1,
+      format: FORMAT,
       member: job.member,
       answers,
       start: plan.init,
