@@ -21,6 +21,7 @@ import { bestStart, donated } from "./donors.ts";
 import { compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
 import { forPeople, type Judged, scores, standardError } from "./evaluation/metrics.ts";
+import { lostAsHalf } from "./half.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { gradientsBehind, leadOf } from "./lead.ts";
 import { type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
@@ -293,14 +294,14 @@ class Run {
     );
   }
 
-  /** F16 where the examples that the looks judged get the same answers from it: half the bytes, and the same prompt. */
+  /** F16 where the examples that the looks judged tell no difference. */
   async #store(best: readonly Parameter[]): Promise<{ dtype: Dtype; judged: Judged[] }> {
-    const { validation, hooks } = this.#options;
+    const { validation, hooks, job } = this.#options;
     const exact = await this.#judge(best, this.#looked);
     const half = await this.#judge(best, this.#looked, "F16").catch(orElse(null, "bad_tensor"));
-    const changed = half && exact.filter(({ given }, at) => given !== half[at]!.given).length;
-    if (changed) hooks.log(`kept as F32: as F16 it would answer ${changed} of ${exact.length} otherwise`);
-    const [dtype, looked] = half && changed === 0 ? (["F16", half] as const) : (["F32", exact] as const);
+    const lost = half && lostAsHalf(job.task, exact, half);
+    if (lost) hooks.log(`kept as F32: ${lost}`);
+    const [dtype, looked] = half && !lost ? (["F16", half] as const) : (["F32", exact] as const);
     const judged = looked.length === validation.length ? looked : await this.#judge(best, validation, dtype);
     return { dtype, judged };
   }
