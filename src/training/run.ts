@@ -16,7 +16,14 @@ import { baseOf } from "./based.ts";
 import { type Parameter, pastLength } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
-import { askTeacher, distillationOf, distilledRows, type TeacherAnswer, taught } from "./distil.ts";
+import {
+  askTeacher,
+  distillationOf,
+  distilledRows,
+  namedScores,
+  type TeacherAnswer,
+  taught,
+} from "./distil.ts";
 import { bestStart, donated } from "./donors.ts";
 import { compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
@@ -85,7 +92,9 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
     context,
     data.lineOf,
     "examples",
-    distributions ? (example, all) => distilledRows(example, distributions.get(example)!, all) : undefined,
+    distributions
+      ? (example, all) => distilledRows(example, namedScores(job.task, distributions.get(example)!), all)
+      : undefined,
   );
   layOut(data.validation, context, data.lineOf, data.validationField);
   const settings = settingsOf(job, plan, rows, compiled.precision, lead);
