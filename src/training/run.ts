@@ -25,6 +25,7 @@ import {
   taught,
 } from "./distil.ts";
 import { bestStart, donated } from "./donors.ts";
+import { layOutEnough } from "./enough.ts";
 import { compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
 import { forPeople, type Judged, scores, standardError } from "./evaluation/metrics.ts";
@@ -83,26 +84,30 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   const plan = planOf({ ...job, task }, data.train, tokenizer, config.vocabSize);
   const base = await baseOf(bench, job.base);
   const start = base?.length ?? 0;
-  const parameters = await begin(bench, plan, job.initial, job.request.seed ?? 0, base);
+  const seed = job.request.seed ?? 0;
+  const parameters = await begin(bench, plan, job.initial, seed, base);
   const lead = leadOf(plan, tokenizer, config, base);
   const room = config.maxPositions - start - pastLength(parameters);
   const context = contextOf(plan, task, tokenizer, room, { base: start, lead });
-  const rows = layOut(
+  const rowsOf: Parameters<typeof layOut>[4] = distributions
+    ? (example, all) => distilledRows(example, namedScores(job.task, distributions.get(example)!), all)
+    : undefined;
+  const { rows, settings } = layOutEnough(
     data.train,
-    context,
-    data.lineOf,
-    "examples",
-    distributions
-      ? (example, all) => distilledRows(example, namedScores(job.task, distributions.get(example)!), all)
-      : undefined,
+    seed,
+    some => layOut(some, context, data.lineOf, "examples", rowsOf),
+    all => settingsOf(job, plan, all, compiled.precision, lead),
   );
   layOut(data.validation, context, data.lineOf, data.validationField);
-  const settings = settingsOf(job, plan, rows, compiled.precision, lead);
   const step = architectures[config.architecture](config);
   const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
   const { pause } = hooks;
   const { method } = plan;
   const positions = parameters[0]!.dims[method === "prefix" ? 2 : 0];
+  if (rows.length < data.train.length)
+    hooks.log(
+      `of ${data.train.length} examples ${rows.length} are trained on, by label and chance: the steps read no more`,
+    );
   hooks.log(
     `training ${positions} positions on ${rows.length} examples: ${settings.steps} steps of ${settings.batchSize}, ${compiled.precision}`,
   );
@@ -131,7 +136,7 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
       left,
       start,
     });
-    const outcome = await run.toTheEnd(data.train.length);
+    const outcome = await run.toTheEnd(rows.length);
     if (job.teacher === null || outcome.failure) return outcome;
     return {
       ...outcome,
