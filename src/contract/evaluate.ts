@@ -15,7 +15,7 @@ const knobs = {
   calibrate: Type.Optional(
     Type.Union([Type.Boolean(), Type.Literal("store")], {
       description:
-        "Fits the temperature with which probabilities mean what they say; `store` puts it into the active record, where that is what was evaluated and the log loss is lower with it. The result's `stored` tells whether it was.",
+        "Fits the temperature with which probabilities mean what they say; `store` puts it into the active record, where that is what was evaluated and the log loss is lower with it; a split has several, and is refused. The result's `stored` tells whether it was.",
     }),
   ),
   differing: Type.Optional(

@@ -66,6 +66,11 @@ async function jobRequest(
     "calibrate",
     "only what is active can store a temperature. Leave prompts out, or use true",
   );
+  refuse(
+    calibrate === "store" && task.active?.split !== undefined,
+    "calibrate",
+    "one version's temperature would be put on every part of the split. Name one version (prompts) and use true, or activate it alone",
+  );
   const names = contenders.map(({ prompt }) => nameOf(prompt));
   const twice = names.find((name, index) => names.indexOf(name) < index);
   refuse(twice !== undefined, "prompts", `${twice} is there twice`);

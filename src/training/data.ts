@@ -71,10 +71,10 @@ export function dataOf(
     const labels = new Set(split.train.map(each => (each as { label: string }).label));
     checkClasses(labels);
     const without = labelsOf(job.task).filter(label => !labels.has(label));
-    if (without.length > 0)
-      log(
-        `examples: none to train on has the ${without.length === 1 ? "label" : "labels"} ${listed(without.map(label => JSON.stringify(label)))}`,
-      );
+    if (without.length > 0) log(`examples: none to train on has the ${named(without)}`);
+    const looked = new Set(validation.map(each => (each as { label: string }).label));
+    const blind = [...labels].filter(label => !looked.has(label)).sort();
+    if (blind.length > 0) log(`validation: none has the ${named(blind)}`);
   }
   return { train: split.train, validation, lineOf, nameOf, validationField: own ? "validation" : "examples" };
 }
@@ -132,6 +132,9 @@ export function checkClasses(labels: Iterable<string>): void {
 
 export const counted = (lines: readonly number[]): string =>
   `${lines.length} of them (${lines.length === 1 ? "line" : "lines"} ${listed(lines)})`;
+
+const named = (labels: readonly string[]): string =>
+  `${labels.length === 1 ? "label" : "labels"} ${listed(labels.map(label => JSON.stringify(label)))}`;
 
 function listed(items: readonly (string | number)[]): string {
   const rest = items.length - LISTED;

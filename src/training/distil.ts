@@ -10,6 +10,7 @@ import { ForewordError } from "../errors.ts";
 import { branches, endBranch, goldPath, type TrieNode } from "../prompt/trie.ts";
 import type { Scores } from "../prompt/votes.ts";
 import type { Bench } from "./begin.ts";
+import { labelsOf } from "./check.ts";
 import type { RunData } from "./data.ts";
 import { label, type TextCase, write } from "./evaluation/judge.ts";
 import { accuracy } from "./evaluation/metrics.ts";
@@ -23,8 +24,8 @@ const WAYS = { most: 4, mass: 0.98 };
 const MAX_TOKENS = 256;
 
 export interface Taught extends Split {
-  /** What the teacher said of an example; null for texts. */
-  distributions: ReadonlyMap<Example, Scores> | null;
+  /** What the teacher said of an example, label by label in the task's order; null for texts. */
+  distributions: ReadonlyMap<Example, Float64Array> | null;
   /** The example that each came from. */
   origins: ReadonlyMap<Example, Example>;
 }
@@ -33,8 +34,8 @@ export interface Taught extends Split {
 export interface TeacherAnswer {
   /** A label or a text. */
   given: string;
-  /** P(label); null for texts. */
-  scores: Scores | null;
+  /** P(label) in the order of the task's labels, whose names would be most of a checkpoint; null for texts. */
+  probabilities: Float64Array | null;
   /** Whether a text came to its end. */
   ended: boolean;
 }
@@ -59,11 +60,16 @@ export async function askTeacher(
   };
   if (task.labels !== null) {
     const judged = await label(judging, all, { every: true });
-    return judged.map(({ given, scores }) => ({ given, scores, ended: true }));
+    const labels = labelsOf(task);
+    return judged.map(({ given, scores }) => ({
+      given,
+      probabilities: Float64Array.from(labels, name => scores.get(name)!),
+      ended: true,
+    }));
   }
   const cases: TextCase[] = all.map(({ input }) => ({ input, wanted: [] }));
   const written = await write(judging, cases, { maxTokens: MAX_TOKENS });
-  return written.map(({ given, ended }) => ({ given, scores: null, ended }));
+  return written.map(({ given, ended }) => ({ given, probabilities: null, ended }));
 }
 
 /** The examples with the teacher's answers in place of their own. Throws `bad_dataset` where its texts leave none. */
@@ -74,8 +80,8 @@ export function taught(
 ): Taught {
   const all = [...train, ...validation];
   const answered = all.map(({ input }, i): Example => {
-    const { given, scores } = answers[i]!;
-    return scores ? { input, label: given } : { input, output: given };
+    const { given, probabilities } = answers[i]!;
+    return probabilities ? { input, label: given } : { input, output: given };
   });
   // The end of a text is learnt too: one that was cut off has none.
   const usable = (_: unknown, i: number) => answers[i]!.ended && answers[i]!.given.trim() !== "";
@@ -91,14 +97,18 @@ export function taught(
       `The teacher's texts leave nothing to ${learnt.length === 0 ? "train on" : "validate with"}. Send more inputs, or a teacher that writes shorter texts.`,
       { field: "teacher" },
     );
-  const labelled = answers[0]!.scores !== null;
+  const labelled = answers[0]!.probabilities !== null;
   return {
     train: learnt,
     validation: validating,
-    distributions: labelled ? new Map(answered.map((each, i) => [each, answers[i]!.scores!])) : null,
+    distributions: labelled ? new Map(answered.map((each, i) => [each, answers[i]!.probabilities!])) : null,
     origins: new Map(answered.map((each, i) => [each, all[i]!])),
   };
 }
+
+/** What the teacher said, by the names of the task's labels. */
+export const namedScores = (task: Pick<TrainJob["task"], "labels">, probabilities: Float64Array): Scores =>
+  new Map(labelsOf(task).map((name, index) => [name, probabilities[index]!]));
 
 /**
  * Rows on the ways of the teacher's likeliest verbalizers, those of a label being as likely as one another; each decision

@@ -21,7 +21,7 @@ import { planOf, withVerbalizers } from "./plan.ts";
 import { counting } from "./progress.ts";
 import { recalibrated } from "./search/biases.ts";
 import { race } from "./search/race.ts";
-import { sample } from "./split.ts";
+import { sample, withoutLeaks } from "./split.ts";
 import { chosenExamples, promptFileOf } from "./start.ts";
 
 /** Examples that the best starts answer. */
@@ -58,9 +58,9 @@ export async function rankStarts(
     if (isPrompt(init)) left_out.push({ ...init.prompt, reason: error.message });
   };
   const starts = await startsOf(bench, job, examples, leave);
-  // What the own start shows, it would answer too well.
-  const shown = new Set(chosenExamples(examples, seed));
-  const others = examples.filter(example => !shown.has(example));
+  // What the own start shows, it would answer too well, wherever else that stands.
+  const shown = chosenExamples(examples, seed);
+  const others = withoutLeaks({ train: shown, validation: [...examples] }).validation;
   const asked = sample(others.length > 0 ? others : examples, EXAMPLES, seed);
   hooks.log(`trying ${starts.length} starts on up to ${asked.length} examples`);
 

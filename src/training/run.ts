@@ -16,11 +16,20 @@ import { baseOf } from "./based.ts";
 import { type Parameter, pastLength } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
 import { dataOf } from "./data.ts";
-import { askTeacher, distillationOf, distilledRows, type TeacherAnswer, taught } from "./distil.ts";
+import {
+  askTeacher,
+  distillationOf,
+  distilledRows,
+  namedScores,
+  type TeacherAnswer,
+  taught,
+} from "./distil.ts";
 import { bestStart, donated } from "./donors.ts";
+import { layOutEnough } from "./enough.ts";
 import { compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
 import { forPeople, type Judged, scores, standardError } from "./evaluation/metrics.ts";
+import { lostAsHalf } from "./half.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { gradientsBehind, leadOf } from "./lead.ts";
 import { type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
@@ -34,9 +43,12 @@ import { notFinite, Trainer, type TrainerState, type TrainSettings } from "./tra
 const LOOKS = 4;
 const LOOK_EXAMPLES = 128;
 
+/** Another one is of another split, and can't be gone on from. */
+const FORMAT = 2;
+
 /** What a checkpoint holds. */
 interface Checkpoint {
-  format: 1;
+  format: typeof FORMAT;
   /** Of an ensemble. */
   member: number;
   /** Of a distillation's teacher. */
@@ -72,24 +84,30 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   const plan = planOf({ ...job, task }, data.train, tokenizer, config.vocabSize);
   const base = await baseOf(bench, job.base);
   const start = base?.length ?? 0;
-  const parameters = await begin(bench, plan, job.initial, job.request.seed ?? 0, base);
+  const seed = job.request.seed ?? 0;
+  const parameters = await begin(bench, plan, job.initial, seed, base);
   const lead = leadOf(plan, tokenizer, config, base);
   const room = config.maxPositions - start - pastLength(parameters);
   const context = contextOf(plan, task, tokenizer, room, { base: start, lead });
-  const rows = layOut(
+  const rowsOf: Parameters<typeof layOut>[4] = distributions
+    ? (example, all) => distilledRows(example, namedScores(job.task, distributions.get(example)!), all)
+    : undefined;
+  const { rows, settings } = layOutEnough(
     data.train,
-    context,
-    data.lineOf,
-    "examples",
-    distributions ? (example, all) => distilledRows(example, distributions.get(example)!, all) : undefined,
+    seed,
+    some => layOut(some, context, data.lineOf, "examples", rowsOf),
+    all => settingsOf(job, plan, all, compiled.precision, lead),
   );
   layOut(data.validation, context, data.lineOf, data.validationField);
-  const settings = settingsOf(job, plan, rows, compiled.precision, lead);
   const step = architectures[config.architecture](config);
   const loss = job.task.type === "classification" ? classificationLoss(step) : generationLoss(step);
   const { pause } = hooks;
   const { method } = plan;
   const positions = parameters[0]!.dims[method === "prefix" ? 2 : 0];
+  if (rows.length < data.train.length)
+    hooks.log(
+      `of ${data.train.length} examples ${rows.length} are trained on, by label and chance: the steps read no more`,
+    );
   hooks.log(
     `training ${positions} positions on ${rows.length} examples: ${settings.steps} steps of ${settings.batchSize}, ${compiled.precision}`,
   );
@@ -118,7 +136,7 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
       left,
       start,
     });
-    const outcome = await run.toTheEnd(data.train.length);
+    const outcome = await run.toTheEnd(rows.length);
     if (job.teacher === null || outcome.failure) return outcome;
     return {
       ...outcome,
@@ -129,10 +147,10 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   }
 }
 
-/** Where this run was stopped; a job's last checkpoint may be of the member before. */
+/** Where this run was stopped; a job's last checkpoint may be of the member before, or of an earlier release. */
 function checkpointOf({ checkpoint, member }: TrainJob): Checkpoint | null {
   const left = checkpoint && (deserialize(checkpoint) as Checkpoint);
-  return left && (left.member ?? 0) === member ? left : null;
+  return left && left.format === FORMAT && left.member === member ? left : null;
 }
 
 /** The job with the start that a search for a donor finds, once. */
@@ -147,7 +165,7 @@ async function withDonor(
   if (start === null) {
     start = await bestStart(bench, job, hooks);
     const { member } = job;
-    await hooks.checkpoint(serialize({ ...begun, format: 1, member, start } satisfies Checkpoint));
+    await hooks.checkpoint(serialize({ ...begun, format: FORMAT, member, start } satisfies Checkpoint));
   }
   return { ...job, request: { ...job.request, init: start }, initial: donated(job, start) };
 }
@@ -161,7 +179,7 @@ async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: C
   let answers = left?.answers ?? null;
   if (answers === null) {
     answers = await askTeacher(bench, job, teacher, data, hooks);
-    await hooks.checkpoint(serialize({ ...begun, format: 1, member, answers } satisfies Checkpoint));
+    await hooks.checkpoint(serialize({ ...begun, format: FORMAT, member, answers } satisfies Checkpoint));
   }
   const learnt = taught(data, answers, hooks.log);
   const own = (example: Example) => learnt.origins.get(example)!;
@@ -290,14 +308,14 @@ class Run {
     );
   }
 
-  /** F16 where the examples that the looks judged get the same answers from it: half the bytes, and the same prompt. */
+  /** F16 where the examples that the looks judged tell no difference. */
   async #store(best: readonly Parameter[]): Promise<{ dtype: Dtype; judged: Judged[] }> {
-    const { validation, hooks } = this.#options;
+    const { validation, hooks, job } = this.#options;
     const exact = await this.#judge(best, this.#looked);
     const half = await this.#judge(best, this.#looked, "F16").catch(orElse(null, "bad_tensor"));
-    const changed = half && exact.filter(({ given }, at) => given !== half[at]!.given).length;
-    if (changed) hooks.log(`kept as F32: as F16 it would answer ${changed} of ${exact.length} otherwise`);
-    const [dtype, looked] = half && changed === 0 ? (["F16", half] as const) : (["F32", exact] as const);
+    const lost = half && lostAsHalf(job.task, exact, half);
+    if (lost) hooks.log(`kept as F32: ${lost}`);
+    const [dtype, looked] = half && !lost ? (["F16", half] as const) : (["F32", exact] as const);
     const judged = looked.length === validation.length ? looked : await this.#judge(best, validation, dtype);
     return { dtype, judged };
   }
@@ -368,7 +386,7 @@ class Run {
   #checkpoint(): Uint8Array {
     const { trainer, job, plan, answers } = this.#options;
     const checkpoint: Checkpoint = {
-      format: 1,
+      format: FORMAT,
       member: job.member,
       answers,
       start: plan.init,

@@ -21,41 +21,65 @@ function strata(examples: readonly Example[]): Map<string, Example[]> {
   return groups;
 }
 
+/** A place in validation that a label may fill. */
+interface Place {
+  label: number;
+  /** Its number among the label's own, from 0. */
+  index: number;
+  /** Without it no look would tell how the label fares. */
+  needed: boolean;
+  /** What the label's share of the examples leaves for it and those behind it. */
+  due: number;
+}
+
+/** All but one of a label's inputs may validate; without three of them, training needs it more than a look does. */
+const placesOf = (inputs: number, label: number, share: number): Place[] =>
+  Array.from({ length: inputs - 1 }, (_, index) => ({
+    label,
+    index,
+    needed: index === 0 && inputs >= 3,
+    due: inputs * share - index,
+  }));
+
 /**
- * A share of every label's examples. Labels that are too small for it give one each, by chance, until the share of all
- * examples is there, one at least. Equal inputs stay on one side, and every label keeps one to be trained on.
+ * The share of all inputs, one at least, by label: by largest remainders, chance deciding between equal ones, and before
+ * them one of each label with three inputs or more, as far as the places go. Equal inputs stay on one side, and every
+ * label keeps one to be trained on.
  */
 export function splitExamples(examples: readonly Example[], share: number, seed: number): Split {
   const random = randomFrom(seed);
-  const groups = [...strata(examples)]
+  const labels = [...strata(examples)]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([, group]) => [...new Set(group.map(inputKey))]);
-  const chosen = new Set<string>();
-  const taken = groups.map(() => 0);
   /** An input may have several labels. */
-  const groupsOf = new Map<string, number[]>();
-  for (const [group, keys] of groups.entries())
-    for (const key of keys) groupsOf.set(key, [...(groupsOf.get(key) ?? []), group]);
-  const take = (keys: readonly string[], wanted: number) => {
-    let left = wanted;
-    for (const key of keys) {
-      if (left <= 0) return;
-      const mine = groupsOf.get(key)!;
-      if (chosen.has(key) || mine.some(group => groups[group]!.length - taken[group]! < 2)) continue;
+  const labelsOf = new Map<string, number[]>();
+  for (const [label, keys] of labels.entries())
+    for (const key of keys) labelsOf.set(key, [...(labelsOf.get(key) ?? []), label]);
+  const queues = labels.map(keys =>
+    shuffled(keys.length, random)
+      .map(index => keys[index]!)
+      .values(),
+  );
+  const places = shuffled(labels.length, random)
+    .flatMap(label => placesOf(labels[label]!.length, label, share))
+    .sort((a, b) => Number(b.needed) - Number(a.needed) || b.due - a.due);
+
+  const wanted = Math.max(1, Math.round(labelsOf.size * share));
+  const chosen = new Set<string>();
+  const taken = labels.map(() => 0);
+  const spare = (key: string) =>
+    !chosen.has(key) && labelsOf.get(key)!.every(label => labels[label]!.length - taken[label]! >= 2);
+  for (const { label, index } of places) {
+    if (chosen.size === wanted) break;
+    // An input that came with another label too has filled it.
+    if (taken[label]! > index) continue;
+    for (const key of queues[label]!) {
+      if (!spare(key)) continue;
       chosen.add(key);
-      for (const group of mine) taken[group]!++;
-      left--;
+      for (const mine of labelsOf.get(key)!) taken[mine]!++;
+      break;
     }
-  };
-  const orders = groups.map((keys, group) => {
-    const open = keys.filter(key => !chosen.has(key));
-    const order = shuffled(open.length, random).map(index => open[index]!);
-    take(order, Math.round(keys.length * share) - taken[group]!);
-    return order;
-  });
-  const wanted = Math.max(1, Math.round(groupsOf.size * share));
-  for (const group of shuffled(groups.length, random))
-    if (chosen.size < wanted && taken[group] === 0) take(orders[group]!, 1);
+  }
   return {
     train: examples.filter(example => !chosen.has(inputKey(example))),
     validation: examples.filter(example => chosen.has(inputKey(example))),

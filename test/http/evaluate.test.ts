@@ -201,6 +201,23 @@ describeBackbone("evaluation over HTTP", backbone => {
       expectProblem(await evaluate(task, body), status, code);
     });
 
+    test("storing one temperature for all parts of a split; one of them is evaluated by its number", async () => {
+      const parts = [1, 2].map(prompt => ({ prompt, weight: 1 }));
+      const { active } = (await server.get("/tasks/review/active")).body;
+      const split = await server.put("/tasks/review/active", { split: parts });
+      expect(split.status, JSON.stringify(split.body)).toBe(200);
+      const refused = await evaluate("review", { examples, calibrate: "store" });
+      expectProblem(refused, 422, "validation");
+      expect(refused.body).toMatchObject({
+        field: "calibrate",
+        detail: expect.stringMatching(/split.*prompts/),
+      });
+      const { prompts } = await reportOf("review", { examples, prompts: [1], calibrate: true });
+      expect(prompts[0]).toHaveProperty("calibration");
+      expect((await server.get("/tasks/review/active")).body.active).toEqual({ split: parts });
+      expect((await server.put("/tasks/review/active", active)).status).toBe(200);
+    });
+
     test("an input that is too long is named by its line", async () => {
       const long = { input: "word ".repeat(9000), label: "positive" };
       const job = await ended("review", { examples: [...reviews, long] });

@@ -2,6 +2,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { DonorsReport, RankedStart, SimilarityGroup } from "../../src/contract/transfer.ts";
 import { type PromptFile, readPromptFile } from "../../src/prompt/file.ts";
+import { inputKey } from "../../src/training/examples.ts";
+import { chosenExamples } from "../../src/training/start.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { reviewsOf } from "../support/reviews.ts";
 import { expectProblem, files, startServer, type TestServer } from "./server.ts";
@@ -297,6 +299,22 @@ describeBackbone("transfer over HTTP", backbone => {
       });
       expect(namesOf(report)).toHaveLength(3);
       expect(report.table.every(({ accuracy }) => accuracy === null)).toBe(true);
+    });
+
+    test("what the own start shows is asked of nobody, nor its twins", async () => {
+      const twins = [...examples.slice(5, 15), ...examples.slice(5, 15)].map(({ input, label }, index) => ({
+        input: index < 10 ? input : `${input} `,
+        label,
+      }));
+      const candidates = [{ task: "sentiment", version: 3 }];
+      const job = await server.job("/tasks/mood/donors", { examples: twins, seed: 5, candidates });
+      expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+      const shown = new Set(chosenExamples(twins, 5).map(inputKey));
+      const asked = twins.filter(example => !shown.has(inputKey(example))).length;
+      expect(job.log.map(({ text }: { text: string }) => text)).toContainEqual(
+        `trying 2 starts on up to ${asked} examples`,
+      );
+      expect(job.result.table[0].examples).toBe(asked);
     });
 
     test("what can't be ranked", async () => {

@@ -2,10 +2,12 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { deserialize, serialize } from "node:v8";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { openCore } from "../../src/engine/open.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import type { Bench } from "../../src/training/begin.ts";
+import type { TeacherAnswer } from "../../src/training/distil.ts";
 import { Shelf } from "../../src/training/evaluation/judge.ts";
 import { writeExamples } from "../../src/training/examples.ts";
 import type { Donor, TrainJob } from "../../src/training/job.ts";
@@ -93,6 +95,37 @@ describeBackbone("a run that goes on", path => {
 
     const donors = job.donors!.filter(({ task }) => task !== "sentiment");
     await expect(run({ checkpoint: first.kept, donors }, false)).rejects.toThrow(/sentiment, was deleted/);
+  });
+
+  test("has its teacher's answers, a number a label, and ends in the same bits", async () => {
+    // Numbers for names: an object would have them in another order than the task has.
+    const labels = Array.from({ length: 40 }, (_, index) => `${140 - index}`);
+    const examples = reviewsOf(["film"]).map(({ input }) => ({ input, label: labels[0]! }));
+    const more = {
+      task: { ...job.task, labels },
+      request: { steps: 2, batch_size: 2, seed: 2, length: 4 },
+      teacher: { template: "How good from 101 to 140? {{ input }} It is", parameters: null },
+      examples: writeExamples({ examples, lines: examples.map((_, index) => index + 1) }),
+    };
+    const first = await run(more, true);
+    expect(first.kept!.length / examples.length).toBeLessThan(8 * labels.length + 100);
+    const { answers } = deserialize(first.kept!) as { answers: TeacherAnswer[] };
+    for (const { given, probabilities } of answers) {
+      expect(probabilities!.reduce((a, b) => a + b)).toBeCloseTo(1, 6);
+      expect(labels[probabilities!.indexOf(Math.max(...probabilities!))]).toBe(given);
+    }
+    const [whole, resumed] = [await run(more, false), await run({ ...more, checkpoint: first.kept }, false)];
+    expect(whole.lines).toContain(`the teacher answers ${examples.length} inputs`);
+    expect(resumed.lines).not.toContain(`the teacher answers ${examples.length} inputs`);
+    expect(readPromptFile(resumed.outcome!.file).prefix).toEqual(readPromptFile(whole.outcome!.file).prefix);
+  });
+
+  test("of another release begins anew", async () => {
+    const more = { request: { steps: 2, batch_size: 2, seed: 2 }, checkpointSeconds: 0 };
+    const first = await run(more, true);
+    const older = serialize({ ...(deserialize(first.kept!) as object), format: 1 });
+    const { lines } = await run({ ...more, checkpoint: older }, false);
+    expect(lines.filter(line => line.startsWith("going on"))).toEqual([]);
   });
 
   test("has taken the time of all its parts", async () => {

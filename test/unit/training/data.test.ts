@@ -146,7 +146,7 @@ test("of any number of bad lines ten are listed; more examples than a million ar
 }, 60_000);
 
 describe("split", () => {
-  test("every label gives its share, at least one; a lone example is trained on", () => {
+  test("every label gives its share, at least one of three; a lone example is trained on", () => {
     const { train, validation } = splitExamples(labelled({ a: 100, b: 20, c: 4, d: 1 }), 0.1, 7);
     expect(countsOf(validation)).toEqual({ a: 10, b: 2, c: 1 });
     expect(countsOf(train)).toEqual({ a: 90, b: 18, c: 3, d: 1 });
@@ -171,6 +171,45 @@ describe("split", () => {
     expect([train.length, validation.length]).toEqual([139, 15]);
     expect(Object.keys(countsOf(train))).toHaveLength(77);
     expect(splitExamples(labelled({ a: 2, b: 2 }), 0.1, 0).validation).toHaveLength(1);
+  });
+
+  test("the share is of all examples, however small the labels are", () => {
+    const rounded: [number, number, number, number][] = [
+      [150, 5, 0.1, 75],
+      [150, 6, 0.1, 90],
+      [2, 25, 0.1, 5],
+      [77, 5, 0.3, 116],
+      [3, 2, 0.5, 3],
+      [40, 2, 0.5, 40],
+    ];
+    for (const [many, each, share, expected] of rounded) {
+      const all = labelled(Object.fromEntries(Array.from({ length: many }, (_, i) => [`l${i}`, each])));
+      const { train, validation } = splitExamples(all, share, 1);
+      expect([many, each, validation.length]).toEqual([many, each, expected]);
+      expect(Object.keys(countsOf(train))).toHaveLength(many);
+      // Labels of one size differ by one at most.
+      const counts = Object.values(countsOf(validation));
+      expect(Math.max(...counts) - (counts.length < many ? 0 : Math.min(...counts))).toBeLessThanOrEqual(1);
+    }
+  });
+
+  test("rare labels are looked at too, at the cost of the others; where places run out, the larger of them are", () => {
+    expect(countsOf(splitExamples(labelled({ a: 990, b: 4, c: 2 }), 0.1, 0).validation)).toEqual({
+      a: 99,
+      b: 1,
+    });
+    const rare = Object.fromEntries(Array.from({ length: 10 }, (_, i) => [`r${i}`, 3]));
+    const { validation } = splitExamples(labelled({ a: 90, ...rare }), 0.1, 0);
+    expect(validation).toHaveLength(12);
+    expect(countsOf(validation)).toMatchObject(
+      Object.fromEntries(Object.keys(rare).map(label => [label, 1])),
+    );
+    const many = Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`l${i}`, i < 12 ? 5 : 3]));
+    const chosen = countsOf(splitExamples(labelled(many), 0.1, 0).validation);
+    expect(Object.keys(chosen).map(label => many[label])).toEqual(Array(11).fill(5));
+    const by = (seed: number) => Object.keys(countsOf(splitExamples(labelled(rare), 0.1, seed).validation));
+    expect(by(0)).toHaveLength(3);
+    expect(by(0)).not.toEqual(by(1));
   });
 
   test("an input of two labels takes no label's last example from training", () => {
@@ -260,6 +299,7 @@ describe("a run's data", () => {
       "examples: 1 of them (line 7) repeat an earlier one",
       "examples: 1 of them (line 8) have an input that came with another label before",
       "validation: 2 of them (lines 2, 3) are among the training examples too; they are left out of validation",
+      'validation: none has the label "b"',
     ]);
     expect(data.validation).toEqual([validation[0]]);
     expect(data.validationField).toBe("validation");
@@ -291,12 +331,17 @@ describe("a run's data", () => {
     expect(() => dataOf(own, () => {})).toThrow(/^validation: line 2: /);
   });
 
-  test("labels that nothing is trained on are named", () => {
+  test("labels that nothing is trained on, or looked at, are named", () => {
     const told: string[] = [];
     const some = job(labelled({ a: 9, b: 9 }), 0.1);
     const task = { ...some.task, labels: ["a", "b", "c", "d"] };
     dataOf({ ...some, task }, line => told.push(line));
     expect(told).toEqual(['examples: none to train on has the labels "c", "d"']);
+    told.length = 0;
+    const labels = [..."abcdefgh"];
+    const few = job(labelled({ a: 20, ...Object.fromEntries(labels.slice(1).map(each => [each, 2])) }), 0.01);
+    dataOf({ ...few, task: { ...few.task, labels } }, line => told.push(line));
+    expect(told).toEqual(['validation: none has the labels "b", "c", "d", "e", "f" and 2 more']);
   });
 
   test("many lines are counted, and the first of them listed", () => {

@@ -27,6 +27,7 @@ import {
 } from "../../../src/training/evaluation/significance.ts";
 import { compareTexts, generatorReport } from "../../../src/training/evaluation/texts.ts";
 import { writeExamples } from "../../../src/training/examples.ts";
+import { lostAsHalf } from "../../../src/training/half.ts";
 import type { TrainProgress } from "../../../src/training/job.ts";
 
 const figures = JSON.parse(
@@ -470,6 +471,29 @@ describe("an evaluation", () => {
       message:
         "examples: line 6: The input has 90 tokens or more, and at most 80 fit. Shorten it, or leave it out.",
     });
+  });
+});
+
+describe("a prompt as F16", () => {
+  const texts = (...losses: number[]) => losses.map(loss => ({ wanted: "x", given: "", loss }));
+  test.each<[string, number[], RegExp | null]>([
+    ["costs texts nothing", [1, 2, 3], null],
+    ["costs them less than can be told", [1.02, 2, 3.005], null],
+    ["makes them likelier", [0.5, 2, 3], null],
+    ["costs them something", [1, 2.04, 3], /loss would be 0\.0133 higher$/],
+    ["answers with no numbers", [1, Number.NaN, 3], /higher$/],
+  ])("%s", (_, losses, why) => {
+    const lost = lostAsHalf({ type: "generation" }, texts(1, 2, 3), texts(...losses));
+    if (why) expect(lost).toMatch(why);
+    else expect(lost).toBeNull();
+  });
+
+  test("changes no label", () => {
+    const labels = (...given: string[]) => given.map(each => ({ wanted: "a", given: each, loss: 1 }));
+    const lost = (...given: string[]) =>
+      lostAsHalf({ type: "classification" }, labels("a", "b", "b"), labels(...given));
+    expect(lost("a", "b", "b")).toBeNull();
+    expect(lost("a", "a", "b")).toMatch(/answer 1 of 3 otherwise$/);
   });
 });
 
