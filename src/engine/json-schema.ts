@@ -284,13 +284,13 @@ class Promised {
     if (pattern === undefined) return {};
     if (["minLength", "maxLength", "format"].some(keyword => keyword in schema))
       throw this.#refusal(at, 'has "pattern" beside a length or a format. Let the pattern say it');
+    if (patternLength(pattern) > LONGEST)
+      throw this.#refusal(at, `has a pattern of more than ${LONGEST} characters. Repeat less, or use * or +`);
     if (!canPromise(pattern))
       throw this.#refusal(
         at,
-        `has the pattern ${JSON.stringify(pattern)}; letters, digits, \\d, \\w, classes of them, groups, (a|b) and repetition can be promised. Use these`,
+        `has the pattern ${JSON.stringify(pattern)}; letters, digits, \\d, \\w, classes that cover neither quotes nor backslashes, groups, (a|b) and repetition can be promised. Use these`,
       );
-    if (patternLength(pattern) > LONGEST)
-      throw this.#refusal(at, `has a pattern of more than ${LONGEST} characters. Repeat less, or use * or +`);
     return {};
   }
 
