@@ -31,13 +31,8 @@ const good: Record<string, object> = {
     required: ["b", "d"],
   },
   "no type": { properties: { a: { type: "integer" } }, required: ["a"] },
-  "more properties": {
-    type: "object",
-    properties: { id },
-    required: ["id"],
-    additionalProperties: { type: "boolean" },
-  },
-  "any properties": { type: "object", properties: { id }, additionalProperties: true },
+  "properties of any name": { type: "object", additionalProperties: { type: "boolean" } },
+  "any properties": { type: "object", properties: {}, additionalProperties: true },
   "no properties": { type: "object", properties: {}, additionalProperties: false },
   "names that are no ASCII": {
     type: "object",
@@ -123,9 +118,9 @@ const good: Record<string, object> = {
       c: { $ref: "#/properties/a/anyOf/0" },
       d: { $ref: "#/properties/b/prefixItems/0" },
       e: { $ref: "#/properties/b/items" },
+      f: { type: "object", additionalProperties: { $ref: "#/properties/c" } },
     },
-    required: ["a", "b", "c", "d", "e"],
-    additionalProperties: { $ref: "#/properties/c" },
+    required: ["a", "b", "c", "d", "e", "f"],
   },
   "recursion of the whole": {
     type: "object",
@@ -236,6 +231,18 @@ const bad: [what: string, schema: object, says: RegExp][] = [
   ["if", { type: "object", if: {} }, /"if"/],
   ["counted properties", { type: "object", minProperties: 1 }, /"minProperties"/],
   ["a required property that is not described", { type: "object", required: ["z"] }, /requires "z"/],
+  [
+    "further properties of a type beside described ones",
+    {
+      properties: { a: { properties: { id }, required: ["id"], additionalProperties: { type: "boolean" } } },
+    },
+    /\/properties\/a has "additionalProperties" beside "properties".*Set it to false/,
+  ],
+  [
+    "any further properties beside described ones",
+    { type: "object", properties: { id }, additionalProperties: true },
+    /"additionalProperties" beside.*describe all/,
+  ],
   ["a name with a quote", { type: "object", properties: { 'a"b': {} } }, /quotes/],
   ["words of two types", { minLength: 2, minimum: 3 }, /Add "type"/],
   ["nothing", { type: "object", properties: { a: false }, required: ["a"] }, /can't be met/],
