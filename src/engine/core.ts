@@ -27,7 +27,7 @@ import type {
   PromptSource,
 } from "./engine.ts";
 import { branchRoom, fill, isLong } from "./feed.ts";
-import { boundFields, fitRow, requireShort } from "./fit.ts";
+import { boundFields, fitRow, isFixed, requireShort } from "./fit.ts";
 import { closed, generate } from "./generate.ts";
 import { Grammars } from "./grammars.ts";
 import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
@@ -147,9 +147,10 @@ export class Core {
       const { tokenizer, config } = this.#options;
       const { prompt, past } = acquired;
       const length = totalLength(past);
-      const room = config.maxPositions - length - this.#reserve(request);
       const fields = boundFields(request.fields, config.maxPositions, this.#encode, request.truncate);
       const laidOut = layoutRow(prompt.template, tokenizer, fields, prompt.softLengths);
+      const left = config.maxPositions - length;
+      const room = left - this.#reserve(request, left - positions(laidOut.filter(isFixed)));
       const row = toSegments(fitRow(laidOut, room, request.truncate), prompt.soft, config.hiddenSize);
       const taking = this.#leading.take(request.prompt, past, row, (...work) => this.#run(...work));
       beginning = await inTime(taking, options, late => late.release());
@@ -436,10 +437,13 @@ export class Core {
 
   readonly #encode = (text: string): number[] => this.#options.tokenizer.encode(text);
 
-  /** Positions that the answer takes. */
-  #reserve(request: EngineRequest): number {
+  /** Positions that the answer takes. What may be cut makes room for all of it, up to half of `left`, which the prompt leaves. */
+  #reserve(request: EngineRequest, left: number): number {
     const targets = this.#targetIds(request).map(ids => ids.length);
-    if (request.kind === "generate") return Math.max(1, this.#longestChoice(request) + 1, ...targets);
+    if (request.kind === "generate") {
+      const written = request.truncate && !request.choices ? Math.min(request.maxTokens, left >> 1) : 1;
+      return Math.max(written, this.#longestChoice(request) + 1, ...targets);
+    }
     return Math.max(
       ...this.#sequences(request.labels).flatMap(label => label.sequences.map(sequence => sequence.length)),
       ...targets,

@@ -52,6 +52,9 @@ export function boundFields(
   return Object.fromEntries(Object.entries(input).map(([name, value]) => [name, field(value, name)]));
 }
 
+/** Whether a segment is the prompt's own: only fields' text may be cut. */
+export const isFixed = (segment: Segment): boolean => !("ids" in segment) || segment.field === undefined;
+
 /**
  * A row that fits into `room` positions. Only fields' text is cut, at its start or its end, and only where the caller
  * allows it; else `input_too_long` says by how much.
@@ -64,10 +67,7 @@ export function fitRow(
   const tokens = positions(row);
   const over = tokens - room;
   if (over <= 0) return [...row];
-  const cuttable = row.reduce(
-    (sum, segment) => sum + ("ids" in segment && segment.field !== undefined ? segment.ids.length : 0),
-    0,
-  );
+  const cuttable = tokens - positions(row.filter(isFixed));
   if (!truncate || cuttable <= over) {
     const remedy = truncate
       ? "Even without any input the template is too long: shorten it."

@@ -2,10 +2,11 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { restacked } from "../../src/prompt/stack.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
+import { type TinyBackbone, tinyBackbone } from "../support/tiny.ts";
 
 describeBackbone("requests that ask for much", path => {
   let cache: string;
@@ -131,5 +132,43 @@ describeBackbone("requests that ask for much", path => {
     );
     expect(a!.text).toBe(b!.text);
     expect(a!.text).not.toBe(plain.text);
+  });
+});
+
+describe("a context of 128 positions", () => {
+  let cache: string;
+  let backbone: TinyBackbone;
+  let core: TestCore;
+  beforeAll(async () => {
+    cache = await mkdtemp(join(tmpdir(), "foreword-small-"));
+    backbone = await tinyBackbone("llama", false);
+    core = await openCore(backbone.path, cache);
+  });
+  afterAll(async () => {
+    await core.close();
+    await backbone.remove();
+    await rm(cache, { recursive: true, force: true });
+  });
+
+  test("an input that may be cut makes room for the answer, and keeps half of what the prompt leaves", async () => {
+    // 5 tokens and 9.
+    const prompt = core.prompt("Text: {{ input }}\nSummary:");
+    const input = "the cat sat on the mat ".repeat(50);
+    const fed = async (more: object) =>
+      (await core.infer(generateRequest(prompt, input, more))).usage.input_tokens;
+    expect(await fed({ truncate: "end", maxTokens: 20 })).toBe(128 - 20);
+    expect(await fed({ truncate: "start", maxTokens: 5000 })).toBe(128 - (128 - 14) / 2);
+    // A choice takes what it takes, and EOS.
+    expect(await fed({ truncate: "end", maxTokens: 20, choices: ["a", "b"] })).toBe(128 - 2);
+  });
+
+  test("an input that may not be cut leaves a token at least", async () => {
+    const prompt = core.prompt("{{ input }}");
+    const { usage } = await core.infer(generateRequest(prompt, "a".repeat(127), { maxTokens: 20 }));
+    expect(usage).toMatchObject({ input_tokens: 127, output_tokens: 1 });
+    await expect(core.infer(generateRequest(prompt, "a".repeat(128)))).rejects.toMatchObject({
+      code: "input_too_long",
+      fields: { tokens: 128, limit: 127, over: 1 },
+    });
   });
 });
