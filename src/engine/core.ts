@@ -147,7 +147,8 @@ export class Core {
       const { tokenizer, config } = this.#options;
       const { prompt, past } = acquired;
       const length = totalLength(past);
-      const fields = boundFields(request.fields, config.maxPositions, this.#encode, request.truncate);
+      const { fields: names } = prompt.template;
+      const fields = boundFields(request.fields, names, config.maxPositions, this.#encode, request.truncate);
       const laidOut = layoutRow(prompt.template, tokenizer, fields, prompt.softLengths);
       const left = config.maxPositions - length;
       const room = left - this.#reserve(request, left - positions(laidOut.filter(isFixed)));

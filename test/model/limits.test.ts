@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { boundFields, fitRow } from "../../src/engine/fit.ts";
 import { restacked } from "../../src/prompt/stack.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
@@ -91,6 +92,31 @@ describeBackbone("requests that ask for much", path => {
       });
     // It takes minutes and gigabytes to encode.
     expect(performance.now() - started).toBeLessThan(5000);
+  });
+
+  test("a text that is cut first is left with the tokens of the whole one", () => {
+    const { tokenizer } = core;
+    const encode = (text: string) => tokenizer.encode(text);
+    const text = story(60);
+    for (const side of ["start", "end"] as const)
+      for (const room of [20, 63]) {
+        const cut = boundFields(text, ["input"], 64, encode, side) as string;
+        expect(cut.length).toBe(6 * 64);
+        const fitted = (ids: number[]) => fitRow([{ ids, field: "input" }], room, side);
+        expect(fitted(encode(cut))).toEqual(fitted(encode(text)));
+      }
+  });
+
+  test("no text is encoded for long, whatever its characters", async () => {
+    const prompt = core.prompt("{{ messages }}");
+    const content = "a".padEnd(2_000_000);
+    const messages = Array.from({ length: 8 }, () => ({ role: "user", content }));
+    const used = process.cpuUsage();
+    await expect(core.infer({ ...generateRequest(prompt, ""), fields: { messages } })).rejects.toMatchObject({
+      code: "input_too_long",
+      fields: { limit: core.config.maxPositions },
+    });
+    expect(process.cpuUsage(used).user / 1e6).toBeLessThan(2);
   });
 
   test("a choice is whole, however few tokens are allowed", async () => {
