@@ -26,7 +26,7 @@ import type {
   PromptInspection,
   PromptSource,
 } from "./engine.ts";
-import { branchRoom, fill, isLong } from "./feed.ts";
+import { branchChunk, branchRoom, fill, isLong } from "./feed.ts";
 import { boundFields, fitRow, isFixed, requireShort } from "./fit.ts";
 import { closed, generate } from "./generate.ts";
 import { Grammars } from "./grammars.ts";
@@ -228,7 +228,7 @@ export class Core {
     prepared: Prepared,
     options: CoreInferOptions,
   ): Promise<ClassifyAnswer> {
-    const { tokenizer } = this.#options;
+    const { tokenizer, config } = this.#options;
     const program = classify({
       past: prepared.past,
       segments: prepared.segments,
@@ -236,6 +236,7 @@ export class Core {
       eos: tokenizer.eosIds[0]!,
       mode: request.scores,
       settle: request.settle ?? [],
+      chunk: branchChunk(config.maxPositions),
       ...this.#targets(request, prepared),
     });
     const { scores, targets } = await this.#submit(program, null, prepared, options);

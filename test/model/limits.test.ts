@@ -188,6 +188,24 @@ describe("a context of 128 positions", () => {
     expect(await fed({ truncate: "end", maxTokens: 20, choices: ["a", "b"] })).toBe(128 - 2);
   });
 
+  test("labels of more tokens than the context are scored in several runs", async () => {
+    const prompt = core.prompt("Text: {{ input }}\nLabel:");
+    const words = ["lamp", "chair", "table", "order", "refund", "parcel"];
+    const texts = words.flatMap(a =>
+      words.flatMap(b => ["late", "lost"].map(c => ` the ${a} and ${b} ${c}`)),
+    );
+    const labels = Object.fromEntries(texts.map(text => [text, text]));
+    const { scores } = await core.infer(classifyRequest(prompt, "the cat", labels));
+    expect(scores.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0)).toBeCloseTo(1, 6);
+    const top = await core.infer(
+      classifyRequest(prompt, "the cat", labels, { scores: "top", settle: texts }),
+    );
+    const byLabel = new Map(scores.map(({ label, logprob }) => [label, logprob]));
+    expect(top.scores).toHaveLength(texts.length);
+    for (const { label, logprob } of top.scores)
+      expect(Math.abs(logprob - byLabel.get(label)!)).toBeLessThan(1e-4);
+  });
+
   test("an input that may not be cut leaves a token at least", async () => {
     const prompt = core.prompt("{{ input }}");
     const { usage } = await core.infer(generateRequest(prompt, "a".repeat(127), { maxTokens: 20 }));
