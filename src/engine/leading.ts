@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { type Segment, segmentLength } from "../backbone/feeds.ts";
 import { feedBlocks } from "./feed.ts";
 import { blockBytes, type KvBlock } from "./kv.ts";
-import type { Acquired, PrefixCache } from "./prefix-cache.ts";
+import type { Acquired, PrefixCache, Wanted } from "./prefix-cache.ts";
 import type { Program } from "./scheduler.ts";
 
 export const BLOCK_TOKENS = 128;
@@ -29,39 +29,49 @@ export interface Beginning {
   release: () => void;
 }
 
+/** Runs a program that feeds so many tokens, and ends it once they are not wanted any more. */
+type Run = (program: Program<KvBlock[]>, tokens: number, wanted: Wanted) => Promise<KvBlock[]>;
+
 export class LeadingText {
   readonly #cache: PrefixCache;
+  readonly #run: Run;
   readonly #met = new Set<string>();
 
-  constructor(cache: PrefixCache) {
+  constructor(cache: PrefixCache, run: Run) {
     this.#cache = cache;
+    this.#run = run;
   }
 
-  /** `prefix` is all that stands before the row, of the prompt with this digest; blocks that are worth keeping and missing are made by `run`. */
+  /**
+   * `prefix` is all that stands before the row, of the prompt with this digest; blocks that are worth keeping and missing
+   * are made as long as somebody waits for one of them.
+   */
   async take(
     prompt: string,
     prefix: readonly KvBlock[],
     row: readonly Segment[],
-    run: (program: Program<KvBlock[]>, tokens: number) => Promise<KvBlock[]>,
+    wanted: Wanted,
   ): Promise<Beginning> {
     const chain = this.#worth(chainOf(prompt, row));
     if (chain.length === 0) return { blocks: [], rest: row, cached: 0, release: () => {} };
     // All are asked for before anything is awaited, so that requests which come together make them once.
     const pending: Promise<Acquired<KeptBlock>>[] = [];
+    const waited: Wanted[] = [];
+    const make = async (from: number): Promise<KvBlock[]> => {
+      const before = await Promise.all(pending.slice(0, from));
+      const ids = chain.slice(from).map(block => block.ids);
+      const program = feedBlocks([...prefix, ...before.map(({ value }) => value.block)], ids);
+      return this.#run(program, ids.length * BLOCK_TOKENS, () => waited.some(still => still()));
+    };
     let making: { from: number; blocks: Promise<KvBlock[]> } | null = null;
     for (const [index, { key }] of chain.entries()) {
-      const fill = async () => {
+      const fill = async (still: Wanted) => {
+        waited.push(still);
         making ??= { from: index, blocks: make(index) };
         const block = (await making.blocks)[index - making.from]!;
         return { block, bytes: blockBytes(block) };
       };
-      pending.push(this.#cache.acquire(key, fill));
-    }
-    async function make(from: number): Promise<KvBlock[]> {
-      const before = await Promise.all(pending.slice(0, from));
-      const ids = chain.slice(from).map(block => block.ids);
-      const program = feedBlocks([...prefix, ...before.map(({ value }) => value.block)], ids);
-      return run(program, ids.length * BLOCK_TOKENS);
+      pending.push(this.#cache.acquire(key, fill, wanted));
     }
     const settled = await Promise.allSettled(pending);
     const acquired = settled.flatMap(each => (each.status === "fulfilled" ? [each.value] : []));

@@ -1,13 +1,19 @@
 /**
  * KV prefixes by key: least recently used first out, bounded by bytes, pinned while a row reads them, filled once
- * however many requests miss at the same time.
+ * however many requests miss at the same time, and no further when all of them have gone.
  */
 export interface Sized {
   readonly bytes: number;
 }
 
+/** Whether somebody who asked still waits. */
+export type Wanted = () => boolean;
+export const always: Wanted = () => true;
+
 interface Entry {
-  readonly value: Promise<Sized>;
+  value: Promise<Sized>;
+  /** Those who asked while it is filled; then null. */
+  asked: Wanted[] | null;
   /** 0 until it is filled. */
   bytes: number;
   pins: number;
@@ -42,12 +48,18 @@ export class PrefixCache {
   }
 
   /**
-   * The value for `key`, made by `fill` where it is absent; pinned until `release` is called. Values of several kinds
-   * share the limit: a key says which kind its value is.
+   * The value for `key`, made by `fill` where it is absent; pinned until `release` is called. `fill` may give up, and
+   * throw, once what it is given says that nobody waits any more. Values of several kinds share the limit: a key says
+   * which kind its value is.
    */
-  async acquire<Value extends Sized>(key: string, fill: () => Promise<Value>): Promise<Acquired<Value>> {
+  async acquire<Value extends Sized>(
+    key: string,
+    fill: (wanted: Wanted) => Promise<Value>,
+    wanted: Wanted = always,
+  ): Promise<Acquired<Value>> {
     const known = this.#entries.get(key);
-    const entry = known ?? this.#insert(key, fill);
+    known?.asked?.push(wanted);
+    const entry = known ?? this.#insert(key, fill, wanted);
     this.#entries.delete(key);
     this.#entries.set(key, entry);
     entry.pins++;
@@ -74,11 +86,13 @@ export class PrefixCache {
     else this.#remove(key, entry);
   }
 
-  #insert(key: string, fill: () => Promise<Sized>): Entry {
-    const entry: Entry = { value: fill(), bytes: 0, pins: 0, stale: false };
+  #insert(key: string, fill: (wanted: Wanted) => Promise<Sized>, first: Wanted): Entry {
+    const entry: Entry = { value: null!, asked: [first], bytes: 0, pins: 0, stale: false };
     this.#entries.set(key, entry);
+    entry.value = fill(() => this.#wanted(key, entry));
     entry.value.then(
       value => {
+        entry.asked = null;
         if (this.#entries.get(key) !== entry) return;
         entry.bytes = value.bytes;
         this.#bytes += value.bytes;
@@ -88,6 +102,14 @@ export class PrefixCache {
       () => this.#remove(key, entry),
     );
     return entry;
+  }
+
+  /** What nobody waits for is given up for good: whoever comes now begins anew, and does not hear of its end. */
+  #wanted(key: string, entry: Entry): boolean {
+    if (entry.asked?.some(wanted => wanted()) ?? true) return true;
+    entry.asked = [];
+    this.#remove(key, entry);
+    return false;
   }
 
   #remove(key: string, entry: Entry): void {

@@ -54,6 +54,38 @@ test("a failure reaches everyone who waits, and is not kept", async () => {
   expect(await use(cache, "a", 10)).toBe(false);
 });
 
+test("a filling is wanted while one of those who asked waits, then given up: who comes later begins anew", async () => {
+  const cache = new PrefixCache(100);
+  let wanted = () => true;
+  let giveUp = () => {};
+  const filling = new Promise<{ bytes: number }>((_, reject) => {
+    giveUp = () => reject(new Error("nobody waits"));
+  });
+  const waiting = { first: true, second: true };
+  const fill = (still: () => boolean) => {
+    wanted = still;
+    return filling;
+  };
+  const left = [
+    cache.acquire("a", fill, () => waiting.first),
+    cache.acquire("a", fill, () => waiting.second),
+  ];
+  waiting.first = false;
+  expect(wanted()).toBe(true);
+  waiting.second = false;
+  expect(wanted()).toBe(false);
+  const anew = await cache.acquire("a", sized(10));
+  expect(anew.hit).toBe(false);
+  waiting.first = true;
+  expect(wanted()).toBe(false);
+  giveUp();
+  const ends = await Promise.allSettled(left);
+  expect(ends.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+  expect(cache.bytes).toBe(10);
+  anew.release();
+  expect(await use(cache, "a", 10)).toBe(true);
+});
+
 test("what is forgotten in use goes when the last one releases it: a key names a content, so it stays right", async () => {
   const cache = new PrefixCache(100);
   const first = await cache.acquire("a", sized(10));
