@@ -106,7 +106,7 @@ export class Core {
       options.limits,
     );
     this.#prefixes = new PrefixCache(options.cacheBytes);
-    this.#leading = new LeadingText(this.#prefixes, (...work) => this.#run(...work));
+    this.#leading = new LeadingText(this.#prefixes, options.config, (...work) => this.#run(...work));
     this.#grammars = new Grammars(options.tokenizer, options.config.vocabSize);
   }
 

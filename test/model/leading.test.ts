@@ -66,15 +66,13 @@ describeBackbone("requests that begin alike", path => {
 });
 
 describe("many long beginnings", () => {
-  /** Keys and values of three inputs. */
-  const CACHE = 3_000_000;
   let cache: string;
   let backbone: TinyBackbone;
   let core: TestCore;
   beforeAll(async () => {
     cache = await mkdtemp(join(tmpdir(), "foreword-leading-"));
     backbone = await tinyBackbone("llama", false, { max_position_embeddings: 4096 });
-    core = await openCore(backbone.path, cache, "onnx", "fp32", CACHE);
+    core = await openCore(backbone.path, cache);
   });
   afterAll(async () => {
     await core.close();
@@ -130,5 +128,40 @@ describe("many long beginnings", () => {
     await expect(left).rejects.toThrow("went away");
     read();
     expect((await stays).usage.output_tokens).toBe(4);
+  });
+
+  test("requests that wait hold no more beginnings than the cache has room for", async () => {
+    const { layers, kvHeads, headDim } = core.config;
+    const block = 128 * layers * kvHeads * headDim * 2 * 4;
+    // Each input has five whole blocks.
+    const limit = 20 * block;
+    const small = await openCore(backbone.path, cache, "onnx", "fp32", limit);
+    let most = 0;
+    const watching = () => {
+      most = Math.max(most, small.core.statistics().prefixBytes);
+      return false;
+    };
+    const prompt = small.prompt("Doc: {{ input }}\nSummary:");
+    const all = () =>
+      Promise.all(
+        inputs("two", 24).map(input =>
+          small.core.infer(generateRequest(prompt, input, { maxTokens: 100 }), {
+            ...small.far(),
+            cancelled: watching,
+          }),
+        ),
+      );
+    try {
+      const first = await all();
+      const second = await all();
+      expect(second.map(({ text }) => text)).toEqual(first.map(({ text }) => text));
+      expect(most).toBeGreaterThan(limit / 2);
+      expect(most).toBeLessThanOrEqual(limit);
+      const last = generateRequest(prompt, inputs("two", 24).at(-1)!, { maxTokens: 4 });
+      await small.infer(last);
+      expect((await small.infer(last)).usage.cached_tokens).toBeGreaterThanOrEqual(5 * 128);
+    } finally {
+      await small.close();
+    }
   });
 });

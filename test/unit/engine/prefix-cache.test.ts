@@ -31,6 +31,22 @@ test("what is in use stays, even above the limit", async () => {
   expect(await use(cache, "a", 40)).toBe(false);
 });
 
+test("room for what is expected is made before it is there, and what is pinned is counted", async () => {
+  const cache = new PrefixCache(100);
+  await use(cache, "a", 40);
+  const b = await cache.acquire("b", sized(40));
+  const filling = cache.acquire("c", sized(50), undefined, 60);
+  expect([cache.bytes, cache.pinned]).toEqual([100, 100]);
+  expect([cache.isPinned("a"), cache.isPinned("c")]).toEqual([false, true]);
+  const c = await filling;
+  expect([cache.bytes, cache.pinned]).toEqual([90, 90]);
+  b.release();
+  expect([cache.bytes, cache.pinned]).toEqual([90, 50]);
+  c.release();
+  await expect(cache.acquire("d", () => Promise.reject(new Error("no")), undefined, 50)).rejects.toThrow();
+  expect([cache.bytes, cache.pinned]).toEqual([50, 0]);
+});
+
 test("concurrent misses fill once", async () => {
   const cache = new PrefixCache(100);
   let fills = 0;
