@@ -88,6 +88,14 @@ export class Tokenizer {
     return Array.from({ length: size }, (_, id) => this.#full.id_to_token(id) ?? "");
   }
 
+  /** Tokens that stand for no text: `decode` leaves them out where special ones are skipped. */
+  get specialIds(): number[] {
+    const { additional_special_tokens } = this.#files.config as { additional_special_tokens?: string[] };
+    const named = (additional_special_tokens ?? []).flatMap(text => this.#full.token_to_id(text) ?? []);
+    const ids = new Set([...this.#full.get_added_tokens_decoder().keys(), ...named]);
+    return [...ids].filter(id => this.decode([id], { skipSpecial: true }) === "");
+  }
+
   /** How the vocabulary spells bytes: GPT-2's byte alphabet, or `<0x0A>` pieces. */
   get vocabularyType(): "byte_level" | "byte_fallback" {
     const { model } = this.#files.tokenizer as { model?: { byte_fallback?: boolean } };

@@ -1,6 +1,6 @@
 /** What one prefill run may take: its time is bounded by tokens, its memory by the keys, values and scores it holds. */
 import type { KvBlock, KvShape } from "./kv.ts";
-import { totalLength } from "./kv.ts";
+import { positionBytes, totalLength } from "./kv.ts";
 import { type PrefillWork, workLength } from "./work.ts";
 
 export interface RunLimits {
@@ -45,9 +45,8 @@ export class RunBudget {
     const width = Math.max(this.#width, workLength(work));
     const blocks = blocksOf(work);
     const shared = rows === 1 || (this.#shared && samePast(this.#shared, blocks)) ? blocks : null;
-    const { layers, kvHeads, headDim, heads } = this.#shape;
-    const copied = shared === null ? rows * past * layers * kvHeads * headDim * 2 * 4 : 0;
-    const scores = rows * heads * width * (past + width) * 4;
+    const copied = shared === null ? rows * past * positionBytes(this.#shape) : 0;
+    const scores = rows * this.#shape.heads * width * (past + width) * 4;
     const { tokens: tokenLimit, bytes } = this.#limits;
     if (rows > 1 && (tokens > tokenLimit || copied > bytes || scores > bytes)) return false;
     this.#rows = rows;

@@ -2,7 +2,7 @@ import type { Segment } from "../backbone/feeds.ts";
 import type { TargetScore } from "../contract/infer.ts";
 import { type LabelScore, LabelSearch } from "../prompt/search.ts";
 import { branches, decisions, endBranch, type LabelTrie, type TrieNode } from "../prompt/trie.ts";
-import { CHUNK, feed } from "./feed.ts";
+import { feed } from "./feed.ts";
 import type { KvBlock } from "./kv.ts";
 import { logSumExp } from "./sampler.ts";
 import type { Program } from "./scheduler.ts";
@@ -20,6 +20,8 @@ export interface ClassifyRow {
   targets: Targets;
   /** Tokens that may stand behind the row in its run. */
   room: number;
+  /** Tokens of a run that has branches alone. */
+  chunk: number;
 }
 
 /**
@@ -56,7 +58,7 @@ export function* classify(row: ClassifyRow): Program<{ scores: LabelScore[]; tar
   for (const [index, node] of first.entries()) search.tell(node, checked(result.scores[index]!));
 
   for (let wanted = search.wanted(); wanted.length > 0; wanted = search.wanted()) {
-    const works = groups(wanted, CHUNK).map(
+    const works = groups(wanted, row.chunk).map(
       (group): PrefillWork => ({
         past: [...past, result.kept!],
         segments: [],

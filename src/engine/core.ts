@@ -26,8 +26,8 @@ import type {
   PromptInspection,
   PromptSource,
 } from "./engine.ts";
-import { branchRoom, fill, isLong } from "./feed.ts";
-import { boundFields, fitRow, requireShort } from "./fit.ts";
+import { branchChunk, branchRoom, fill, isLong } from "./feed.ts";
+import { boundFields, fitRow, isFixed, requireShort } from "./fit.ts";
 import { closed, generate } from "./generate.ts";
 import { Grammars } from "./grammars.ts";
 import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
@@ -43,7 +43,7 @@ import {
   type ReadyPrefix,
   toSegments,
 } from "./prefix.ts";
-import { type Acquired, PrefixCache } from "./prefix-cache.ts";
+import { type Acquired, always, PrefixCache, type Wanted } from "./prefix-cache.ts";
 import { randomFrom } from "./sampler.ts";
 import { abandoned, type Program, Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
 import { Targets } from "./targets.ts";
@@ -106,7 +106,7 @@ export class Core {
       options.limits,
     );
     this.#prefixes = new PrefixCache(options.cacheBytes);
-    this.#leading = new LeadingText(this.#prefixes);
+    this.#leading = new LeadingText(this.#prefixes, options.config, (...work) => this.#run(...work));
     this.#grammars = new Grammars(options.tokenizer, options.config.vocabSize);
   }
 
@@ -141,17 +141,20 @@ export class Core {
     request: Request,
     options: CoreInferOptions,
   ): Promise<AnswerTo<Request>> {
-    const acquired = await inTime(this.#acquire(request.prompt), options, ({ release }) => release());
+    const wanted = waits(options);
+    const acquired = await inTime(this.#acquire(request.prompt, wanted), options, late => late.release());
     let beginning: Beginning | null = null;
     try {
       const { tokenizer, config } = this.#options;
       const { prompt, past } = acquired;
       const length = totalLength(past);
-      const room = config.maxPositions - length - this.#reserve(request);
-      const fields = boundFields(request.fields, config.maxPositions, this.#encode, request.truncate);
+      const { fields: names } = prompt.template;
+      const fields = boundFields(request.fields, names, config.maxPositions, this.#encode, request.truncate);
       const laidOut = layoutRow(prompt.template, tokenizer, fields, prompt.softLengths);
+      const left = config.maxPositions - length;
+      const room = left - this.#reserve(request, left - positions(laidOut.filter(isFixed)));
       const row = toSegments(fitRow(laidOut, room, request.truncate), prompt.soft, config.hiddenSize);
-      const taking = this.#leading.take(request.prompt, past, row, (...work) => this.#run(...work));
+      const taking = this.#leading.take(request.prompt, past, row, wanted);
       beginning = await inTime(taking, options, late => late.release());
       const prepared: Prepared = {
         past: [...past, ...beginning.blocks],
@@ -185,10 +188,10 @@ export class Core {
   async prefix(content: PromptContent): Promise<KvBlock> {
     const { config } = this.#options;
     const prompt = this.#prepare(content);
-    const bases = await this.#basesOf(prompt);
+    const bases = await this.#basesOf(prompt, always);
     try {
       const past = bases.map(({ value }) => value.block);
-      const { block } = await this.#layer(prompt, past);
+      const { block } = await this.#layer(prompt, past, always);
       return joinBlocks([...past, block], config);
     } finally {
       for (const { release } of bases) release();
@@ -226,7 +229,7 @@ export class Core {
     prepared: Prepared,
     options: CoreInferOptions,
   ): Promise<ClassifyAnswer> {
-    const { tokenizer } = this.#options;
+    const { tokenizer, config } = this.#options;
     const program = classify({
       past: prepared.past,
       segments: prepared.segments,
@@ -234,6 +237,7 @@ export class Core {
       eos: tokenizer.eosIds[0]!,
       mode: request.scores,
       settle: request.settle ?? [],
+      chunk: branchChunk(config.maxPositions),
       ...this.#targets(request, prepared),
     });
     const { scores, targets } = await this.#submit(program, null, prepared, options);
@@ -293,20 +297,20 @@ export class Core {
     return this.#scheduler.submit(program, { seat, long: isLong(segmentsLength(segments)), ...options });
   }
 
-  async #constraint({ jsonSchema, choices }: GenerateRequest, { deadline, cancelled }: CoreInferOptions) {
+  async #constraint({ jsonSchema, choices }: GenerateRequest, options: CoreInferOptions) {
     const { tokenizer } = this.#options;
-    if (jsonSchema) return this.#grammars.json(jsonSchema, () => Date.now() < deadline && !cancelled());
+    if (jsonSchema) return this.#grammars.json(jsonSchema, waits(options));
     return choices ? choiceConstraint(this.#encoded(choices, "choices"), tokenizer.eosIds[0]!) : null;
   }
 
   /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
-  async #acquire(digest: string) {
-    const top = await this.#prefixes.acquire(digest, () => this.#fill(digest));
+  async #acquire(digest: string, wanted: Wanted) {
+    const top = await this.#prefixes.acquire(digest, still => this.#fill(digest, still), wanted);
     if (top.hit) this.#hits++;
     else this.#misses++;
     const { prompt, block, length, found } = top.value;
     const read = async () => this.#prepare(await this.#options.prompts.load(digest)).bases;
-    const bases = await this.#bases(top.value.bases, read).catch(error => {
+    const bases = await this.#bases(top.value.bases, read, wanted).catch(error => {
       top.release();
       throw error;
     });
@@ -320,12 +324,12 @@ export class Core {
     };
   }
 
-  async #fill(digest: string): Promise<ReadyPrefix> {
+  async #fill(digest: string, wanted: Wanted): Promise<ReadyPrefix> {
     const prepared = this.#prepare(await this.#options.prompts.load(digest));
-    const bases = await this.#basesOf(prepared);
+    const bases = await this.#basesOf(prepared, wanted);
     try {
       const past = bases.map(({ value }) => value.block);
-      const { block, bytes } = await this.#layer(prepared, past);
+      const { block, bytes } = await this.#layer(prepared, past, wanted);
       const shared = bases.filter(({ hit }) => hit).map(({ value }) => value.block);
       const { trained, bases: below, segments, ...prompt } = prepared;
       return {
@@ -342,22 +346,23 @@ export class Core {
     }
   }
 
-  #basesOf({ bases }: PreparedPrompt): Promise<Acquired<ReadyLayer>[]> {
+  #basesOf({ bases }: PreparedPrompt, wanted: Wanted): Promise<Acquired<ReadyLayer>[]> {
     const keys = bases.map(({ key }) => key);
-    return this.#bases(keys, async () => bases);
+    return this.#bases(keys, async () => bases, wanted);
   }
 
   /** What a prompt stands on, the lowest first: kept once for all that stand on it, and read where one is missing. */
   async #bases(
     keys: readonly string[],
     read: () => Promise<readonly PreparedBase[]>,
+    wanted: Wanted,
   ): Promise<Acquired<ReadyLayer>[]> {
     const acquired: Acquired<ReadyLayer>[] = [];
     try {
       for (const [at, key] of keys.entries()) {
         const past = acquired.map(({ value }) => value.block);
-        const make = async () => this.#layer((await read())[at]!, past);
-        acquired.push(await this.#prefixes.acquire(key, make));
+        const make = async (still: Wanted) => this.#layer((await read())[at]!, past, still);
+        acquired.push(await this.#prefixes.acquire(key, make, wanted));
       }
       return acquired;
     } catch (error) {
@@ -366,14 +371,15 @@ export class Core {
     }
   }
 
-  #layer(layer: PreparedLayer, past: readonly KvBlock[]): Promise<ReadyLayer> {
+  #layer(layer: PreparedLayer, past: readonly KvBlock[], wanted: Wanted): Promise<ReadyLayer> {
     const { config, chunk } = this.#options;
-    return this.#run(compileLayer(layer, past, config, chunk), segmentsLength(layer.segments));
+    return this.#run(compileLayer(layer, past, config, chunk), segmentsLength(layer.segments), wanted);
   }
 
-  /** Others may wait for the same keys and values: the caller that came first does not cancel them by leaving. */
-  #run<Value>(program: Program<Value>, tokens: number): Promise<Value> {
-    return this.#scheduler.submit(program, { seat: null, long: isLong(tokens), ...patient });
+  /** Others may wait for the same keys and values: it ends when all have left, not when the caller that came first has. */
+  #run<Value>(program: Program<Value>, tokens: number, wanted: Wanted = always): Promise<Value> {
+    const options = { ...patient, cancelled: () => !wanted() };
+    return this.#scheduler.submit(program, { seat: null, long: isLong(tokens), ...options });
   }
 
   #prepare(content: PromptContent) {
@@ -436,10 +442,13 @@ export class Core {
 
   readonly #encode = (text: string): number[] => this.#options.tokenizer.encode(text);
 
-  /** Positions that the answer takes. */
-  #reserve(request: EngineRequest): number {
+  /** Positions that the answer takes. What may be cut makes room for all of it, up to half of `left`, which the prompt leaves. */
+  #reserve(request: EngineRequest, left: number): number {
     const targets = this.#targetIds(request).map(ids => ids.length);
-    if (request.kind === "generate") return Math.max(1, this.#longestChoice(request) + 1, ...targets);
+    if (request.kind === "generate") {
+      const written = request.truncate && !request.choices ? Math.min(request.maxTokens, left >> 1) : 1;
+      return Math.max(written, this.#longestChoice(request) + 1, ...targets);
+    }
     return Math.max(
       ...this.#sequences(request.labels).flatMap(label => label.sequences.map(sequence => sequence.length)),
       ...targets,
@@ -454,27 +463,33 @@ const textBytes = ({ template, words }: ReadyPrefix["prompt"]): number =>
 /** Of a request's choices, or targets, for each position of the context: encoding them holds everything up. */
 const LISTED_CHARACTERS = 64;
 
-/** Timers count no further. */
-const LONGEST_MS = 2 ** 31 - 1;
+/** How often it is looked whether a caller still waits, while others decide when what it waits for is there. */
+const LOOK_MS = 20;
 
-/** What `work` gives, unless the caller's time is over first: then `late` is given what comes, and nobody waits for it. */
+const waits =
+  ({ deadline, cancelled }: CoreInferOptions): Wanted =>
+  () =>
+    Date.now() < deadline && !cancelled();
+
+/** What `work` gives, unless the caller has gone or its time is over: then `late` is given what comes, and nobody waits for it. */
 async function inTime<Value>(
   work: Promise<Value>,
   options: CoreInferOptions,
   late: (value: Value) => void,
 ): Promise<Value> {
-  let timer: NodeJS.Timeout | undefined;
+  const wanted = waits(options);
+  let looking: NodeJS.Timeout | undefined;
   const over = new Promise<never>((_, reject) => {
-    const left = Math.min(options.deadline - Date.now(), LONGEST_MS);
-    timer = setTimeout(() => reject(abandoned(options)), left);
+    looking = setInterval(() => wanted() || reject(abandoned(options)), LOOK_MS);
   });
   try {
     return await Promise.race([work, over]);
   } catch (error) {
     work.then(late, () => {});
-    throw error;
+    // Work that ended because nobody waited says so of all who did.
+    throw wanted() ? error : abandoned(options);
   } finally {
-    clearTimeout(timer);
+    clearInterval(looking);
   }
 }
 

@@ -9,7 +9,10 @@ export const CHUNK = 512;
 /** Whether that many tokens take several runs. */
 export const isLong = (tokens: number): boolean => tokens > CHUNK;
 
-/** Tokens of branches that may stand behind a row's last chunk: a run takes no more tokens than the context has. */
+/** Tokens of branches alone that one run takes: no more than the context has, whose rotary table all of them share. */
+export const branchChunk = (maxPositions: number): number => Math.min(CHUNK, maxPositions);
+
+/** Tokens of branches that may stand behind a row's last chunk, in its run. */
 export const branchRoom = (segments: readonly Segment[], maxPositions: number): number =>
   Math.min(CHUNK, maxPositions - (((segmentsLength(segments) - 1) % CHUNK) + 1));
 

@@ -2,55 +2,78 @@ import { ForewordError } from "../errors.ts";
 import type { FieldValue, FieldValues } from "../prompt/fields.ts";
 import { positions, type Segment } from "../prompt/layout.ts";
 
-/** Characters that are encoded first for each token that there is room for; a token of prose has four or five. */
-const CHARACTERS = 4;
+/**
+ * Characters that are encoded for each position of the context; a token of prose has four or five. Encoding takes time by
+ * the character, most for those that make few tokens: spaces in a row, rules of dashes.
+ */
+const CHARACTERS = 6;
+/** Of each text that is cut, so that no field becomes empty. */
+const LEAST = 64;
 
 export type Encode = (text: string) => readonly number[];
 
-/**
- * As much of a text as has more than `tokens` tokens, from its end where its start may be cut, and how many it has; null
- * where all of it may be wanted. Encoding takes time by the character: of a text that is far too long, most is never
- * encoded.
- */
-function enough(text: string, tokens: number, encode: Encode, cut: "start" | "end") {
-  for (let size = CHARACTERS * tokens; size < text.length; size *= 2) {
-    const part = cut === "start" ? text.slice(-size) : text.slice(0, size);
-    const has = encode(part).length;
-    if (has > tokens) return { part, tokens: has };
-  }
-  return null;
-}
-
-/** Refuses, before all of it is encoded, a text that has over `tokens` tokens by far. */
-export function requireShort(text: string, field: string, tokens: number, encode: Encode): void {
-  const least = enough(text, tokens, encode, "end")?.tokens;
-  if (least === undefined) return;
+/** Refuses, before all of it is encoded, a text of more than `most` characters for the context's `tokens`. */
+export function requireShort(
+  text: string,
+  field: string,
+  tokens: number,
+  encode: Encode,
+  most = CHARACTERS * tokens,
+): void {
+  if (text.length <= most) return;
+  const least = encode(text.slice(0, most)).length;
+  const why =
+    least > tokens
+      ? `has ${least} tokens at least; the backbone's context has ${tokens}`
+      : `is longer than what is encoded: ${CHARACTERS} characters for each of the ${tokens} positions of the backbone's context, all fields together`;
+  const figures = least > tokens ? { tokens: least, limit: tokens, over: least - tokens } : { limit: tokens };
   throw new ForewordError(
     "input_too_long",
-    `${field}: a text of ${text.length} characters has ${least} tokens at least; the backbone's context has ${tokens}. Shorten it.`,
-    { field, tokens: least, limit: tokens, over: least - tokens },
+    `${field}: a text of ${text.length} characters ${why}. Shorten it.`,
+    { field, ...figures },
   );
 }
 
-/** Fields whose texts are not much longer than `tokens` tokens. What is cut here `fitRow` would cut too. */
+/**
+ * Fields whose texts together have no more characters than are encoded for `tokens` positions, in the order of `names`.
+ * What is cut here `fitRow` would cut too: the row's fields from its start, or from its end.
+ */
 export function boundFields(
   input: string | FieldValues,
+  names: readonly string[],
   tokens: number,
   encode: Encode,
   truncate: "start" | "end" | undefined,
 ): string | FieldValues {
+  let left = CHARACTERS * tokens;
   const text = (value: string, field: string): string => {
-    if (truncate) return enough(value, tokens, encode, truncate)?.part ?? value;
-    requireShort(value, field, tokens, encode);
-    return value;
+    if (!truncate) requireShort(value, field, tokens, encode, left);
+    const kept = truncate ? shortened(value, Math.max(left, LEAST), truncate) : value;
+    left = Math.max(0, left - value.length);
+    return kept;
   };
+  /** What is kept first comes first. */
+  const each = <One, Changed>(list: readonly One[], change: (one: One) => Changed): Changed[] =>
+    truncate === "start" ? list.toReversed().map(change).reverse() : list.map(change);
   const field = (value: FieldValue, name: string): FieldValue =>
     typeof value === "string"
       ? text(value, name)
-      : value.map(message => ({ ...message, content: text(message.content, name) }));
+      : each(value, message => ({ ...message, content: text(message.content, name) }));
   if (typeof input === "string") return text(input, "input");
-  return Object.fromEntries(Object.entries(input).map(([name, value]) => [name, field(value, name)]));
+  const inOrder = Object.entries(input).sort(([a], [b]) => names.indexOf(a) - names.indexOf(b));
+  return Object.fromEntries(each(inOrder, ([name, value]) => [name, field(value, name)]));
 }
+
+/** At most so many characters of a text; half a surrogate pair is none. */
+function shortened(text: string, most: number, cut: "start" | "end"): string {
+  if (text.length <= most) return text;
+  return cut === "start"
+    ? text.slice(-most).replace(/^[\uDC00-\uDFFF]/, "")
+    : text.slice(0, most).replace(/[\uD800-\uDBFF]$/, "");
+}
+
+/** Whether a segment is the prompt's own: only fields' text may be cut. */
+export const isFixed = (segment: Segment): boolean => !("ids" in segment) || segment.field === undefined;
 
 /**
  * A row that fits into `room` positions. Only fields' text is cut, at its start or its end, and only where the caller
@@ -64,10 +87,7 @@ export function fitRow(
   const tokens = positions(row);
   const over = tokens - room;
   if (over <= 0) return [...row];
-  const cuttable = row.reduce(
-    (sum, segment) => sum + ("ids" in segment && segment.field !== undefined ? segment.ids.length : 0),
-    0,
-  );
+  const cuttable = tokens - positions(row.filter(isFixed));
   if (!truncate || cuttable <= over) {
     const remedy = truncate
       ? "Even without any input the template is too long: shorten it."

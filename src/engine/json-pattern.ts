@@ -5,7 +5,7 @@ const PATTERN =
   /^\^?(?:[\w @#%&,:;=!<>~'`/-]|\\[dw]|\\[.+*?()[\]{}|^$/]|\[(?:[\w @#%&,:;=!<>~'`/.+*()-]|\\[dw.+*()/])+\]|\((?:\?:|(?!\?))|\)|\||[*+?]|\{\d+(?:,\d*)?\})*\$?$/;
 
 export const canPromise = (pattern: string): boolean =>
-  isRegExp(pattern) && PATTERN.test(pattern) && !hasOpenChoice(pattern);
+  isRegExp(pattern) && PATTERN.test(pattern) && !hasOpenChoice(pattern) && !reachesEscaped(pattern);
 
 function isRegExp(pattern: string): boolean {
   try {
@@ -17,6 +17,10 @@ function isRegExp(pattern: string): boolean {
 
 const parts = (pattern: string): string[] =>
   pattern.match(/\\.|\[(?:\\.|[^\]])*\]|\{[\d,]*\}|\(\?:|./g) ?? [];
+
+/** Whether a range of a class covers what JSON escapes, such as `[ -~]`: the grammars would write it as it is. */
+const reachesEscaped = (pattern: string): boolean =>
+  parts(pattern).some(part => part.startsWith("[") && new RegExp(part, "u").test('"\\'));
 
 /** Whether alternatives stand outside of all groups, where anchors would belong to one of them. */
 function hasOpenChoice(pattern: string): boolean {

@@ -224,7 +224,11 @@ class Promised {
   }
 
   #object(
-    { properties = {}, required = [] }: { properties?: object; required?: string[] },
+    {
+      properties = {},
+      required = [],
+      additionalProperties = false,
+    }: { properties?: object; required?: string[]; additionalProperties?: Schema },
     at: string,
   ): object {
     const missing = required.find(name => !Object.hasOwn(properties, name));
@@ -238,6 +242,12 @@ class Promised {
       throw this.#refusal(
         at,
         `has ${count} properties; at most ${MOST_PROPERTIES} of one object can be promised. Group them in objects`,
+      );
+    // The grammars take a described name for a further one's too: its value may be of another type, or come twice.
+    if (count > 0 && additionalProperties !== false)
+      throw this.#refusal(
+        at,
+        'has "additionalProperties" beside "properties", which can\'t be promised together. Set it to false, or describe all properties',
       );
     const odd = Object.keys(properties).find(name => JSON.stringify(name) !== `"${name}"`);
     if (odd !== undefined)
@@ -284,13 +294,13 @@ class Promised {
     if (pattern === undefined) return {};
     if (["minLength", "maxLength", "format"].some(keyword => keyword in schema))
       throw this.#refusal(at, 'has "pattern" beside a length or a format. Let the pattern say it');
+    if (patternLength(pattern) > LONGEST)
+      throw this.#refusal(at, `has a pattern of more than ${LONGEST} characters. Repeat less, or use * or +`);
     if (!canPromise(pattern))
       throw this.#refusal(
         at,
-        `has the pattern ${JSON.stringify(pattern)}; letters, digits, \\d, \\w, classes of them, groups, (a|b) and repetition can be promised. Use these`,
+        `has the pattern ${JSON.stringify(pattern)}; letters, digits, \\d, \\w, classes that cover neither quotes nor backslashes, groups, (a|b) and repetition can be promised. Use these`,
       );
-    if (patternLength(pattern) > LONGEST)
-      throw this.#refusal(at, `has a pattern of more than ${LONGEST} characters. Repeat less, or use * or +`);
     return {};
   }
 

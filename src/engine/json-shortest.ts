@@ -18,23 +18,35 @@ interface Parts {
 
 /**
  * Characters of the schema at "", at most; infinite where no value ever ends. `places` has schemas by their JSON
- * pointer, with the types that they mean. What references name is worked out in rounds, from nothing known to nothing
- * new (Knuth 1977), since they may lead back to where they stand.
+ * pointer, with the types that they mean. Names are settled from the shortest on (Knuth 1977), since they may lead back
+ * to where they stand: no value is shorter than what it refers to, so each reference is followed once.
  */
 export function shortestLength(
   places: ReadonlyMap<string, Schema>,
   references: readonly { pointer: string }[],
 ): number {
-  const known = new Map<string, number>();
-  const ofReference = (pointer: string) => known.get(pointer) ?? Number.POSITIVE_INFINITY;
-  const named = new Set(references.map(({ pointer }) => pointer));
-  for (let changed = true; changed; ) {
-    changed = false;
-    for (const pointer of named) {
-      const length = shortest(places.get(pointer)!, ofReference);
-      changed ||= length < ofReference(pointer);
-      known.set(pointer, length);
-    }
+  const settled = new Map<string, number>();
+  const ofReference = (pointer: string) => settled.get(pointer) ?? Number.POSITIVE_INFINITY;
+  /** What waits for a name to be settled, and names with a value, which may become shorter. */
+  const waiting = new Map<string, string[]>();
+  const open = new Map<string, number>();
+  const lookAt = (pointer: string, of = ofReference) => {
+    const length = shortest(places.get(pointer)!, of);
+    if (length < Number.POSITIVE_INFINITY) open.set(pointer, length);
+  };
+  for (const { pointer } of references) waiting.set(pointer, []);
+  for (const pointer of waiting.keys())
+    lookAt(pointer, name => {
+      waiting.get(name)!.push(pointer);
+      return Number.POSITIVE_INFINITY;
+    });
+  while (open.size > 0) {
+    let [next, least] = ["", Number.POSITIVE_INFINITY];
+    // Of those as short the last: what refers to many is worked out anew for few of them.
+    for (const [pointer, length] of open) if (length <= least) [next, least] = [pointer, length];
+    open.delete(next);
+    settled.set(next, least);
+    for (const pointer of waiting.get(next)!) if (!settled.has(pointer)) lookAt(pointer);
   }
   return shortest(places.get("")!, ofReference);
 }

@@ -3,7 +3,7 @@ import type { Tokenizer } from "../backbone/tokenizer.ts";
 
 /** Plain data: a thread is given it as JSON. */
 export interface JsonTokens {
-  /** As the vocabulary spells them, by id. */
+  /** As the vocabulary spells them, by id; those that stand for no text are empty. */
   words: readonly string[];
   /** In the order in which they bring a value to its end. */
   closing: readonly number[];
@@ -18,7 +18,9 @@ export interface JsonTokens {
 }
 
 export function jsonTokens(tokenizer: Tokenizer, size: number): JsonTokens {
-  const words = tokenizer.vocabulary(size);
+  // An answer's text leaves special tokens out: in the grammar they would count as what they are called.
+  const special = new Set(tokenizer.specialIds.filter(token => !tokenizer.eosIds.includes(token)));
+  const words = tokenizer.vocabulary(size).map((word, token) => (special.has(token) ? "" : word));
   const texts = words.map((word, token) =>
     word === "" ? "" : tokenizer.decode([token], { skipSpecial: false }),
   );

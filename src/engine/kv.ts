@@ -21,6 +21,10 @@ export const emptyBlock = ({ layers }: KvShape): KvBlock => {
 export const blockBytes = (block: KvBlock): number =>
   [...block.key, ...block.value].reduce((bytes, layer) => bytes + layer.byteLength, 0);
 
+/** Of one position in float32. */
+export const positionBytes = ({ layers, kvHeads, headDim }: KvShape): number =>
+  layers * kvHeads * headDim * 2 * 4;
+
 export const totalLength = (blocks: readonly KvBlock[]): number =>
   blocks.reduce((sum, block) => sum + block.length, 0);
 

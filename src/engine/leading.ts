@@ -1,13 +1,14 @@
 /**
  * Requests that begin alike (few-shot examples, a system text, a document that is asked about twice) share the keys and
  * values of their beginnings, in whole blocks behind the prompt's prefix. A block is kept from the second request on
- * that has it, so that inputs which differ cost nothing.
+ * that has it, so that inputs which differ cost nothing; and only as many are in use at once as the cache has room for,
+ * since requests hold theirs before they have a seat.
  */
 import { createHash } from "node:crypto";
 import { type Segment, segmentLength } from "../backbone/feeds.ts";
 import { feedBlocks } from "./feed.ts";
-import { blockBytes, type KvBlock } from "./kv.ts";
-import type { Acquired, PrefixCache } from "./prefix-cache.ts";
+import { blockBytes, type KvBlock, type KvShape, positionBytes } from "./kv.ts";
+import type { Acquired, PrefixCache, Wanted } from "./prefix-cache.ts";
 import type { Program } from "./scheduler.ts";
 
 export const BLOCK_TOKENS = 128;
@@ -29,39 +30,52 @@ export interface Beginning {
   release: () => void;
 }
 
+/** Runs a program that feeds so many tokens, and ends it once they are not wanted any more. */
+type Run = (program: Program<KvBlock[]>, tokens: number, wanted: Wanted) => Promise<KvBlock[]>;
+
 export class LeadingText {
   readonly #cache: PrefixCache;
+  readonly #run: Run;
+  /** Of a block. */
+  readonly #bytes: number;
   readonly #met = new Set<string>();
 
-  constructor(cache: PrefixCache) {
+  constructor(cache: PrefixCache, shape: KvShape, run: Run) {
     this.#cache = cache;
+    this.#run = run;
+    this.#bytes = BLOCK_TOKENS * positionBytes(shape);
   }
 
-  /** `prefix` is all that stands before the row, of the prompt with this digest; blocks that are worth keeping and missing are made by `run`. */
+  /**
+   * `prefix` is all that stands before the row, of the prompt with this digest; blocks that are worth keeping and missing
+   * are made as long as somebody waits for one of them. What there is no room for is left to the row itself.
+   */
   async take(
     prompt: string,
     prefix: readonly KvBlock[],
     row: readonly Segment[],
-    run: (program: Program<KvBlock[]>, tokens: number) => Promise<KvBlock[]>,
+    wanted: Wanted,
   ): Promise<Beginning> {
-    const chain = this.#worth(chainOf(prompt, row));
+    const chain = this.#affordable(this.#worth(chainOf(prompt, row)));
     if (chain.length === 0) return { blocks: [], rest: row, cached: 0, release: () => {} };
     // All are asked for before anything is awaited, so that requests which come together make them once.
     const pending: Promise<Acquired<KeptBlock>>[] = [];
+    const waited: Wanted[] = [];
+    const make = async (from: number): Promise<KvBlock[]> => {
+      const before = await Promise.all(pending.slice(0, from));
+      const ids = chain.slice(from).map(block => block.ids);
+      const program = feedBlocks([...prefix, ...before.map(({ value }) => value.block)], ids);
+      return this.#run(program, ids.length * BLOCK_TOKENS, () => waited.some(still => still()));
+    };
     let making: { from: number; blocks: Promise<KvBlock[]> } | null = null;
     for (const [index, { key }] of chain.entries()) {
-      const fill = async () => {
+      const fill = async (still: Wanted) => {
+        waited.push(still);
         making ??= { from: index, blocks: make(index) };
         const block = (await making.blocks)[index - making.from]!;
         return { block, bytes: blockBytes(block) };
       };
-      pending.push(this.#cache.acquire(key, fill));
-    }
-    async function make(from: number): Promise<KvBlock[]> {
-      const before = await Promise.all(pending.slice(0, from));
-      const ids = chain.slice(from).map(block => block.ids);
-      const program = feedBlocks([...prefix, ...before.map(({ value }) => value.block)], ids);
-      return run(program, ids.length * BLOCK_TOKENS);
+      pending.push(this.#cache.acquire(key, fill, wanted, this.#bytes));
     }
     const settled = await Promise.allSettled(pending);
     const acquired = settled.flatMap(each => (each.status === "fulfilled" ? [each.value] : []));
@@ -79,6 +93,16 @@ export class LeadingText {
       cached: acquired.filter(({ hit }) => hit).length * BLOCK_TOKENS,
       release,
     };
+  }
+
+  /** The first blocks that the cache can hold beside all that is in use; those in use already cost nothing. */
+  #affordable<Block extends { key: string }>(chain: readonly Block[]): Block[] {
+    let left = this.#cache.limit - this.#cache.pinned;
+    const beyond = chain.findIndex(({ key }) => {
+      if (!this.#cache.isPinned(key)) left -= this.#bytes;
+      return left < 0;
+    });
+    return beyond < 0 ? [...chain] : chain.slice(0, beyond);
   }
 
   /** The blocks that some request had before; all become known. */

@@ -6,7 +6,7 @@
 import { ForewordError } from "../errors.ts";
 import type { Batch } from "./batch.ts";
 import { RunBudget } from "./budget.ts";
-import { DecodePool, type KvBlock, type KvShape } from "./kv.ts";
+import { DecodePool, type KvBlock, type KvShape, positionBytes } from "./kv.ts";
 import { type NextToken, type PrefillResult, type PrefillWork, workLength } from "./work.ts";
 
 /** A row's place in the decode pool; the place changes when another row leaves. */
@@ -254,8 +254,7 @@ export class Scheduler implements Seats {
         seat ? [{ length: seat.length + decoded, left: seat.tokens - decoded }] : [],
       );
       if (rows.length === 1) return true;
-      const { layers, kvHeads, headDim } = this.#shape;
-      const bytes = mostPositions(rows, this.#pool.capacity) * layers * kvHeads * headDim * 2 * 4;
+      const bytes = mostPositions(rows, this.#pool.capacity) * positionBytes(this.#shape);
       if (rows.length <= this.#limits.seats && bytes <= this.#limits.seatBytes) return true;
     } while (this.#makeRoom());
     return false;

@@ -1,9 +1,10 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { describeBackbone } from "../support/backbone.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
+import { type TinyBackbone, tinyBackbone } from "../support/tiny.ts";
 
 describeBackbone("requests that begin alike", path => {
   let core: TestCore;
@@ -61,5 +62,106 @@ describeBackbone("requests that begin alike", path => {
     expect(elsewhere.usage.cached_tokens).toBe(0);
     const changed = await core.infer(generateRequest(one, `But ${document("three")} So`, { maxTokens: 1 }));
     expect(changed.usage.cached_tokens).toBe(0);
+  });
+});
+
+describe("many long beginnings", () => {
+  let cache: string;
+  let backbone: TinyBackbone;
+  let core: TestCore;
+  beforeAll(async () => {
+    cache = await mkdtemp(join(tmpdir(), "foreword-leading-"));
+    backbone = await tinyBackbone("llama", false, { max_position_embeddings: 4096 });
+    core = await openCore(backbone.path, cache);
+  });
+  afterAll(async () => {
+    await core.close();
+    await backbone.remove();
+    await rm(cache, { recursive: true, force: true });
+  });
+
+  const worked = () => core.core.statistics().prefillTokens;
+  const inputs = (name: string, count: number) =>
+    Array.from({ length: count }, (_, at) => `${name} ${at} ${"abcdefghij ".repeat(75)}`);
+  const asked = (prompt: string, input: string, cancelled = () => false) =>
+    core.core.infer(generateRequest(prompt, input, { maxTokens: 4 }), { ...core.far(), cancelled });
+  /** Whether anything was worked on since. */
+  const begun = () => {
+    const before = worked();
+    return () => worked() > before;
+  };
+
+  test("beginnings that nobody waits for any more are not worked on to their end", async () => {
+    const prompt = core.prompt("Doc: {{ input }}\nSummary:");
+    const documents = inputs("one", 8);
+    await Promise.all(documents.map(each => asked(prompt, each)));
+    const whole = worked();
+    const gone = begun();
+    const answers = await Promise.allSettled(documents.map(each => asked(prompt, each, gone)));
+    for (const answer of answers)
+      expect(answer).toMatchObject({ status: "rejected", reason: { code: "deadline" } });
+    await core.core.infer(generateRequest(prompt, "short", { maxTokens: 1 }), core.far());
+    expect(worked() - whole).toBeLessThan(whole / 2);
+    // What was given up is made for whoever comes next.
+    const { usage } = await asked(prompt, documents[0]!);
+    expect(usage.output_tokens).toBe(4);
+  });
+
+  test("so are prompts, unless another one waits, who gets it", async () => {
+    const prompt = core.prompt(`${"abcdefghij ".repeat(300)}{{ input }}`);
+    const before = worked();
+    await expect(asked(prompt, "a", begun())).rejects.toMatchObject({ code: "deadline" });
+    expect(worked() - before).toBeLessThan(1500);
+    const [one, other] = await Promise.allSettled([asked(prompt, "a", begun()), asked(prompt, "b")]);
+    expect(one).toMatchObject({ status: "rejected", reason: { code: "deadline" } });
+    expect(other).toMatchObject({ status: "fulfilled", value: { usage: { output_tokens: 4 } } });
+  });
+
+  test("who leaves is answered at once, whatever others wait for", async () => {
+    const prompt = core.prompt("Read late: {{ input }}");
+    let read = () => {};
+    core.reading(prompt, new Promise(resolve => (read = resolve)));
+    let gone = false;
+    const left = asked(prompt, "a", () => gone);
+    const stays = asked(prompt, "b");
+    gone = true;
+    await expect(left).rejects.toThrow("went away");
+    read();
+    expect((await stays).usage.output_tokens).toBe(4);
+  });
+
+  test("requests that wait hold no more beginnings than the cache has room for", async () => {
+    const { layers, kvHeads, headDim } = core.config;
+    const block = 128 * layers * kvHeads * headDim * 2 * 4;
+    // Each input has five whole blocks.
+    const limit = 20 * block;
+    const small = await openCore(backbone.path, cache, "onnx", "fp32", limit);
+    let most = 0;
+    const watching = () => {
+      most = Math.max(most, small.core.statistics().prefixBytes);
+      return false;
+    };
+    const prompt = small.prompt("Doc: {{ input }}\nSummary:");
+    const all = () =>
+      Promise.all(
+        inputs("two", 24).map(input =>
+          small.core.infer(generateRequest(prompt, input, { maxTokens: 100 }), {
+            ...small.far(),
+            cancelled: watching,
+          }),
+        ),
+      );
+    try {
+      const first = await all();
+      const second = await all();
+      expect(second.map(({ text }) => text)).toEqual(first.map(({ text }) => text));
+      expect(most).toBeGreaterThan(limit / 2);
+      expect(most).toBeLessThanOrEqual(limit);
+      const last = generateRequest(prompt, inputs("two", 24).at(-1)!, { maxTokens: 4 });
+      await small.infer(last);
+      expect((await small.infer(last)).usage.cached_tokens).toBeGreaterThanOrEqual(5 * 128);
+    } finally {
+      await small.close();
+    }
   });
 });

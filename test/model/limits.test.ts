@@ -2,10 +2,12 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { boundFields, fitRow } from "../../src/engine/fit.ts";
 import { restacked } from "../../src/prompt/stack.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
+import { type TinyBackbone, tinyBackbone } from "../support/tiny.ts";
 
 describeBackbone("requests that ask for much", path => {
   let cache: string;
@@ -92,6 +94,31 @@ describeBackbone("requests that ask for much", path => {
     expect(performance.now() - started).toBeLessThan(5000);
   });
 
+  test("a text that is cut first is left with the tokens of the whole one", () => {
+    const { tokenizer } = core;
+    const encode = (text: string) => tokenizer.encode(text);
+    const text = story(60);
+    for (const side of ["start", "end"] as const)
+      for (const room of [20, 63]) {
+        const cut = boundFields(text, ["input"], 64, encode, side) as string;
+        expect(cut.length).toBe(6 * 64);
+        const fitted = (ids: number[]) => fitRow([{ ids, field: "input" }], room, side);
+        expect(fitted(encode(cut))).toEqual(fitted(encode(text)));
+      }
+  });
+
+  test("no text is encoded for long, whatever its characters", async () => {
+    const prompt = core.prompt("{{ messages }}");
+    const content = "a".padEnd(2_000_000);
+    const messages = Array.from({ length: 8 }, () => ({ role: "user", content }));
+    const used = process.cpuUsage();
+    await expect(core.infer({ ...generateRequest(prompt, ""), fields: { messages } })).rejects.toMatchObject({
+      code: "input_too_long",
+      fields: { limit: core.config.maxPositions },
+    });
+    expect(process.cpuUsage(used).user / 1e6).toBeLessThan(2);
+  });
+
   test("a choice is whole, however few tokens are allowed", async () => {
     const prompt = core.prompt("{{ input }}\nAnswer:");
     const choices = [" it was sent to the wrong address", " it was never sent"];
@@ -131,5 +158,61 @@ describeBackbone("requests that ask for much", path => {
     );
     expect(a!.text).toBe(b!.text);
     expect(a!.text).not.toBe(plain.text);
+  });
+});
+
+describe("a context of 128 positions", () => {
+  let cache: string;
+  let backbone: TinyBackbone;
+  let core: TestCore;
+  beforeAll(async () => {
+    cache = await mkdtemp(join(tmpdir(), "foreword-small-"));
+    backbone = await tinyBackbone("llama", false);
+    core = await openCore(backbone.path, cache);
+  });
+  afterAll(async () => {
+    await core.close();
+    await backbone.remove();
+    await rm(cache, { recursive: true, force: true });
+  });
+
+  test("an input that may be cut makes room for the answer, and keeps half of what the prompt leaves", async () => {
+    // 5 tokens and 9.
+    const prompt = core.prompt("Text: {{ input }}\nSummary:");
+    const input = "the cat sat on the mat ".repeat(50);
+    const fed = async (more: object) =>
+      (await core.infer(generateRequest(prompt, input, more))).usage.input_tokens;
+    expect(await fed({ truncate: "end", maxTokens: 20 })).toBe(128 - 20);
+    expect(await fed({ truncate: "start", maxTokens: 5000 })).toBe(128 - (128 - 14) / 2);
+    // A choice takes what it takes, and EOS.
+    expect(await fed({ truncate: "end", maxTokens: 20, choices: ["a", "b"] })).toBe(128 - 2);
+  });
+
+  test("labels of more tokens than the context are scored in several runs", async () => {
+    const prompt = core.prompt("Text: {{ input }}\nLabel:");
+    const words = ["lamp", "chair", "table", "order", "refund", "parcel"];
+    const texts = words.flatMap(a =>
+      words.flatMap(b => ["late", "lost"].map(c => ` the ${a} and ${b} ${c}`)),
+    );
+    const labels = Object.fromEntries(texts.map(text => [text, text]));
+    const { scores } = await core.infer(classifyRequest(prompt, "the cat", labels));
+    expect(scores.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0)).toBeCloseTo(1, 6);
+    const top = await core.infer(
+      classifyRequest(prompt, "the cat", labels, { scores: "top", settle: texts }),
+    );
+    const byLabel = new Map(scores.map(({ label, logprob }) => [label, logprob]));
+    expect(top.scores).toHaveLength(texts.length);
+    for (const { label, logprob } of top.scores)
+      expect(Math.abs(logprob - byLabel.get(label)!)).toBeLessThan(1e-4);
+  });
+
+  test("an input that may not be cut leaves a token at least", async () => {
+    const prompt = core.prompt("{{ input }}");
+    const { usage } = await core.infer(generateRequest(prompt, "a".repeat(127), { maxTokens: 20 }));
+    expect(usage).toMatchObject({ input_tokens: 127, output_tokens: 1 });
+    await expect(core.infer(generateRequest(prompt, "a".repeat(128)))).rejects.toMatchObject({
+      code: "input_too_long",
+      fields: { tokens: 128, limit: 127, over: 1 },
+    });
   });
 });

@@ -12,6 +12,7 @@ export async function openCore(
   cache: string,
   runtimeName: "onnx" | "tfjs" = "onnx",
   precision: "fp32" | "int8" = "fp32",
+  cacheBytes = 512 * 2 ** 20,
 ) {
   const contents = new Map<string, PromptContent>();
   const waits = new Map<string, Promise<void>>();
@@ -22,7 +23,7 @@ export async function openCore(
       runtime: runtimeName,
       threads: 2,
       precision,
-      cacheBytes: 512 * 2 ** 20,
+      cacheBytes,
       batchTokens: 2048,
       queue: 1024,
     },

@@ -81,6 +81,13 @@ describeBackbone("SmolLM2's tokenizer", path => {
     }
   });
 
+  test("names the tokens that an answer's text leaves out", () => {
+    const words = tokenizer.vocabulary(49152);
+    const left = [...words.keys()].filter(id => tokenizer.decode([id], { skipSpecial: true }) === "");
+    expect(left).toContain(words.indexOf("<|im_start|>"));
+    expect(tokenizer.specialIds.toSorted((a, b) => a - b)).toEqual(left);
+  });
+
   test("knows every id of the vocabulary", () => {
     const words = tokenizer.vocabulary(49152);
     expect(words).toHaveLength(49152);

@@ -135,7 +135,7 @@ describe("rows that are too long", () => {
     expect(ids(fitRow(row, 7, "start"))).toEqual([[1, 2], [5, 6], [7], [8, 9]]);
     expect(ids(fitRow(row, 6, "end"))).toEqual([[1, 2], [3, 4, 5], [7], []]);
   });
-  test("of texts that are far too long no more is encoded than tells it", () => {
+  test("of texts that are far too long no more is encoded than six characters a position", () => {
     let encoded = 0;
     /** A token for two letters, none for a dot. */
     const encode = (text: string) => {
@@ -143,27 +143,39 @@ describe("rows that are too long", () => {
       return Array<number>(Math.ceil(text.replaceAll(".", "").length / 2)).fill(0);
     };
     const bound = (input: Parameters<typeof boundFields>[0], truncate?: "start" | "end") =>
-      boundFields(input, 3, encode, truncate);
-    const long = "abcdefghij".repeat(10);
-    expect(bound("abcdefghijkl")).toBe("abcdefghijkl");
-    expect(bound(long, "start")).toBe("ijabcdefghij");
-    const messages = [{ role: "user", content: long }];
-    expect(bound({ a: long, b: "x", messages }, "end")).toEqual({
-      a: "abcdefghijab",
-      b: "x",
-      messages: [{ role: "user", content: "abcdefghijab" }],
-    });
+      boundFields(input, ["a", "b", "messages"], 30, encode, truncate);
+    const long = "abcdefghij".repeat(100);
+    expect(bound(long.slice(0, 180))).toBe(long.slice(0, 180));
     expect(() => bound({ a: long })).toThrow(
       expect.objectContaining({
         code: "input_too_long",
-        fields: { field: "a", tokens: 6, limit: 3, over: 3 },
+        fields: { field: "a", tokens: 90, limit: 30, over: 60 },
       }),
     );
-    expect(encoded).toBe(12);
-    // Many letters, few tokens: all of it is looked at.
-    const sparse = `${".".repeat(90)}abcdef`;
-    expect(bound(sparse)).toBe(sparse);
-    expect(bound(sparse + long.repeat(10), "end")).toHaveLength(192);
+    expect(() => bound(".".repeat(1000))).toThrow(/6 characters .* 30 positions .* Shorten/);
+    expect(encoded).toBe(180);
+    // All of them together, and the first to say so.
+    expect(() => bound({ b: long.slice(0, 90), a: long.slice(0, 100) })).toThrow(/^b: /);
+    expect(bound(long, "start")).toBe(long.slice(-180));
+    expect(bound(`${"😀".repeat(200)}.`, "start")).toBe(`${"😀".repeat(89)}.`);
+    expect(bound(`.${"😀".repeat(200)}`, "end")).toBe(`.${"😀".repeat(89)}`);
+    expect(encoded).toBe(180);
+    // As the row is cut: its last fields from the end, its first ones from the start, and none until it is empty.
+    const messages = ["x", long].map(content => ({ role: "user", content }));
+    const lengths = (truncate: "start" | "end") => {
+      const {
+        a,
+        b,
+        messages: cut,
+      } = bound({ messages, b: long.slice(0, 100), a: "yy" }, truncate) as {
+        a: string;
+        b: string;
+        messages: typeof messages;
+      };
+      return [a, b, ...cut.map(({ content }) => content)].map(text => text.length);
+    };
+    expect(lengths("end")).toEqual([2, 100, 1, 77]);
+    expect(lengths("start")).toEqual([2, 64, 1, 180]);
   });
   test("what cannot be cut is refused with figures", () => {
     expect(() => fitRow(row, 7, undefined)).toThrow(
