@@ -8,8 +8,6 @@ export interface CurvePoint {
 export interface Look {
   step: number;
   validation: number;
-  /** Mean -log P of what was wanted. */
-  loss: number;
 }
 
 /** Points that a curve keeps. */

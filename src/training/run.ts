@@ -31,7 +31,6 @@ import { judge } from "./evaluation/judge.ts";
 import { forPeople, type Judged, scores, standardError } from "./evaluation/metrics.ts";
 import { lostAsHalf } from "./half.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
-import { replaces } from "./kept.ts";
 import { gradientsBehind, leadOf } from "./lead.ts";
 import { type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
 import { curveOf, type Look, Pace } from "./progress.ts";
@@ -290,6 +289,7 @@ class Run {
     return looks.filter(({ step }) => step > (best?.step ?? 0)).length >= this.#options.plan.patience;
   }
 
+  /** Keeps the latest parameters that are not worse than the best seen by more than a look's standard error. */
   async #look(step: number): Promise<void> {
     const { metric } = this.#options.plan;
     const parameters = this.#options.trainer.averaged();
@@ -299,12 +299,10 @@ class Run {
     const judged = await this.#judge(parameters, this.#looked);
     const score = scores[metric](judged);
     const state = this.#state;
-    const latest = { step, validation: score, loss: -scores.loss(judged) };
-    state.looks.push(latest);
+    state.looks.push({ step, validation: score });
+    if (state.best === null || score >= state.best.score - standardError(judged, metric))
+      state.kept = { step, parameters: parameters.map(({ data }) => data) };
     if (state.best === null || score > state.best.score) state.best = { step, score };
-    const kept = state.looks.find(look => look.step === state.kept?.step) ?? null;
-    const seen = { kept, best: state.best.score, standardError: standardError(judged, metric) };
-    if (replaces(latest, seen)) state.kept = { step, parameters: parameters.map(({ data }) => data) };
     this.#options.hooks.log(
       `step ${step}: ${metric} ${forPeople(score)} on ${judged.length} validation examples`,
     );
