@@ -1,9 +1,16 @@
 /** What bodies are taken: JSON in UTF-8. A route that takes more says so itself. */
+import type { FastifyRequest } from "fastify";
 import { ForewordError } from "../errors.ts";
 import type { App } from "./dependencies.ts";
 import { malformed } from "./problems.ts";
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
+
+/** The caller reads the answer when its whole body has been taken. */
+export function takeTheRest({ raw }: FastifyRequest): void {
+  raw.unpipe();
+  raw.resume();
+}
 
 export function installBodies(app: App): void {
   app.addHook("onRequest", async ({ headers }) => {

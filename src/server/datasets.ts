@@ -12,6 +12,7 @@ import {
   Repetitions,
   readExamples,
 } from "../training/examples.ts";
+import { takeTheRest } from "./bodies.ts";
 import type { Resource } from "./dependencies.ts";
 import { Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
@@ -78,9 +79,7 @@ export const datasets: Resource = (app, { registry }) => {
           repeated.add(example, line);
         },
       ).catch(error => {
-        // The caller reads the answer when its whole body has been taken.
-        request.raw.unpipe();
-        request.raw.resume();
+        takeTheRest(request);
         throw error;
       });
       const bytes = written.bytes();

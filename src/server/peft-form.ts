@@ -5,6 +5,7 @@ import { ForewordError } from "../errors.ts";
 import type { PeftUpload } from "../prompt/peft/read.ts";
 import { pickled } from "../prompt/peft/tensors.ts";
 import { templateLimits } from "../prompt/template.ts";
+import { takeTheRest } from "./bodies.ts";
 
 const parts = ["adapter_config.json", "adapter_model.safetensors", "template", "task_index"] as const;
 type Part = (typeof parts)[number];
@@ -57,9 +58,7 @@ async function readForm(request: FastifyRequest, limit: number): Promise<Map<Par
       else form.set(part, content);
     }
   } catch (error) {
-    // The caller reads the answer when its whole body has been taken.
-    request.raw.unpipe();
-    request.raw.resume();
+    takeTheRest(request);
     throw problem(error, limit);
   }
   if (unknown.length > 0)
