@@ -32,6 +32,8 @@ import { validatorCompiler } from "./validation.ts";
 
 /** Of a request whose caller did not wait for the reply, as nginx counts it. */
 const GONE = 499;
+/** Milliseconds for a request to come whole: the largest data set at 0.5 MB a second. Who stalls is not kept for ever. */
+const RECEIVED = 600_000;
 
 const resources: Resource[] = [
   status,
@@ -65,6 +67,8 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
     genReqId: request => String(request.headers["x-request-id"] ?? randomUUID()),
     forceCloseConnections: "idle",
     return503OnClosing: false,
+    requestTimeout: RECEIVED,
+    http: { connectionsCheckingInterval: 1000 },
     frameworkErrors,
     clientErrorHandler: refuseUnreadable,
     routerOptions: { maxParamLength: 256 },

@@ -1,9 +1,9 @@
 import { once } from "node:events";
-import { maxHeaderSize } from "node:http";
+import http, { maxHeaderSize } from "node:http";
 import { connect, createServer } from "node:net";
 import { text } from "node:stream/consumers";
 import { gzipSync } from "node:zlib";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { describeBackbone } from "../support/backbone.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
@@ -114,6 +114,24 @@ describeBackbone("problems", path => {
       );
     }
     expect((await server.get("/datasets/d")).status).toBe(404);
+  });
+
+  test("a body that stalls", async () => {
+    const made = vi.spyOn(http, "createServer");
+    server = await startServer(path);
+    const [{ value: listening }] = made.mock.results as [{ value: http.Server }];
+    made.mockRestore();
+    expect(listening.requestTimeout).toBe(600_000);
+    Object.assign(listening, { headersTimeout: 500, requestTimeout: 500 });
+    for (const route of ["/tasks", "/datasets?id=d"]) {
+      const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
+      socket.write(
+        `POST ${route} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"input":`,
+      );
+      expect(await text(socket), route).toMatch(/^HTTP\/1.1 408 [\s\S]*"code":"request_timeout"/);
+    }
+    expect((await server.get("/datasets/d")).status).toBe(404);
+    expect((await server.get("/healthz")).status).toBe(200);
   });
 
   test("parameters of a query that are not known", async () => {
