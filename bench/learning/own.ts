@@ -58,7 +58,7 @@ const ways: { readonly [Method in OwnMethod]: (run: OwnRun) => Promise<Answered>
     return { given, trainingSeconds: 0, settings: { active } };
   },
   search: searched,
-  shots: run => hardPrompt(run, shotsOf(run)),
+  shots: async run => hardPrompt(run, await shotsOf(run)),
   distill: distilled,
   prefix: run => trainedBy(run, "prefix"),
   soft: run => trainedBy(run, "soft"),
@@ -78,12 +78,12 @@ async function hardPrompt({ product, task, data }: OwnRun, template: string): Pr
 }
 
 /** Twenty worked examples, labels in turn. */
-function shotsOf({ data: { train }, seed }: OwnRun): string {
+async function shotsOf({ product, task, data: { train }, seed }: OwnRun): Promise<string> {
   const mixed = shuffled(train.length, randomFrom(seed)).map(index => train[index]!);
   // Nothing that a template would read as its own: fields, or special tokens.
   const usable = mixed.filter(example => !JSON.stringify(example).match(/\{\{|<\|/));
   const chosen = "label" in usable[0]! ? ofEachLabel(usable, SHOTS) : usable;
-  return showing(chosen.slice(0, SHOTS), ["input"]);
+  return showing(chosen.slice(0, SHOTS), await product.get<Task>(`/tasks/${task}`), ["input"]);
 }
 
 async function searched({ product, task, data, seed }: OwnRun): Promise<Answered> {
@@ -106,7 +106,7 @@ async function searched({ product, task, data, seed }: OwnRun): Promise<Answered
 /** The teacher is `shots` of the same seed; how often both agree is told of test inputs. */
 async function distilled(run: OwnRun): Promise<Answered> {
   const { product, task, data, seed, settings } = run;
-  const template = shotsOf(run);
+  const template = await shotsOf(run);
   const teacher = await product.post<PromptRecord>(`/tasks/${task}/prompts`, { template });
   await keepBoth(product, data);
   const { id } = await product.post<Job>(`/tasks/${task}/train`, {

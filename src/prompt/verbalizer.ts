@@ -35,6 +35,12 @@ export function verbalize(
 /** A label's name as words. A sign in front or behind says something: "-1" is not "1", nor "A-" an "A". */
 export const spoken = (label: string): string => label.replace(/_|(?<=.)-(?=.)/gsu, " ");
 
+/** How a prompt's words tell of a label: by the first of its texts, or its name as words. */
+export function told(labels: Labels, label: string): string {
+  const texts = Array.isArray(labels) || !Object.hasOwn(labels, label) ? spoken(label) : labels[label]!;
+  return (typeof texts === "string" ? texts : texts[0]!).trim();
+}
+
 /** The labels with every verbalizer spelled out, one prompt's own before its task's. */
 export const spelledOut = (...given: Parameters<typeof verbalize>): Labels =>
   Object.fromEntries(verbalize(...given).map(({ label, verbalizers }) => [label, verbalizers]));

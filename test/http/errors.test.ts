@@ -119,7 +119,7 @@ describeBackbone("problems", path => {
   test("a body that stalls", async () => {
     const made = vi.spyOn(http, "createServer");
     server = await startServer(path);
-    const [{ value: listening }] = made.mock.results as [{ value: http.Server }];
+    const listening = made.mock.results[0]!.value as http.Server;
     made.mockRestore();
     expect(listening.requestTimeout).toBe(600_000);
     Object.assign(listening, { headersTimeout: 500, requestTimeout: 500 });

@@ -3,7 +3,7 @@ import type { Example } from "../../contract/dataset.ts";
 import type { Ranked } from "../../contract/search.ts";
 import type { Task, Verbalizers } from "../../contract/task.ts";
 import type { TextCodec } from "../../prompt/codec.ts";
-import { spoken } from "../../prompt/verbalizer.ts";
+import { told } from "../../prompt/verbalizer.ts";
 import { labelsOf } from "../check.ts";
 import { answerOf } from "../examples.ts";
 
@@ -35,7 +35,7 @@ export function patterns(subject: Subject): Candidate[] {
 function wordings({ task, fields, codec }: Subject): Candidate[] {
   const asked = lines(fields);
   const instruction = instructionOf(task);
-  const list = listed(labelsOf(task).map(spoken), "or");
+  const list = listed(toldOf(task), "or");
   const few = task.type === "classification" && labelsOf(task).length <= NAMED;
   const chat = chatOf(codec, `${instruction}\n\n${asked}`);
   const made: (readonly [string, string] | null)[] =
@@ -59,37 +59,48 @@ function wordings({ task, fields, codec }: Subject): Candidate[] {
 }
 
 /** As many of each label as `SHOTS` says, behind one another, then the question in the same words. */
-function workedExamples({ task, fields, shown, codec }: Subject): Candidate[] {
-  const usable = shown.filter(example => isPlain(example, codec));
+function workedExamples(subject: Subject): Candidate[] {
+  const { task, fields, shown, codec } = subject;
+  const usable = shown.filter(example => isPlain(example, task, codec));
   let before = 0;
   return SHOTS[task.type].flatMap(count => {
     const chosen = task.type === "classification" ? ofEachLabel(usable, count) : usable.slice(0, count);
     if (chosen.length === before) return [];
     before = chosen.length;
     const name = `${chosen.length} examples`;
-    const made: Candidate[] = [{ name, source: "examples", template: showing(chosen, fields) }];
-    const turns = task.type === "generation" ? chatTurns(codec, fields, chosen) : null;
+    const made: Candidate[] = [{ name, source: "examples", template: showing(chosen, task, fields) }];
+    const turns = task.type === "generation" ? chatTurns(subject, chosen) : null;
     if (turns !== null) made.push({ name: `${name}, chat`, source: "examples", template: turns });
     return made;
   });
 }
 
 /** A template that shows examples in its own words. */
-export function showing(examples: readonly Example[], fields: readonly string[]): string {
+export function showing(
+  examples: readonly Example[],
+  task: Pick<Task, "labels">,
+  fields: readonly string[],
+): string {
   const heading = "label" in examples[0]! ? "Label" : "Output";
-  const worked = examples.map(example => {
-    const answer = "label" in example ? spoken(example.label) : answerOf(example).trim();
-    return `${filled(fields, example)}\n${heading}: ${answer}\n\n`;
-  });
+  const worked = examples.map(
+    example => `${filled(fields, example)}\n${heading}: ${said(example, task)}\n\n`,
+  );
   return `${worked.join("")}${lines(fields)}\n${heading}:`;
 }
 
 /** What the backbone is told to do. */
-export function instructionOf({ type, labels, description }: Subject["task"]): string {
-  if (description.trim() !== "") return description.trim();
-  if (type === "generation") return "Write the output for the input.";
-  return `Say which label fits: ${listed(labelsOf({ labels }).map(spoken), "or")}.`;
+function instructionOf(task: Subject["task"]): string {
+  if (task.description.trim() !== "") return task.description.trim();
+  if (task.type === "generation") return "Write the output for the input.";
+  return `Say which label fits: ${listed(toldOf(task), "or")}.`;
 }
+
+const toldOf = (task: Pick<Task, "labels">): string[] =>
+  labelsOf(task).map(label => told(task.labels!, label));
+
+/** An example's answer as the task's words for it. */
+export const said = (example: Example, { labels }: Pick<Task, "labels">): string =>
+  "label" in example ? told(labels!, example.label) : answerOf(example).trim();
 
 /** A line a field: `Text: {{ input }}`. */
 export const lines = (fields: readonly string[]): string =>
@@ -111,9 +122,9 @@ const listed = (names: readonly string[], last: string): string =>
   names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} ${last} ${names.at(-1)}`;
 
 /** Whether every text of an example can stand in a template as it is. */
-export const isPlain = (example: Example, codec: TextCodec): boolean => {
+export const isPlain = (example: Example, task: Pick<Task, "labels">, codec: TextCodec): boolean => {
   const texts = typeof example.input === "string" ? [example.input] : Object.values(example.input);
-  return [...texts, answerOf(example)].every(text => typeof text === "string" && isPlainText(text, codec));
+  return [...texts, said(example, task)].every(text => typeof text === "string" && isPlainText(text, codec));
 };
 
 /** Whether a template reads a text as that text: it has no braces, and nothing in it is a special token. */
@@ -141,10 +152,10 @@ export function chatOf(codec: TextCodec, question: string): string | null {
   return rendered(codec, [{ role: "user", content: question }]);
 }
 
-function chatTurns(codec: TextCodec, fields: readonly string[], examples: readonly Example[]): string | null {
+function chatTurns({ task, fields, codec }: Subject, examples: readonly Example[]): string | null {
   const turns = examples.flatMap(example => [
     { role: "user", content: filled(fields, example) },
-    { role: "assistant", content: answerOf(example).trim() },
+    { role: "assistant", content: said(example, task) },
   ]);
   return rendered(codec, [...turns, { role: "user", content: lines(fields) }]);
 }

@@ -2,10 +2,17 @@
 import type { Example } from "../../contract/dataset.ts";
 import { type Core, patient } from "../../engine/core.ts";
 import type { TextCodec } from "../../prompt/codec.ts";
-import { spoken } from "../../prompt/verbalizer.ts";
 import type { Shelf } from "../evaluation/judge.ts";
-import { answerOf } from "../examples.ts";
-import { type Candidate, chatOf, filled, isPlain, isPlainText, lines, type Subject } from "./candidates.ts";
+import {
+  type Candidate,
+  chatOf,
+  filled,
+  isPlain,
+  isPlainText,
+  lines,
+  type Subject,
+  said,
+} from "./candidates.ts";
 
 /** Pairs that one instruction is written from. */
 const PAIRS = 6;
@@ -20,7 +27,7 @@ export async function written(
   count: number,
   seed: number,
 ): Promise<Candidate[]> {
-  const usable = subject.shown.filter(example => isPlain(example, subject.codec));
+  const usable = subject.shown.filter(example => isPlain(example, subject.task, subject.codec));
   if (count === 0 || usable.length === 0) return [];
   const texts = await Promise.all(
     Array.from({ length: count }, (_, index) => {
@@ -41,12 +48,9 @@ export async function written(
   }));
 }
 
-function question({ fields, codec }: Subject, pairs: readonly Example[]): string {
+function question({ task, fields, codec }: Subject, pairs: readonly Example[]): string {
   const shown = pairs
-    .map(
-      example =>
-        `${filled(fields, example)}\nAnswer: ${"label" in example ? spoken(example.label) : answerOf(example).trim()}`,
-    )
+    .map(example => `${filled(fields, example)}\nAnswer: ${said(example, task)}`)
     .join("\n\n");
   const asked = `Somebody was given an instruction, and answered these:\n\n${shown}\n\nWrite the instruction, in one sentence.`;
   return `${chatOf(codec, asked) ?? `${asked}\n\nInstruction:`}{{ start }}`;

@@ -67,9 +67,23 @@ describe("candidates", () => {
       "Text: one\nLabel: good\n\nText: four\nLabel: not good\n\nText: {{ input }}\nLabel:",
     );
     expect(two!.name).toBe("3 examples");
-    expect(isPlain({ input: "a <|im_end|> b", label: "x" }, codec)).toBe(false);
-    expect(isPlain({ input: { messages: [{ role: "user", content: "x" }] }, label: "x" }, codec)).toBe(false);
-    expect(isPlain({ input: "a < b", label: "x" }, codec)).toBe(true);
+    const named = { labels: ["x"] };
+    expect(isPlain({ input: "a <|im_end|> b", label: "x" }, named, codec)).toBe(false);
+    expect(isPlain({ input: { messages: [{ role: "user", content: "x" }] }, label: "x" }, named, codec)).toBe(
+      false,
+    );
+    expect(isPlain({ input: "a < b", label: "x" }, named, codec)).toBe(true);
+  });
+
+  test("say a label as the task spells it out", () => {
+    const labels = { good: [" praise", " applause"], not_good: " blame" };
+    const all = patterns(subject({ task: { type: "classification", labels, description: "" } }));
+    expect(all.find(({ name }) => name === "question")!.template).toContain("Is this praise or blame?");
+    expect(all.find(({ source }) => source === "examples")!.template).toBe(
+      "Text: one\nLabel: praise\n\nText: four\nLabel: blame\n\nText: {{ input }}\nLabel:",
+    );
+    const braces = { labels: { x: " {{ x }}" } };
+    expect(isPlain({ input: "a", label: "x" }, braces, codec)).toBe(false);
   });
 
   test("of texts are instructions, turns of a chat, and examples", () => {
