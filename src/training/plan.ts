@@ -19,16 +19,19 @@ const TOKENS = { fp32: 200_000, int8: 300_000 } as const;
 const STEPS = { least: 150, most: 1000 };
 /** Many labels take longer to be learnt: a run's tokens and steps grow with them, from `from` to `most` times as many. */
 const LABELS = { from: 50, most: 1.4 };
-/** More passes than this over few examples teach nothing new. */
-const PASSES = 20;
+/**
+ * Passes over the examples: more than `most` teach nothing new, from `slow` on a prefix is trained at half the rate,
+ * but for many labels. A prefix learns labels sooner; the least steps are `slow` passes over some 300 examples.
+ */
+const PASSES = { labels: { most: 6, slow: 8 }, other: { most: 20, slow: 20 } } as const;
 const LENGTH = { least: 16, most: 64 };
 /** Examples of a step: fewer of long ones, so that a run of the least steps stays near its tokens. */
 const BATCH = { least: 4, most: 16 };
 /** Of one run of the gradient graph: about half a second of work. Its memory is bounded apart (bytes.ts). */
 const MICRO_TOKENS = { fp32: 320, int8: 512 } as const;
 
-/** Of a tensor's size (trainer.ts); `few`: where a run takes all the passes over its examples that teach something. */
-const rates = { prefix: { many: 0.02, few: 0.01 }, soft: { many: 0.1, few: 0.1 } } as const;
+/** Of a tensor's size (trainer.ts). */
+const rates = { prefix: { usual: 0.02, slow: 0.01 }, soft: { usual: 0.1, slow: 0.1 } } as const;
 
 export interface Plan {
   method: TrainMethod;
@@ -141,7 +144,7 @@ function classWeights(
 
 /** The optimiser's and the loop's numbers, which depend on how long the examples are, and what leads each step. */
 export function settingsOf(
-  { request, task }: TrainJob,
+  { request, task, teacher }: TrainJob,
   plan: Plan,
   examples: readonly (readonly TrainingRow[])[],
   precision: keyof typeof MICRO_TOKENS,
@@ -153,14 +156,16 @@ export function settingsOf(
   const batchSize = Math.min(request.batch_size ?? usual, examples.length);
   const more = Math.min(LABELS.most, Math.max(1, labelsOf(task).length / LABELS.from));
   const affordable = Math.round((more * TOKENS[precision]) / (tokens * batchSize + (lead?.length ?? 0)));
-  const useful = Math.ceil((PASSES * examples.length) / batchSize);
+  const labels = plan.method === "prefix" && task.type === "classification" && teacher === null;
+  const passes = PASSES[labels ? "labels" : "other"];
+  const useful = Math.ceil((passes.most * examples.length) / batchSize);
   const steps =
     request.steps ?? Math.max(STEPS.least, Math.min(affordable, useful, Math.round(more * STEPS.most)));
-  const few = steps * batchSize >= PASSES * examples.length;
+  const slow = more === 1 && steps * batchSize >= passes.slow * examples.length;
   return {
     steps,
     batchSize,
-    learningRate: request.learning_rate ?? rates[plan.method][few ? "few" : "many"],
+    learningRate: request.learning_rate ?? rates[plan.method][slow ? "slow" : "usual"],
     warmup: request.warmup ?? Math.min(20, Math.floor(steps / 10)),
     optimizer: request.optimizer ?? "adamw",
     weightDecay: request.weight_decay ?? 0,

@@ -1,5 +1,5 @@
 /** What a plan takes from the prompt that training starts from. */
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { writePromptFile } from "../../../src/prompt/file.ts";
 import type { TrainJob } from "../../../src/training/job.ts";
 import { planOf, settingsOf } from "../../../src/training/plan.ts";
@@ -15,6 +15,7 @@ const job = (initial: TrainJob["initial"], request: object = {}) => ({
   request: { method: "soft" as const, init: { prompt: { task: "other", version: 1 } }, ...request },
   template: "Mine: {{ input }} so",
   initial,
+  teacher: null,
 });
 const template = "The other one says this: {{ text }}!";
 
@@ -46,15 +47,29 @@ test("many labels get more steps than few, up to 1.4 times as many", () => {
   expect([2, 50, 60, 70, 150].map(steps)).toEqual([1000, 1000, 1200, 1400, 1400]);
 });
 
-test("a prefix is trained at half the rate on few examples, and at any that is asked for", () => {
-  const rate = (count: number, request: object = {}) => {
-    const asked = job({ template, parameters: null }, { method: "prefix", ...request });
+describe("few examples", () => {
+  const settings = (count: number, request: object = {}, more: object = {}) => {
+    const asked = { ...job({ template, parameters: null }, { method: "prefix", ...request }), ...more };
     const plan = planOf(asked, examples, codec, 256);
-    return settingsOf(asked as never, plan, Array(count).fill([{ length: 10 }]), "int8").learningRate;
+    return settingsOf(asked as never, plan, Array(count).fill([{ length: 10 }]), "int8");
   };
-  expect([16, 300, 5000].map(count => rate(count))).toEqual([0.01, 0.01, 0.02]);
-  expect(rate(300, { steps: 100 })).toBe(0.02);
-  expect(rate(300, { learning_rate: 0.03 })).toBe(0.03);
+
+  test("are seen six times by a prefix that learns labels, twenty times by any other", () => {
+    const steps = (...given: Parameters<typeof settings>) => settings(...given).steps;
+    expect([16, 400, 800, 5000].map(count => steps(count))).toEqual([150, 150, 300, 1000]);
+    expect(steps(400, { method: "soft" })).toBe(500);
+    expect(steps(400, {}, { teacher: { template: "", parameters: null } })).toBe(500);
+    expect(steps(400, { steps: 7 })).toBe(7);
+  });
+
+  test("are learnt at half the rate where the least steps see them often, and at any that is asked for", () => {
+    const rate = (...given: Parameters<typeof settings>) => settings(...given).learningRate;
+    expect([16, 300, 301, 5000].map(count => rate(count))).toEqual([0.01, 0.01, 0.02, 0.02]);
+    expect(rate(300, { steps: 100 })).toBe(0.02);
+    expect(rate(300, { learning_rate: 0.03 })).toBe(0.03);
+    const labels = Array.from({ length: 77 }, (_, index) => `${index}`);
+    expect(rate(300, {}, { task: { ...job(null).task, labels } })).toBe(0.02);
+  });
 });
 
 test.each(["vocabulary", "random"] as const)(
