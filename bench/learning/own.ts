@@ -51,7 +51,7 @@ export async function runOwn(
 }
 
 const ways: { readonly [Method in OwnMethod]: (run: OwnRun) => Promise<Answered> } = {
-  plain: run => hardPrompt(run, plainPattern[run.data.metric === "bleu" ? "generation" : "classification"]),
+  plain: run => hardPrompt(run, plainOf(run)),
   hard: async ({ product, task, data }) => {
     const active = await useHard(product, task);
     const given = await answer(product, task, data.test, data.metric);
@@ -64,6 +64,9 @@ const ways: { readonly [Method in OwnMethod]: (run: OwnRun) => Promise<Answered>
   soft: run => trainedBy(run, "soft"),
   ensemble: ensembled,
 };
+
+const plainOf = ({ data: { metric } }: OwnRun) =>
+  plainPattern[metric === "bleu" ? "generation" : "classification"];
 
 async function trainedBy(run: OwnRun, method: "prefix" | "soft"): Promise<Answered> {
   const { product, task, data, seed, settings } = run;
@@ -86,9 +89,11 @@ async function shotsOf({ product, task, data: { train }, seed }: OwnRun): Promis
   return showing(chosen.slice(0, SHOTS), await product.get<Task>(`/tasks/${task}`), ["input"]);
 }
 
-async function searched({ product, task, data, seed }: OwnRun): Promise<Answered> {
+/** From the plain pattern, as a task of one's own begins: the bundled prompt, which was chosen by hand, is not raced. */
+async function searched(run: OwnRun): Promise<Answered> {
+  const { product, task, data, seed } = run;
   await keepBoth(product, data);
-  await useHard(product, task);
+  await product.post(`/tasks/${task}/prompts?activate=true`, { template: plainOf(run) });
   const { metric } = data;
   const { id } = await product.post<Job>(`/tasks/${task}/search`, {
     dataset: `${data.name}-train`,
