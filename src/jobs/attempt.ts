@@ -1,7 +1,7 @@
 /** One start of a job, from its record to its end; the same for every queue. */
 import { ForewordError } from "../errors.ts";
 import type { Registry } from "../registry/registry.ts";
-import { Interrupted, type Runner } from "./jobs.ts";
+import { Interrupted, type JobControl, type Runner } from "./jobs.ts";
 import { isAway, patiently } from "./patience.ts";
 import { JobWriter } from "./writer.ts";
 
@@ -44,32 +44,46 @@ export async function attemptJob(
       onFailure: error => log.error({ err: error, job: id }, what),
     });
   const job = await patient(() => registry.getJob(id), "a job can't be read yet");
-  const writer = new JobWriter(registry, job, () => running.abort.abort());
+  let isLost = false;
+  const writer = new JobWriter(registry, job, () => {
+    isLost = true;
+    running.abort.abort();
+  });
+  const leave = async (): Promise<Ending> => {
+    await writer.leave();
+    return "lost";
+  };
   // A record that said "running" for ever would be a lie; a queue that closes leaves it to the next one.
   const end = async (patch: Parameters<JobWriter["end"]>[0]): Promise<Ending> => {
-    await patient(() => writer.end(patch), "a job's end can't be written yet");
-    return "ended";
+    try {
+      await patient(() => writer.end(patch), "a job's end can't be written yet");
+      return "ended";
+    } catch (error) {
+      if (isLost) return leave();
+      throw error;
+    }
   };
   if (writer.job.ended_at !== null) return "lost";
   if (writer.job.attempts >= ATTEMPTS) {
     const detail = `The job's process ended ${ATTEMPTS} times before it could save anything, perhaps for lack of memory. See the server's log; fewer max_tokens need less.`;
     return end({ state: "failed", error: new ForewordError("internal", detail).toProblem() });
   }
+  const { signal } = running.abort;
+  const control: JobControl = {
+    signal,
+    progress: progress => writer.progress(progress),
+    log: text => writer.log(text),
+    checkpoint: bytes => saveCheckpoint(writer, bytes, log),
+  };
   try {
+    await runner.ready?.(control);
     await patient(() => writer.start(), "a job's start can't be written yet");
-    const { signal } = running.abort;
     signal.throwIfAborted();
-    const result = await runner(writer.job, {
-      signal,
-      progress: progress => writer.progress(progress),
-      log: text => writer.log(text),
-      checkpoint: bytes => saveCheckpoint(writer, bytes, log),
-    });
+    const result = await runner(writer.job, control);
     return await end({ state: "succeeded", result });
   } catch (error) {
     if (running.cancelled) return end({ state: "cancelled" });
-    const stopped = running.abort.signal.aborted;
-    if (stopped && !closing.aborted) return "lost";
+    if (signal.aborted && !closing.aborted) return leave();
     if (closing.aborted) {
       await writer.release();
       return "released";

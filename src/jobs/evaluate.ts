@@ -83,7 +83,11 @@ export async function store(
     const { active } = await registry.getTask(task);
     // A job that was stopped behind this write, and runs again; or a try that was not confirmed.
     if (await activatedBy(registry, task, id)) return true;
-    await registry.setActive(task, { ...active!, temperature }, id, { expected: revision, born });
+    await registry.setActive(task, { ...active!, temperature }, id, {
+      expected: revision,
+      born,
+      job: work.record,
+    });
     log(`the active record has a temperature of ${temperature.toFixed(3)} now`);
     return true;
   };

@@ -58,4 +58,8 @@ export interface JobControl {
 /** Thrown by a runner whose process ended under it: the job is started again, from its checkpoint. */
 export class Interrupted extends Error {}
 
-export type Runner = (job: JobRecord, control: JobControl) => Promise<JobResult>;
+export interface Runner {
+  (job: JobRecord, control: JobControl): Promise<JobResult>;
+  /** Awaited before a job is started: what it waits for, and a process that ends meanwhile, is no start of the job's. */
+  ready?(control: JobControl): Promise<void>;
+}

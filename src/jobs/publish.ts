@@ -37,7 +37,8 @@ export const keepVersion = (
 
 /**
  * Adds a version unless the job has left it before. A registry that could not confirm a write may have it all the same,
- * so every try looks first; what it finds is as safe as the job's end, which is written behind it.
+ * so every try looks first; what it finds is as safe as the job's end, which is written behind it. A job that has ended
+ * meanwhile adds and activates nothing.
  */
 export const addOnce = (
   work: Pick<TrainWork, "options" | "record" | "control">,
@@ -48,7 +49,8 @@ export const addOnce = (
   const { registry } = work.options;
   const { id, task, born } = work.record;
   const add = async () =>
-    (await versionOf(registry, task, id, trace)) ?? registry.addPrompt(task, await make(), { born });
+    (await versionOf(registry, task, id, trace)) ??
+    registry.addPrompt(task, await make(), { born, job: work.record });
   return written(work, add, told);
 };
 
@@ -86,7 +88,7 @@ export async function activateOnce(
     if (!wanted) return false;
     const answering = withDoubts(active, (await registry.getTask(task)).active);
     const expected = comparing ? { expected: before.active_revision } : {};
-    await registry.setActive(task, answering, id, { ...expected, born });
+    await registry.setActive(task, answering, id, { ...expected, born, job: work.record });
     return true;
   };
   try {
@@ -98,8 +100,11 @@ export async function activateOnce(
       log(compared ? unproven(name, few) : `${name} can't be compared with what is active, which stays`);
     return activated;
   } catch (error) {
-    if (!(comparing && error instanceof ForewordError && error.code === "revision_conflict")) throw error;
-    log(`another prompt was activated meanwhile, with which ${name} was not compared; it stays`);
+    const code = error instanceof ForewordError ? error.code : undefined;
+    if (code === "prompt_not_found") log(`${name} was deleted meanwhile; what is active stays`);
+    else if (comparing && code === "revision_conflict")
+      log(`another prompt was activated meanwhile, with which ${name} was not compared; it stays`);
+    else throw error;
     return false;
   }
 }

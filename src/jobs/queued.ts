@@ -43,11 +43,17 @@ export async function putQueued(
 export const cancelled = () => ({ state: "cancelled" as const, ended_at: new Date().toISOString() });
 
 /** Ends a job that does not run here; null, and nothing is written, where its record has changed since it was read. */
-export const endCancelled = (
+export async function endCancelled(
   registry: Registry,
-  { id, revision }: Pick<JobRecord, "id" | "revision">,
-): Promise<JobRecord | null> =>
-  registry.updateJob(id, cancelled(), { expected: revision }).catch(orElse(null, "revision_conflict"));
+  { id, revision, checkpoint }: Pick<JobRecord, "id" | "revision" | "checkpoint">,
+): Promise<JobRecord | null> {
+  const ended = await registry
+    .updateJob(id, cancelled(), { expected: revision })
+    .catch(orElse(null, "revision_conflict"));
+  // What can't be dropped now is swept.
+  if (ended && checkpoint !== null) await registry.dropBlob(checkpoint).catch(() => false);
+  return ended;
+}
 
 /**
  * What a task still has: the last ones first, so that none begins because the one before it ends. Each is tried, whatever

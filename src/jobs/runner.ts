@@ -39,8 +39,7 @@ function loaded(engine: Engine, { signal, log }: JobControl): Promise<void> {
 
 /** Runs a job where its backbone is loaded; elsewhere it fails, `backbone_mismatch`. */
 export function createRunner(options: TrainRunnerOptions): Runner {
-  return async (record, control) => {
-    await loaded(options.engine, control);
+  const run: Runner = async (record, control) => {
     const { name, fingerprint } = options.engine.backbone();
     if ((record.backbone ?? fingerprint) !== fingerprint)
       throw new ForewordError(
@@ -52,4 +51,5 @@ export function createRunner(options: TrainRunnerOptions): Runner {
     if (!runner) throw new Error(`this server runs no jobs of kind ${record.kind}`);
     return runner(options)(record, control);
   };
+  return Object.assign(run, { ready: (control: JobControl) => loaded(options.engine, control) });
 }

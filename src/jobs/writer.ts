@@ -57,9 +57,16 @@ export class JobWriter {
 
   async checkpoint(bytes: Uint8Array): Promise<void> {
     const sha256 = await this.#registry.putBlob(bytes);
+    // The job may have ended while it was written.
+    if (this.#endedAt !== null) return this.#drop(sha256);
     const { checkpoint, blobs } = this.#job;
     const kept = blobs.filter(blob => blob !== checkpoint);
-    await this.#write({ checkpoint: sha256, attempts: 0, blobs: [...kept, sha256] });
+    try {
+      await this.#write({ checkpoint: sha256, attempts: 0, blobs: [...kept, sha256] });
+    } catch (error) {
+      await this.#drop(sha256);
+      throw error;
+    }
     if (checkpoint === sha256) return;
     await this.#drop(this.#before);
     this.#before = checkpoint;
@@ -69,18 +76,30 @@ export class JobWriter {
   async end(patch: Pick<JobPatch, "state" | "result" | "error">): Promise<JobRecord> {
     this.#endedAt ??= new Date().toISOString();
     const ended = await this.#write({ ...patch, ended_at: this.#endedAt });
-    for (const checkpoint of [this.#before, ended.checkpoint]) await this.#drop(checkpoint);
+    await this.#dropBoth(ended);
     return ended;
+  }
+
+  /** Of a job that another has ended: nothing goes on from its checkpoints. */
+  async leave(): Promise<void> {
+    await this.#last;
+    const job = await this.#registry.getJob(this.#job.id).catch(() => null);
+    if (job?.ended_at) await this.#dropBoth(job);
   }
 
   /** Stopped by the queue's end, not by its own: this start does not count. */
   async release(): Promise<void> {
-    await this.#write({ attempts: Math.max(0, this.#job.attempts - 1) });
+    const { holder, attempts } = this.#job;
+    await this.#write(holder === this.#holder ? { attempts: Math.max(0, attempts - 1) } : {});
   }
 
   /** What waits is written. */
   async flush(): Promise<void> {
     if (this.#timer) await this.#write({});
+  }
+
+  async #dropBoth({ checkpoint }: JobRecord): Promise<void> {
+    for (const each of [this.#before, checkpoint]) await this.#drop(each);
   }
 
   /** At two checkpoints a minute, what waited for the sweep would fill a Redis. It takes what can't be dropped now. */
@@ -101,6 +120,7 @@ export class JobWriter {
     const written = this.#last.then(async () => {
       if (this.#timer) clearTimeout(this.#timer);
       this.#timer = null;
+      if (this.#job.ended_at !== null) return this.#job;
       const [waiting, lines] = [this.#waiting, this.#lines];
       this.#waiting = {};
       this.#lines = [];

@@ -4,6 +4,8 @@
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { ForewordError } from "../errors.ts";
+import { BlobNames } from "./blob-names.ts";
 import { BlobFolder } from "./blobs.ts";
 import { LmdbStore } from "./lmdb-store.ts";
 import * as problem from "./problems.ts";
@@ -61,12 +63,20 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
     }
   }
 
+  const names = new BlobNames(kind => db.values([kind]));
+
   const rows: Writer = {
     get: key => db.get(key),
     getAll: <Value>(keys: readonly StoreKey[]) => keys.map(key => db.get<Value>(key)),
     values: (prefix, range) => db.values(prefix, range),
-    put: (key, value) => db.put(key, value),
-    remove: key => db.remove(key),
+    put: (key, value) => {
+      names.replace(key, () => db.get(key), value);
+      db.put(key, value);
+    },
+    remove: key => {
+      names.replace(key, () => db.get(key), undefined);
+      db.remove(key);
+    },
     note: (kind, id, version) => {
       const seq = newest() + 1;
       db.put(["seq"], seq);
@@ -81,23 +91,37 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
     yield* db.snapshot(rowKinds.map(kind => [kind]));
   }
 
-  function namedBlobs(): Set<string> {
-    const named = new Set<string>();
-    const add = (kind: string, row: unknown) => {
-      for (const sha256 of blobsOf([kind], row)) named.add(sha256);
-    };
-    for (const kind of ["prompt", "dataset"]) for (const row of db.values([kind])) add(kind, row);
+  /** Inside a transaction alone: whether a row names it. */
+  function namedBlobs(): (sha256: string) => boolean {
     // Ended jobs, of which there are many, name none.
     const open = db.get(["mark", INDEXED]) !== undefined;
-    for (const { id } of db.values<JobPlace>([open ? "open-job" : "job-order"]))
-      add("job", db.get(["job", id]));
-    return named;
+    const places = db.values<JobPlace>([open ? "open-job" : "job-order"]);
+    const ofJobs = new Set(places.flatMap(({ id }) => blobsOf(["job"], db.get(["job", id]))));
+    return sha256 => ofJobs.has(sha256) || names.has(sha256);
   }
+
+  /** What an action that fails has written is undone, and so is what it has counted. */
+  const write = <Result>(action: () => Result): Promise<Result> =>
+    db
+      .write(() => {
+        names.begin();
+        try {
+          return action();
+        } catch (error) {
+          names.undo();
+          throw error;
+        }
+      })
+      .catch((error: ForewordError) => {
+        // A commit that failed may have held other writes as well.
+        if (error.code === "registry_unavailable") names.forget();
+        throw error;
+      });
 
   const store: Store = {
     read: async action => db.read(() => action(rows)),
     write: async action => {
-      const result = await db.write(() => action(rows));
+      const result = await write(() => action(rows));
       if (db.isOpen) tell();
       return result;
     },
@@ -105,7 +129,7 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
     putBlob: async bytes => db.read(() => blobs.put(bytes)),
     getBlob: async sha256 => db.read(() => blobs.get(sha256)),
     // In one transaction, as a sweep.
-    dropBlob: sha256 => db.write(() => turns === 0 && !namedBlobs().has(sha256) && blobs.remove(sha256)),
+    dropBlob: sha256 => db.write(() => turns === 0 && !namedBlobs()(sha256) && blobs.remove(sha256)),
 
     getReply: async name => db.read(() => db.get<ReplyRow>(["reply", name]) ?? null),
     keepReply: (row, holder) =>
@@ -125,8 +149,9 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
       inTurn(async () => {
         const all: Row[] = [];
         for await (const row of given) all.push(row);
-        const replaced = await db.write(() => {
+        const replaced = await write(() => {
           if (ifEmpty && !isEmpty(rows)) return false;
+          names.forget();
           db.removeAll([...rowKinds, "change"].map(kind => [kind]));
           for (const { key, row } of all) {
             for (const blob of blobsOf(key, row)) rows.requireBlob(blob);
@@ -169,8 +194,8 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
         const candidates = await old;
         // Inside one transaction, so that nothing can name a blob between the look and the removal.
         return db.write(() => {
-          const named = namedBlobs();
-          const unnamed = candidates.filter(file => !named.has(file.slice(3)));
+          const isNamed = namedBlobs();
+          const unnamed = candidates.filter(file => !isNamed(file.slice(3)));
           const removed = unnamed.filter(file => blobs.removeIfOlder(file, before));
           const expired = db.values<ReplyRow>(["reply"]).filter(row => !lives(row));
           for (const { name } of expired) db.remove(["reply", name]);

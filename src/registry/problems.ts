@@ -39,6 +39,15 @@ export const datasetNotFound = (id: string) =>
 export const jobNotFound = (id: string) =>
   new ForewordError("job_not_found", `There is no job "${id}"; GET /jobs lists them.`, { job: id });
 
+export const jobLeft = (id: string) =>
+  new ForewordError(
+    "revision_conflict",
+    `Job "${id}" has ended, or runs elsewhere; it writes nothing here.`,
+    {
+      job: id,
+    },
+  );
+
 export const jobExists = (id: string) =>
   new ForewordError("validation", `Job id "${id}" is taken.`, { field: "id" });
 

@@ -72,6 +72,11 @@ export interface Born {
   born?: string | undefined;
 }
 
+export interface ByJob extends Born {
+  /** The job that writes: once it has ended, or is another holder's, nothing is written; `revision_conflict`. */
+  job?: Pick<JobRecord, "id" | "holder"> | undefined;
+}
+
 export type ChangeKind = "task" | "prompt" | "active" | "dataset" | "job";
 
 /** An entry of the change feed: what changed, never how; readers load it again. */
@@ -125,7 +130,7 @@ export interface Registry {
   addPrompt(
     task: string,
     prompt: NewPrompt,
-    options?: { activate?: { by: string }; once?: boolean } & Expected & Born,
+    options?: { activate?: { by: string }; once?: boolean } & Expected & ByJob,
   ): Promise<PromptRecord>;
   /** Errors: `task_not_found`, `prompt_not_found`. */
   getPrompt(task: string, version: number): Promise<PromptRecord>;
@@ -141,7 +146,7 @@ export interface Registry {
    * Replaces the active record (null: none) and appends to the history. Errors: `task_not_found`, `prompt_not_found`
    * for any version that does not exist, `revision_conflict` (compares `active_revision`).
    */
-  setActive(task: string, active: Active | null, by: string, options?: Expected & Born): Promise<Task>;
+  setActive(task: string, active: Active | null, by: string, options?: Expected & ByJob): Promise<Task>;
   /** Newest first. Errors: `task_not_found`. */
   listHistory(task: string, page?: PageRequest): Promise<Page<Activation>>;
 

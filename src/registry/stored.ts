@@ -6,7 +6,7 @@ import type { Activation, Active, Task } from "../contract/task.ts";
 import { forgetJobs, listJobs } from "./job-rows.ts";
 import { decodeCursor, oneMore, toPage } from "./page.ts";
 import * as problem from "./problems.ts";
-import type { Born, Expected, JobRecord, NewPrompt, OpenJob, Registry } from "./registry.ts";
+import type { Born, ByJob, Expected, JobRecord, NewPrompt, OpenJob, Registry } from "./registry.ts";
 import {
   isEmpty,
   type JobPlace,
@@ -37,6 +37,15 @@ function taskRow(rows: Reader, id: string, { born }: Born = {}): TaskRow {
   if (!row) throw problem.taskNotFound(id);
   if (born !== undefined && row.created_at !== born) throw problem.taskIsAnother(id);
   return row;
+}
+
+/** A task's row, for a job that may still write. */
+function rowFor(rows: Reader, task: string, { born, job }: ByJob): TaskRow {
+  if (job) {
+    const { ended_at, holder } = jobRow(rows, job.id);
+    if (ended_at !== null || holder !== job.holder) throw problem.jobLeft(job.id);
+  }
+  return { ...taskRow(rows, task, { born }) };
 }
 
 function promptRow(rows: Reader, task: string, version: number): PromptRecord {
@@ -158,9 +167,9 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         rows.note("task", id);
       }),
 
-    addPrompt: (task, prompt, { activate: activation, once = false, expected, born } = {}) =>
+    addPrompt: (task, prompt, { activate: activation, once = false, expected, ...writer } = {}) =>
       store.write(rows => {
-        const row = { ...taskRow(rows, task, { born }) };
+        const row = rowFor(rows, task, writer);
         const { name, parameters } = prompt;
         const same = (other: PromptRecord) => other.name === name && other.parameters === parameters;
         const there = once ? rows.values<PromptRecord>(["prompt", task]).find(same) : undefined;
@@ -199,9 +208,9 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         rows.note("prompt", task, version);
       }),
 
-    setActive: (task, active, by, { expected, born }: Expected & Born = {}) =>
+    setActive: (task, active, by, { expected, ...writer }: Expected & ByJob = {}) =>
       store.write(rows => {
-        const row = { ...taskRow(rows, task, { born }) };
+        const row = rowFor(rows, task, writer);
         checkActive(row, expected);
         activate(rows, row, active, by, timestamp());
         rows.put(["task", task], row);

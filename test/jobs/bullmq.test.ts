@@ -183,14 +183,18 @@ describeRedis("BullMQ", () => {
         load = resolve;
       });
       const backbone = () => ({ fingerprint: "f", precision: { active: "fp32", table: [] } });
-      const engine = { ready: () => loading, backbone } as unknown as Engine;
+      const engine = { ready: async () => {}, backbone } as unknown as Engine;
       const own = await openRedisRegistry(redis.url);
+      const late = {
+        ...own,
+        getTask: (...asked: Parameters<Registry["getTask"]>) => loading.then(() => own.getTask(...asked)),
+      };
       const jobs = await openBullJobs({
         registry: own,
         connect: jobClients(redis.url, log),
         log,
         runner: createRunner({
-          registry: own,
+          registry: late,
           engine,
           // It ends with a reason of its own: there is no backbone.
           place: { backbone: "/nowhere", data: "/nowhere", runtime: "onnx", threads: 1 },

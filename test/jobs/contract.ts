@@ -5,7 +5,7 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { JobResult } from "../../src/contract/job.ts";
 import { ForewordError } from "../../src/errors.ts";
 import { Interrupted, type JobControl, type Jobs, type Runner } from "../../src/jobs/jobs.ts";
@@ -210,32 +210,100 @@ export function jobsContract(
       expect(again.job).toMatchObject({ id, checkpoint: expect.stringMatching(/^[0-9a-f]{64}$/) });
     });
 
-    test("a job that runs keeps its last two checkpoints, one that has ended none, and neither waits for a sweep", async () => {
-      const data = await registry.putBlob(Buffer.from("examples"));
-      const { id } = await jobs.submit({
-        task: "t",
-        born: "then",
-        kind: "train",
-        request: {},
-        backbone: "f",
-        blobs: [data],
+    test.each(["succeeded", "cancelled"])(
+      "a job that runs keeps its last two checkpoints, one that has %s none, and neither waits for a sweep",
+      async how => {
+        const data = await registry.putBlob(Buffer.from("examples"));
+        const { id } = await jobs.submit({
+          task: "t",
+          born: "then",
+          kind: "train",
+          request: {},
+          backbone: "f",
+          blobs: [data],
+        });
+        const { control, finish } = await start(1);
+        const saved: string[] = [];
+        const kept = async (): Promise<number[]> => {
+          const there = await Promise.all(
+            saved.map(blob => registry.getBlob(blob).then(Boolean, () => false)),
+          );
+          return there.flatMap((each, at) => (each ? [at + 1] : []));
+        };
+        for (const step of [1, 2, 3, 3, 4]) {
+          await control.checkpoint(Buffer.from(`step ${step}`));
+          const { checkpoint, blobs } = await registry.getJob(id);
+          if (step !== saved.length) saved.push(checkpoint!);
+          expect(blobs).toEqual([data, checkpoint]);
+          expect(await kept()).toEqual([step - 1, step].filter(Boolean));
+        }
+        if (how === "succeeded") finish();
+        else await jobs.cancel(id);
+        await becomes(id, how);
+        await vi.waitFor(async () => expect(await kept()).toEqual([]), { timeout: 5000, interval: 5 });
+      },
+    );
+
+    test("a job that waits with a checkpoint and is cancelled keeps none", async () => {
+      const running = await submit("u");
+      const checkpoint = await registry.putBlob(Buffer.from("saved"));
+      const waiting = await submit("u");
+      await registry.updateJob(waiting, { checkpoint, blobs: [checkpoint] });
+      await jobs.cancel(waiting);
+      await expect(registry.getBlob(checkpoint)).rejects.toMatchObject({ code: "registry_unavailable" });
+      expect(await state(running)).toBe("running");
+    });
+
+    test("a checkpoint that is being written when its job is cancelled changes nothing and does not stay", async () => {
+      const id = await submit("t");
+      const { control } = await start(1);
+      const { putBlob } = registry;
+      let stored = (_: string) => {};
+      const blob = new Promise<string>(resolve => {
+        stored = resolve;
       });
-      const { control, finish } = await start(1);
-      const saved: string[] = [];
-      const kept = async (): Promise<number[]> => {
-        const there = await Promise.all(saved.map(blob => registry.getBlob(blob).then(Boolean, () => false)));
-        return there.flatMap((each, at) => (each ? [at + 1] : []));
+      let go = () => {};
+      registry.putBlob = async bytes => {
+        stored(await putBlob(bytes));
+        await new Promise<void>(resolve => {
+          go = resolve;
+        });
+        return blob;
       };
-      for (const step of [1, 2, 3, 3, 4]) {
-        await control.checkpoint(Buffer.from(`step ${step}`));
-        const { checkpoint, blobs } = await registry.getJob(id);
-        if (step !== saved.length) saved.push(checkpoint!);
-        expect(blobs).toEqual([data, checkpoint]);
-        expect(await kept()).toEqual([step - 1, step].filter(Boolean));
+      const saving = control.checkpoint(Buffer.from("late")).catch(() => {});
+      const sha256 = await blob;
+      await jobs.cancel(id);
+      const ended = await registry.getJob(id);
+      go();
+      await saving;
+      expect(await registry.getJob(id)).toEqual(ended);
+      await expect(registry.getBlob(sha256)).rejects.toMatchObject({ code: "registry_unavailable" });
+    });
+
+    test("what a runner waits for before its jobs is no start of theirs", async () => {
+      await jobs.close();
+      let load = () => {};
+      runner.ready = ({ signal }) =>
+        new Promise((resolve, reject) => {
+          load = resolve;
+          if (signal.aborted) reject(signal.reason);
+          signal.addEventListener("abort", () => reject(signal.reason));
+        });
+      onTestFinished(() => {
+        delete runner.ready;
+      });
+      await open();
+      const id = await submit("t");
+      for (let time = 1; time <= 4; time++) {
+        await jobs.close();
+        await open();
       }
-      finish();
-      await becomes(id, "succeeded");
-      await vi.waitFor(async () => expect(await kept()).toEqual([]), { timeout: 5000, interval: 5 });
+      expect(await registry.getJob(id)).toMatchObject({ state: "queued", attempts: 0, started_at: null });
+      await vi.waitFor(() => {
+        load();
+        expect(started.length).toBe(1);
+      }, 5000);
+      expect(started[0]!.job).toMatchObject({ state: "running", attempts: 1 });
     });
 
     test("a job whose process ends again and again without a checkpoint fails, and says so", async () => {

@@ -150,7 +150,7 @@ describe("the embedded queue", () => {
       const says = (line: string) =>
         vi.waitFor(async () => {
           const { state, log } = await registry.getJob(id);
-          expect(state).toBe("running");
+          expect(state).toBe("queued");
           expect(log.map(({ text }) => text).join("\n")).toContain(line);
         }, 10_000);
       return { id, says };

@@ -11,7 +11,7 @@ import type { TrainWork } from "../../src/jobs/train-work.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
 import type { NewPrompt, Registry } from "../../src/registry/registry.ts";
-import { later, newTask } from "../registry/records.ts";
+import { later, newJob, newTask } from "../registry/records.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisServer } from "../support/redis-server.ts";
 
@@ -23,6 +23,7 @@ beforeEach(async () => {
   const task = { id: "t", type: "classification", labels: ["a", "b"], description: "" } as const;
   await registry.createTask({ ...task, labels: [...task.labels] }, hard(null), "ann");
   for (const member of [0, 1]) await registry.addPrompt("t", hard({ job: "job-1", member }));
+  await putJobs(registry);
 });
 afterEach(async () => {
   await registry.close();
@@ -42,10 +43,13 @@ const hard = (recipe: object | null): NewPrompt => ({
   metrics: null,
 });
 
+const putJobs = async (of: Registry) => {
+  for (const job of ["job-1", "job-2", "job-3", "job-4"]) await of.putJob(newJob(job));
+};
 const workOf = (job: string, of: Registry) =>
   ({
     options: { registry: of, log: { error: () => {} } },
-    record: { id: job, task: "t" },
+    record: { id: job, task: "t", holder: null },
     control: { signal: new AbortController().signal, log: () => {} },
   }) as unknown as TrainWork;
 /** Version 2, found by a job that read the task as it is now or as it was `before`. */
@@ -170,6 +174,32 @@ test("what a job found is not for a later task of the name", async () => {
   });
 });
 
+test.each([
+  ["has ended", { ended_at: "2026-01-01T00:00:00.000Z", state: "cancelled" }],
+  ["runs elsewhere", { holder: "another" }],
+] as const)("a job that %s adds, activates and stores nothing", async (_, patch) => {
+  const before = await registry.getTask("t");
+  const decision = await found(true);
+  const work = workOf("job-2", registry);
+  await registry.updateJob("job-2", patch);
+  const refusal = { code: "revision_conflict", fields: { job: "job-2" } };
+  const add = addOnce(work, {}, async () => hard({ job: "job-2" }), { waits: "", told: "" });
+  await expect(add).rejects.toMatchObject(refusal);
+  await expect(activateOnce(work, decision)).rejects.toMatchObject(refusal);
+  expect(await store(work, before.active_revision, fitted(1.5))).toBe(false);
+  expect(await registry.getTask("t")).toEqual(before);
+});
+
+test("a version that was deleted before it could be activated costs the job nothing else", async () => {
+  const log: string[] = [];
+  const work = workOf("job-1", registry);
+  work.control.log = text => log.push(text);
+  await registry.deletePrompt("t", 2);
+  expect(await activateOnce(work, await found(true))).toBe(false);
+  expect(await active()).toEqual({ prompt: 1 });
+  expect(log).toEqual(["version 2 was deleted meanwhile; what is active stays"]);
+});
+
 test("a member's version is found again by its job and place", async () => {
   expect((await versionOf(registry, "t", "job-1", { member: 0 }))?.version).toBe(2);
   expect((await versionOf(registry, "t", "job-1", { member: 1 }))?.version).toBe(3);
@@ -190,6 +220,7 @@ describeRedis("with a Redis whose replica is away", () => {
     });
     const task = { id: "t", type: "classification" as const, labels: ["a", "b"], description: "" };
     await sure.createTask(task, hard(null), "ann");
+    await putJobs(sure);
     const work = workOf("job-1", unsure);
     const told = { waits: "", told: "" };
     for (const member of [0, 1]) {
