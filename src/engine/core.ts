@@ -8,6 +8,7 @@ import { ForewordError } from "../errors.ts";
 import { promptDigest } from "../prompt/file.ts";
 import { layoutBehind, layoutRow, positions } from "../prompt/layout.ts";
 import { promptKind } from "../prompt/pieces.ts";
+import { compileTemplate, fieldsOf, wordsOf } from "../prompt/template.ts";
 import { buildTrie, type LabelSequences } from "../prompt/trie.ts";
 import type { Session } from "../runtime/runtime.ts";
 import { Batch } from "./batch.ts";
@@ -112,11 +113,12 @@ export class Core {
 
   inspect(content: PromptContent): PromptInspection {
     const { tokenizer, config } = this.#options;
+    requireShort(wordsOf(compileTemplate(content.template)), "template", config.maxPositions, this.#encode);
     const prompt = this.#prepare(content);
     const length = prefixLength(prompt);
     const tokens = length + positions(layoutBehind(prompt.template, tokenizer, prompt.softLengths));
-    // Each field takes a token at least, and so does the answer.
-    const limit = config.maxPositions - prompt.template.fields.length - 1;
+    // Each field takes a token at least wherever it stands, and so does the answer.
+    const limit = config.maxPositions - fieldsOf(prompt.template).length - 1;
     if (tokens > limit) {
       const detail = `The prompt alone has ${tokens} tokens; the backbone's context leaves ${limit} for it, one input and one answer token. Shorten it by ${tokens - limit}.`;
       throw new ForewordError("input_too_long", detail, { tokens, limit, over: tokens - limit });
@@ -148,7 +150,7 @@ export class Core {
       const { tokenizer, config } = this.#options;
       const { prompt, past } = acquired;
       const length = totalLength(past);
-      const { fields: names } = prompt.template;
+      const names = fieldsOf(prompt.template).map(({ name }) => name);
       const fields = boundFields(request.fields, names, config.maxPositions, this.#encode, request.truncate);
       const laidOut = layoutRow(prompt.template, tokenizer, fields, prompt.softLengths);
       const left = config.maxPositions - length;

@@ -25,7 +25,7 @@ export function requireShort(
   const why =
     least > tokens
       ? `has ${least} tokens at least; the backbone's context has ${tokens}`
-      : `is longer than what is encoded: ${CHARACTERS} characters for each of the ${tokens} positions of the backbone's context, all fields together`;
+      : `is longer than what is encoded: ${CHARACTERS} characters for each of the ${tokens} positions of the backbone's context, for all that the template writes together`;
   const figures = least > tokens ? { tokens: least, limit: tokens, over: least - tokens } : { limit: tokens };
   throw new ForewordError(
     "input_too_long",
@@ -35,8 +35,8 @@ export function requireShort(
 }
 
 /**
- * Fields whose texts together have no more characters than are encoded for `tokens` positions, in the order of `names`.
- * What is cut here `fitRow` would cut too: the row's fields from its start, or from its end.
+ * Fields whose texts together have no more characters than are encoded for `tokens` positions, in the order of `names`,
+ * which has each as often as the template writes it: so often its text is encoded. What is cut here `fitRow` would cut too: the row's fields from its start, or from its end.
  */
 export function boundFields(
   input: string | FieldValues,
@@ -46,10 +46,12 @@ export function boundFields(
   truncate: "start" | "end" | undefined,
 ): string | FieldValues {
   let left = CHARACTERS * tokens;
-  const text = (value: string, field: string): string => {
-    if (!truncate) requireShort(value, field, tokens, encode, left);
-    const kept = truncate ? shortened(value, Math.max(left, LEAST), truncate) : value;
-    left = Math.max(0, left - value.length);
+  const text = (value: string, field: string, name = field): string => {
+    const times = Math.max(1, names.filter(each => each === name).length);
+    const most = Math.floor(left / times);
+    if (!truncate) requireShort(value, field, tokens, encode, most);
+    const kept = truncate ? shortened(value, Math.max(most, LEAST), truncate) : value;
+    left = Math.max(0, left - times * value.length);
     return kept;
   };
   /** What is kept first comes first. */
@@ -59,7 +61,7 @@ export function boundFields(
     typeof value === "string"
       ? text(value, name)
       : each(value, message => ({ ...message, content: text(message.content, name) }));
-  if (typeof input === "string") return text(input, "input");
+  if (typeof input === "string") return text(input, "input", names[0]);
   const inOrder = Object.entries(input).sort(([a], [b]) => names.indexOf(a) - names.indexOf(b));
   return Object.fromEntries(each(inOrder, ([name, value]) => [name, field(value, name)]));
 }

@@ -34,6 +34,18 @@ export interface CompiledTemplate {
   fields: readonly string[];
 }
 
+/** Every place where a field stands. */
+export const fieldsOf = ({ pieces }: Pick<CompiledTemplate, "pieces">): Field[] =>
+  pieces.filter(piece => piece.kind === "field");
+
+/** All that the template says itself, start texts among it. */
+export const wordsOf = ({ pieces }: Pick<CompiledTemplate, "pieces">): string =>
+  pieces
+    .map(piece =>
+      piece.kind === "literal" ? piece.text : piece.kind === "soft" ? (piece.start ?? "") : piece.lead,
+    )
+    .join("");
+
 export const templateLimits = { bytes: 1 << 20, softLength: softLimit } as const;
 
 /** Throws `bad_template`, which names the place (line and column, counted in characters from 1) and the remedy. */
@@ -50,7 +62,7 @@ export function compileTemplate(source: string): CompiledTemplate {
     pieces.push(tag.piece);
     at = tag.end;
   }
-  const fields = [...new Set(pieces.flatMap(piece => (piece.kind === "field" ? [piece.name] : [])))];
+  const fields = [...new Set(fieldsOf({ pieces }).map(({ name }) => name))];
   if (fields.length === 0) {
     throw new ForewordError(
       "bad_template",

@@ -5,6 +5,7 @@ import { ForewordError } from "../errors.ts";
 import { sameFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
+import { labelsOf } from "../training/check.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, Conditional, etag, expectedRevision } from "./headers.ts";
 import { answering, checkVote } from "./routing.ts";
@@ -96,6 +97,12 @@ async function checkFields(registry: Registry, task: string, active: Active): Pr
     );
 }
 
+/** Those for whose scores the record has a bias, and which are not among the labels. */
+export function strangers({ bias = {} }: Pick<Active, "bias">, task: Pick<Task, "labels">): string[] {
+  const names = labelsOf(task);
+  return Object.keys(bias).filter(label => !names.includes(label));
+}
+
 function checkActive(active: Active, { type, labels }: Task): void {
   const refuse = (field: string, why: string): never => {
     throw new ForewordError("validation", `${field}: ${why}`, { field });
@@ -117,8 +124,7 @@ function checkActive(active: Active, { type, labels }: Task): void {
       "shadow.prompt",
       `version ${active.prompt} answers already. Name another one, or leave shadow out.`,
     );
-  const names: readonly string[] = Array.isArray(labels) ? labels : Object.keys(labels ?? {});
-  const unknown = Object.keys(active.bias ?? {}).find(label => !names.includes(label));
+  const [unknown] = strangers(active, { labels });
   if (type === "classification" && unknown !== undefined)
     refuse("bias", `${unknown} is not one of the task's labels.`);
   if (type === "generation") {

@@ -34,6 +34,8 @@ import { validatorCompiler } from "./validation.ts";
 const GONE = 499;
 /** Milliseconds for a request to come whole: the largest data set at 0.5 MB a second. Who stalls is not kept for ever. */
 const RECEIVED = 600_000;
+/** Milliseconds that a server which closes leaves to requests: a body that stalls, or a long answer, would hold it open. */
+const LINGER = 25_000;
 
 const resources: Resource[] = [
   status,
@@ -107,6 +109,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
     drain: () => {
       draining = true;
       shadows.close();
+      setTimeout(() => app.server.closeAllConnections(), LINGER).unref();
     },
   };
 }

@@ -27,7 +27,9 @@ export const jobView = ({
 export const jobs: Resource = (app, { registry, jobs: queue }) => {
   /** Ends every open stream: a server that stops does not wait for those who only watch. */
   const streams = new Set<() => void>();
+  let closing = false;
   app.addHook("preClose", async () => {
+    closing = true;
     for (const end of streams) end();
   });
 
@@ -111,6 +113,7 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
       // The stream is there, whether it has news or not.
       reply.sse({ comment: "watching" });
       whenGone(reply, end);
+      if (closing) end();
       // Watched first, read behind that: an end that comes between is heard.
       look();
       return reply;

@@ -124,6 +124,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
         const prompt = upload
           ? await adaptedPrompt({ engine, registry }, upload)
           : await make(request.body, task);
+        checkRecipe(prompt);
         await checkVerbalizers(engine, task, prompt);
         const record = await registry.addPrompt(task.id, prompt, {
           ...expectedRevision(request),
@@ -234,3 +235,23 @@ const noBody = () =>
     'body: send {"kind": "hard", "template", "name"?, "verbalizers"?, "on"?}, or {"from": {"task", "version"}, "name"?, "on"?}, or a prompt file, or an adapter of PEFT as multipart/form-data; "on" is {"task", "version"}.',
     { field: "body" },
   );
+
+/** Of a file's recipe, which its record and every list of versions hold: characters as JSON, and levels. */
+const recipeLimits = { characters: 262_144, levels: 64 } as const;
+
+/** Throws `bad_tensor`. */
+function checkRecipe({ recipe }: Pick<NewPrompt, "recipe">): void {
+  const refuse = (what: string, limit: number): never => {
+    const detail = `The "recipe" ${what}; it may have ${limit}. Shorten it, or leave it out of the file's metadata.`;
+    throw new ForewordError("bad_tensor", detail, { field: "recipe", limit });
+  };
+  const { characters, levels } = recipeLimits;
+  if (isDeeper(recipe, levels)) refuse("has too many levels", levels);
+  const { length } = JSON.stringify(recipe);
+  if (length > characters) refuse(`has ${length} characters`, characters);
+}
+
+const isDeeper = (value: unknown, levels: number): boolean =>
+  typeof value === "object" &&
+  value !== null &&
+  (levels === 0 || Object.values(value).some(each => isDeeper(each, levels - 1)));

@@ -8,7 +8,9 @@ import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
 import { taskNotFound } from "../registry/problems.ts";
+import { labelsOf } from "../training/check.ts";
 import { lines } from "../training/search/candidates.ts";
+import { strangers } from "./active.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, Conditional, etag, expectedRevision, Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
@@ -137,6 +139,13 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
           });
         for (const { template, verbalizers } of await promptsOf(registry, task.id))
           await engine.checkLabels(verbalize(labels, compileTemplate(template), verbalizers));
+        const [stranger] = strangers(task.active ?? {}, { labels });
+        if (stranger !== undefined)
+          throw new ForewordError(
+            "validation",
+            `labels: what is active has a bias for ${stranger}, which would be none of them. Send PUT /tasks/${task.id}/active without that bias first.`,
+            { field: "labels" },
+          );
       }
       const task = await registry.patchTask(request.params.id, request.body, expectedRevision(request));
       return etag(reply, task.revision).send(task);
@@ -216,9 +225,8 @@ function settle({ type, labels, examples = [] }: NewTask): {
       { field: "examples" },
     );
   if (labels) {
-    const unknown = named.filter(
-      name => !(Array.isArray(labels) ? labels.includes(name) : Object.hasOwn(labels, name)),
-    );
+    const known = labelsOf({ labels });
+    const unknown = named.filter(name => !known.includes(name));
     if (unknown.length > 0)
       throw new ForewordError(
         "validation",

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import http, { maxHeaderSize } from "node:http";
 import { connect, createServer } from "node:net";
 import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, expect, test, vi } from "vitest";
 import { describeBackbone } from "../support/backbone.ts";
@@ -132,6 +133,20 @@ describeBackbone("problems", path => {
     }
     expect((await server.get("/datasets/d")).status).toBe(404);
     expect((await server.get("/healthz")).status).toBe(200);
+  });
+
+  test("a body that stalls holds no server open that closes", async () => {
+    server = await startServer(path);
+    const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
+    socket.write("POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{");
+    await server.get("/healthz");
+    const timers = vi.spyOn(globalThis, "setTimeout");
+    const closed = server.close();
+    const [late] = timers.mock.calls.find(([, ms]) => ms === 25_000)!;
+    timers.mockRestore();
+    expect(await Promise.race([closed, sleep(1000, "open")])).toBe("open");
+    late();
+    await closed;
   });
 
   test("parameters of a query that are not known", async () => {

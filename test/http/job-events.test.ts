@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { get, type ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import Fastify from "fastify";
 import { FastifySSEPlugin } from "fastify-sse-v2";
 import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
@@ -71,6 +72,17 @@ test("who has heard of the end already hears a stream that ends", async () => {
   await end();
   const { revision } = await registry.getJob("job-1");
   expect(await heard(async () => {}, { "last-event-id": String(revision) })).not.toContain("event:");
+}, 10_000);
+
+test("a stream that begins while the server closes is ended", async () => {
+  let closed: Promise<unknown> = Promise.resolve();
+  const app = await serve(async () => {
+    closed = app.close();
+    await sleep(50);
+  });
+  const reply = await fetch(`${await app.listen()}/jobs/job-1/events`);
+  expect(await reply.text()).toBe(": watching\n\n");
+  await closed;
 }, 10_000);
 
 test("who leaves before the record is read leaves no watcher behind", async () => {

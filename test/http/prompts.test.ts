@@ -195,6 +195,13 @@ describeBackbone("prompts over HTTP", path => {
       ...readPromptFile(files.soft(backbone)),
       soft: { dims: [3, 64], data: new Float32Array(192) },
     });
+  const withRecipe = (recipe: unknown) => writePromptFile({ ...readPromptFile(files.soft(backbone)), recipe });
+  const nested = (levels: number): unknown[] => (levels === 0 ? [] : [nested(levels - 1)]);
+  test("a recipe within its limits is kept", async () => {
+    const recipe = { text: "x".repeat(260_000), deep: nested(60) };
+    const { status, body } = await server.upload("mood", withRecipe(recipe));
+    expect([status, body.recipe]).toEqual([201, recipe]);
+  });
   test.each<[string, () => Uint8Array, string]>([
     ["NaN", () => withNumber(files.soft(backbone), Number.NaN), "bad_tensor"],
     ["infinity", () => withNumber(files.soft(backbone), Infinity), "bad_tensor"],
@@ -204,6 +211,8 @@ describeBackbone("prompts over HTTP", path => {
       () => withHeader(files.soft(backbone), header => header.replace("soft(3)", "soft(4)")),
       "bad_tensor",
     ],
+    ["a recipe that is no small thing", () => withRecipe("x".repeat(300_000)), "bad_tensor"],
+    ["a recipe of many levels", () => withRecipe(nested(65)), "bad_tensor"],
     ["a truncated file", () => files.soft(backbone).subarray(0, 2000), "bad_tensor"],
     ["a lying header", () => lying(files.soft(backbone)), "bad_tensor"],
     ["no file at all", () => new TextEncoder().encode("hello"), "bad_tensor"],

@@ -154,6 +154,10 @@ describe("rows that are too long", () => {
     );
     expect(() => bound(".".repeat(1000))).toThrow(/6 characters .* 30 positions .* Shorten/);
     expect(encoded).toBe(180);
+    // As often as the template writes it.
+    const twice = (cut?: "start") => boundFields({ a: long.slice(0, 100) }, ["a", "a"], 30, encode, cut);
+    expect(twice).toThrow(/^a: /);
+    expect(twice("start")).toEqual({ a: long.slice(10, 100) });
     // All of them together, and the first to say so.
     expect(() => bound({ b: long.slice(0, 90), a: long.slice(0, 100) })).toThrow(/^b: /);
     expect(bound(long, "start")).toBe(long.slice(-180));
