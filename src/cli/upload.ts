@@ -62,12 +62,18 @@ export async function upload(
   { id, format = extname(file).toLowerCase() === ".csv" ? "csv" : "ndjson", against }: UploadOptions,
 ): Promise<Uploaded> {
   const query = new URLSearchParams({ format, ...(id && { id }), ...(against && { against }) });
-  const response = await request(flags, "POST", `/datasets?${query}`, {
-    headers: { "content-type": format === "csv" ? "text/csv" : "application/x-ndjson" },
-    body: Readable.toWeb(await source(file)) as ReadableStream,
-    duplex: "half",
-  });
-  return (await response.json()) as Uploaded;
+  const rows = await source(file);
+  try {
+    const response = await request(flags, "POST", `/datasets?${query}`, {
+      headers: { "content-type": format === "csv" ? "text/csv" : "application/x-ndjson" },
+      body: Readable.toWeb(rows) as ReadableStream,
+      duplex: "half",
+    });
+    return (await response.json()) as Uploaded;
+  } finally {
+    // Standard input that stays open would keep the process from ending.
+    rows.destroy();
+  }
 }
 
 async function source(file: string): Promise<Readable> {

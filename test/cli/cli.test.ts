@@ -1,3 +1,4 @@
+import type { ChildProcess } from "node:child_process";
 import { access, mkdtemp, rm } from "node:fs/promises";
 import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
@@ -103,6 +104,33 @@ describe("foreword", () => {
         "POST /tasks/sentiment%3Fx%3D1/infer Bearer topsecret",
       ]);
     } finally {
+      server.close();
+    }
+  });
+
+  test("a failure ends it, also where standard input stays open", async () => {
+    const problem = new ForewordError("dataset_not_found", "There is no such data set.").toProblem();
+    const server = createHttpServer((_, response) => {
+      response.writeHead(404, { "content-type": "application/problem+json" }).end(JSON.stringify(problem));
+    }).listen(0, "127.0.0.1");
+    await new Promise(resolve => server.once("listening", resolve));
+    const { port } = server.address() as { port: number };
+    try {
+      for (const [at, message] of [
+        [9, /^No server answers at [^\n]*\n$/],
+        [port, /^There is no such data set\.\n$/],
+      ] as const) {
+        const started = (child: ChildProcess) => {
+          child.stdin!.write("{}\n");
+          setTimeout(() => child.kill(), 100_000).unref();
+        };
+        const args = ["datasets", "add", "-", "--server", `127.0.0.1:${at}`];
+        const { code, err } = await foreword(args, { input: null, started });
+        expect(code).toBe(1);
+        expect(err).toMatch(message);
+      }
+    } finally {
+      server.closeAllConnections();
       server.close();
     }
   });

@@ -10,14 +10,14 @@ export interface Ended {
   err: string;
 }
 
-/** `started` is told of the process, for a test that signals it; `input` is its standard input. */
+/** `started` is told of the process, for a test that signals it; `input` is its standard input, which null leaves open. */
 export function foreword(
   args: readonly string[],
   {
     env = {},
     input = "",
     started = () => {},
-  }: { env?: Record<string, string>; input?: string; started?: (child: ChildProcess) => void } = {},
+  }: { env?: Record<string, string>; input?: string | null; started?: (child: ChildProcess) => void } = {},
 ): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ["--import", "tsx", command, ...args], {
@@ -32,7 +32,7 @@ export function foreword(
     });
     child.once("error", reject);
     child.once("close", code => resolve({ code, ...ended }));
-    child.stdin.end(input);
+    if (input !== null) child.stdin.end(input);
     started(child);
   });
 }
