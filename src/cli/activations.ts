@@ -2,7 +2,16 @@
 import type { Command } from "commander";
 import type { Activation, Active, ShadowReport } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
-import { request as ask, call, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
+import {
+  request as ask,
+  call,
+  jsonOf,
+  print,
+  route,
+  type ServerFlags,
+  serverOptions,
+  table,
+} from "./request.ts";
 import { numberOf } from "./values.ts";
 
 /** Activations that a roll-back looks at. */
@@ -33,7 +42,11 @@ export function addActivations(command: Command): void {
       const headers = { "content-type": "application/json", "if-match": `"${items[0]!.revision}"` };
       const body = JSON.stringify(active);
       const reply = await ask(server, "PUT", route`/tasks/${id}/active`, { headers, body });
-      print(flags.json, await reply.json(), () => `${JSON.stringify(active)} answers for ${id} again\n`);
+      print(
+        flags.json,
+        await jsonOf(server, reply),
+        () => `${JSON.stringify(active)} answers for ${id} again\n`,
+      );
     });
 
   serverOptions(command.command("shadow <id>"))

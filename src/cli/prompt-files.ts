@@ -6,7 +6,7 @@ import { fromBufferPromise } from "yauzl";
 import type { PromptRecord } from "../contract/prompt.ts";
 import { ForewordError } from "../errors.ts";
 import { pickled } from "../prompt/peft/tensors.ts";
-import { request, route, type ServerFlags } from "./request.ts";
+import { cutShort, jsonOf, request, route, type ServerFlags } from "./request.ts";
 
 /** How the own file's name ends. */
 const own = ".safetensors";
@@ -57,7 +57,7 @@ export async function exportPrompt(
   if (whole && peftType !== undefined) forAdapters("--peft-type", to);
   const query = whole ? "format=safetensors" : `format=peft${peftType ? `&peft_type=${peftType}` : ""}`;
   const response = await request(flags, "GET", `${route`/tasks/${task}/prompts/${version}`}?${query}`);
-  const bytes = Buffer.from(await response.arrayBuffer());
+  const bytes = Buffer.from(await response.arrayBuffer().catch(cutShort(flags.server)));
   const files = whole || to.endsWith(".zip") ? [[to, bytes] as const] : await unpackInto(to, bytes);
   for (const [path, content] of files) await writeFile(path, content).catch(error => unwritable(path, error));
   return files.map(([path]) => path);
@@ -70,7 +70,7 @@ async function unpackInto(folder: string, archive: Buffer): Promise<(readonly [s
 }
 
 async function send(flags: ServerFlags, path: string, body: RequestInit): Promise<PromptRecord> {
-  return (await (await request(flags, "POST", path, body)).json()) as PromptRecord;
+  return jsonOf<PromptRecord>(flags, await request(flags, "POST", path, body));
 }
 
 async function folderFiles(folder: string): Promise<[string, Buffer][]> {

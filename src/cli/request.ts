@@ -70,14 +70,37 @@ export async function request(
     );
   });
   if (response.ok) return response;
-  const problem = (await response.json().catch(() => null)) as Partial<Problem> | null;
-  if (!Object.hasOwn(catalogue, problem?.code ?? ""))
-    throw new ForewordError(
-      "not_found",
-      `What answers at ${server} is no Foreword server (status ${response.status}). Name another with --server.`,
-    );
-  throw ForewordError.fromProblem(problem as Problem);
+  const problem = await jsonOf<Problem>({ server }, response);
+  throw Object.hasOwn(catalogue, problem.code)
+    ? ForewordError.fromProblem(problem)
+    : foreign(server, response);
 }
+
+/** A reply's JSON, an object as all of ours are. Throws `not_ready` where the connection breaks in it, `not_found`. */
+export async function jsonOf<Reply>({ server }: ServerFlags, response: Response): Promise<Reply> {
+  const text = await response.text().catch(cutShort(server));
+  try {
+    const reply = JSON.parse(text) as Reply | null;
+    if (reply !== null && typeof reply === "object") return reply;
+  } catch {
+    // A page, as proxies answer with: no JSON at all.
+  }
+  throw foreign(server, response);
+}
+
+/** For `catch`, where a reply's body is read. */
+export const cutShort = (server: string) => (error: unknown) => {
+  throw new ForewordError(
+    "not_ready",
+    `The connection to ${server} broke before the reply was whole (${reasonOf(error)}). What was asked for may have been done all the same: look, and else ask again.`,
+  );
+};
+
+const foreign = (server: string, { status }: Response): ForewordError =>
+  new ForewordError(
+    "not_found",
+    `What answers at ${server} is no Foreword server (status ${status}). Name another with --server.`,
+  );
 
 /** The reply's JSON. */
 export async function call<Reply>(
@@ -92,7 +115,7 @@ export async function call<Reply>(
     path,
     body === undefined ? {} : { headers: { "content-type": "application/json" }, body: JSON.stringify(body) },
   );
-  return (response.status === 204 ? undefined : await response.json()) as Reply;
+  return response.status === 204 ? (undefined as Reply) : jsonOf<Reply>(flags, response);
 }
 
 /** Every item of a list, page by page. */
@@ -101,11 +124,9 @@ export async function listAll<Item>(flags: ServerFlags, path: string): Promise<{
   let cursor: string | null = null;
   do {
     const query = new URLSearchParams({ limit: "1000", ...(cursor !== null && { cursor }) });
-    const page: { items: Item[]; next_cursor: string | null } = await call(
-      flags,
-      "GET",
-      `${path}${path.includes("?") ? "&" : "?"}${query}`,
-    );
+    const response = await request(flags, "GET", `${path}${path.includes("?") ? "&" : "?"}${query}`);
+    const page = await jsonOf<{ items: Item[]; next_cursor: string | null }>(flags, response);
+    if (!Array.isArray(page.items)) throw foreign(flags.server, response);
     items.push(...page.items);
     cursor = page.next_cursor;
   } while (cursor !== null);
@@ -115,7 +136,9 @@ export async function listAll<Item>(flags: ServerFlags, path: string): Promise<{
 /** A table with aligned columns, for people. */
 export function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
   const lines = [head, ...rows].map(row => row.map(cell => oneLine(String(cell))));
-  const widths = head.map((_, column) => Math.max(...lines.map(line => line[column]!.length)));
+  const widths = head.map((_, column) =>
+    lines.reduce((widest, line) => Math.max(widest, line[column]!.length), 0),
+  );
   return lines
     .map(
       line =>

@@ -6,7 +6,7 @@ import { type Command, Option } from "commander";
 import type { Dataset } from "../contract/dataset.ts";
 import type { TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
-import { request, type ServerFlags } from "./request.ts";
+import { jsonOf, request, type ServerFlags } from "./request.ts";
 
 interface Lines {
   count: number;
@@ -69,7 +69,7 @@ export async function upload(
       body: Readable.toWeb(rows) as ReadableStream,
       duplex: "half",
     });
-    return (await response.json()) as Uploaded;
+    return await jsonOf<Uploaded>(flags, response);
   } finally {
     // Standard input that stays open would keep the process from ending.
     rows.destroy();

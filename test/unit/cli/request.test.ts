@@ -1,8 +1,8 @@
 /** What is asked of a server: its address, the paths, and lists that are longer than a page. */
-import { createServer, type Server } from "node:http";
+import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { call, listAll, route } from "../../../src/cli/request.ts";
+import { call, listAll, route, table } from "../../../src/cli/request.ts";
 
 /** Answers each request with the next of `replies`, and after them with the last one. */
 let server: Server;
@@ -60,16 +60,49 @@ test("why no server answers is told, not only that it does not", async () => {
     );
 });
 
-test("JSON of another program's is no problem of ours", async () => {
-  const other = createServer((_, response) => {
-    response.writeHead(404, { "content-type": "application/json" }).end('{"message":"no"}');
-  }).listen(0, "127.0.0.1");
+/** What a server that answers so is called. */
+async function refusalOf(answer: (response: ServerResponse) => void): Promise<unknown> {
+  const other = createServer((_, response) => answer(response)).listen(0, "127.0.0.1");
   await new Promise(resolve => other.once("listening", resolve));
-  const address = `127.0.0.1:${(other.address() as AddressInfo).port}`;
-  await expect(call({ server: address }, "GET", "/tasks")).rejects.toThrow(
-    /no Foreword server \(status 404\)/,
-  );
-  other.close();
+  const flags = { server: `127.0.0.1:${(other.address() as AddressInfo).port}` };
+  return listAll(flags, "/tasks")
+    .catch(error => error)
+    .finally(() => other.close());
+}
+
+test.each([
+  ["a page", "<!doctype html>"],
+  ["nothing", ""],
+  ["no object", "null"],
+  ["no list", '{"tasks":[]}'],
+])("what answers a list's request with %s is no Foreword server", async (_, body) => {
+  expect(await refusalOf(response => response.end(body))).toMatchObject({
+    code: "not_found",
+    message: expect.stringMatching(/^What answers at 127.* is no Foreword server \(status 200\).*--server/),
+  });
+});
+
+test.each([200, 422])("a connection that breaks in a reply of status %d is called so", async status => {
+  const refusal = await refusalOf(response => {
+    response.writeHead(status, { "content-type": "application/json", "content-length": 100 });
+    response.write('{"items":[', () => setTimeout(() => response.destroy(), 20));
+  });
+  expect(refusal).toMatchObject({
+    code: "not_ready",
+    message: expect.stringMatching(/^The connection to 127.* broke .*\(.*closed.*\).*again/),
+  });
+});
+
+test("a table takes more rows than a call takes arguments", () => {
+  const rows = Array.from({ length: 200_000 }, (_, at) => [`label ${at}`, at]);
+  expect(table(["label", "rows"], rows)).toContain("\nlabel 199999  199999\n");
+});
+
+test("JSON of another program's is no problem of ours", async () => {
+  const refusal = await refusalOf(response => {
+    response.writeHead(404, { "content-type": "application/json" }).end('{"message":"no"}');
+  });
+  expect(String(refusal)).toMatch(/no Foreword server \(status 404\)/);
 });
 
 test("what was typed stays one part of a path", () => {
