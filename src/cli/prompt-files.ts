@@ -11,6 +11,8 @@ import { cutShort, jsonOf, request, route, type ServerFlags } from "./request.ts
 /** How the own file's name ends. */
 const own = ".safetensors";
 const adapterFiles = ["adapter_config.json", "adapter_model.safetensors"] as const;
+/** Bytes of an archive's files in memory; an adapter has a few million, and a small archive may hold any number. */
+const UNPACKED = 2 ** 30;
 
 export interface ImportOptions {
   template?: string;
@@ -34,12 +36,13 @@ export async function importPrompt(
     const idle = template !== undefined ? "--template" : taskIndex !== undefined ? "--task-index" : null;
     if (idle) forAdapters(idle, from);
     const headers = { "content-type": "application/vnd.foreword.prompt+safetensors" };
-    return send(flags, to, { headers, body: new Uint8Array(await readFile(from)) });
+    return send(flags, to, { headers, body: new Uint8Array(await read(from)) });
   }
   const form = new FormData();
-  const files = path.isDirectory() ? await folderFiles(from) : await unpack(await readFile(from), from);
-  for (const [name, bytes] of files)
-    if (adapterFiles.some(each => each === name)) form.append(name, new Blob([new Uint8Array(bytes)]), name);
+  const files = path.isDirectory()
+    ? await folderFiles(from)
+    : await unpack(await read(from), from, adapterFiles);
+  for (const [name, bytes] of files) form.append(name, new Blob([new Uint8Array(bytes)]), name);
   if (template !== undefined) form.append("template", template);
   if (taskIndex !== undefined) form.append("task_index", taskIndex);
   return send(flags, to, { body: form });
@@ -66,7 +69,8 @@ export async function exportPrompt(
 /** The archive's files, as they are to stand in a folder, which is made. */
 async function unpackInto(folder: string, archive: Buffer): Promise<(readonly [string, Buffer])[]> {
   await mkdir(folder, { recursive: true }).catch(error => unwritable(folder, error));
-  return (await unpack(archive, folder)).map(([name, content]) => [join(folder, name), content]);
+  const files = await unpack(archive, folder, [...adapterFiles, "README.md"]);
+  return files.map(([name, content]) => [join(folder, name), content]);
 }
 
 async function send(flags: ServerFlags, path: string, body: RequestInit): Promise<PromptRecord> {
@@ -74,26 +78,32 @@ async function send(flags: ServerFlags, path: string, body: RequestInit): Promis
 }
 
 async function folderFiles(folder: string): Promise<[string, Buffer][]> {
-  const there = await readdir(folder);
+  const there = await readdir(folder).catch(error => unreadable(folder, error));
   if (!there.includes(adapterFiles[1]) && there.includes("adapter_model.bin")) throw pickled();
   const files: [string, Buffer][] = [];
   // One after another: where both are missing, the first is always the one that is named.
-  for (const name of adapterFiles) {
-    const path = join(folder, name);
-    files.push([name, await readFile(path).catch(error => unreadable(path, error))]);
-  }
+  for (const name of adapterFiles) files.push([name, await read(join(folder, name))]);
   return files;
 }
 
-/** Members without a folder of their own: others could be written anywhere. */
-async function unpack(archive: Buffer, path: string): Promise<[string, Buffer][]> {
-  const zip = await fromBufferPromise(archive, { lazyEntries: true, autoClose: false }).catch(error =>
-    unreadable(path, error),
-  );
+const read = (path: string): Promise<Buffer> => readFile(path).catch(error => unreadable(path, error));
+
+/** The members of these names. */
+const unpack = (archive: Buffer, path: string, names: readonly string[]): Promise<[string, Buffer][]> =>
+  membersOf(archive, names).catch(error => unreadable(path, error));
+
+/** Others are not even unpacked: they may be large, and could be written anywhere. */
+async function membersOf(archive: Buffer, names: readonly string[]): Promise<[string, Buffer][]> {
+  const zip = await fromBufferPromise(archive, { lazyEntries: true, autoClose: false });
   const members: [string, Buffer][] = [];
-  for await (const entry of zip.eachEntry())
-    if (!/[/\\]/.test(entry.fileName))
-      members.push([entry.fileName, await buffer(await zip.openReadStreamPromise(entry))]);
+  let bytes = 0;
+  for await (const entry of zip.eachEntry()) {
+    if (!names.includes(entry.fileName)) continue;
+    bytes += entry.uncompressedSize;
+    if (bytes > UNPACKED) throw new Error(`more than ${UNPACKED / 2 ** 30} GiB unpacked`);
+    if (entry.isEncrypted()) throw new Error("it is encrypted");
+    members.push([entry.fileName, await buffer(await zip.openReadStreamPromise(entry))]);
+  }
   return members;
 }
 
