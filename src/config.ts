@@ -140,15 +140,46 @@ function readLayer(values: Record<string, unknown>, origin: (name: string) => st
 
 function readFile(path: string): Layer {
   const origin = `file ${path}`;
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    refuse("config", origin, `it can't be read: ${(error as Error).message}`);
+  }
   let content: unknown;
   try {
-    content = JSON.parse(readFileSync(path, "utf8"));
-  } catch (error) {
-    refuse("config", origin, `it can't be read as JSON: ${(error as Error).message}`);
+    content = JSON.parse(text);
+  } catch {
+    // V8's own words quote the text, and so what is secret in it.
+    refuse("config", origin, `it is no JSON from ${faultOf(text)} on`);
   }
   if (content === null || typeof content !== "object" || Array.isArray(content))
     refuse("config", origin, "it must hold one JSON object of settings");
   return readLayer(content as Record<string, unknown>, () => origin);
+}
+
+/** The line and column of the first character that JSON does not have there. */
+function faultOf(text: string): string {
+  let [good, bad] = [0, text.length + 1];
+  while (bad - good > 1) {
+    const middle = (good + bad) >> 1;
+    if (beginsJson(text.slice(0, middle))) good = middle;
+    else bad = middle;
+  }
+  const lines = text.slice(0, good).split("\n");
+  return `line ${lines.length}, column ${lines.at(-1)!.length + 1}`;
+}
+
+/** Whether more text could make it JSON: V8 misses something at its end, and nothing before. */
+function beginsJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch (error) {
+    const { message } = error as Error;
+    const [told, at = text.length] = /(?:end of JSON input|at position (\d+))[^"]*$/.exec(message) ?? [];
+    return told !== undefined && Number(at) >= text.length;
+  }
 }
 
 /** Only our own names are read: other programs' variables that begin with FOREWORD_ are none of our business. */

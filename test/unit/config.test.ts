@@ -130,4 +130,23 @@ describe("settings", () => {
     expect(refusal({ flags: { config: file } })).toMatch(/adminKey/);
     expect(refusal({ flags: { config: file } })).not.toContain("hunter2");
   });
+
+  it.each([
+    ['{\n  "adminKey": hunter2\n}', "line 2, column 15"],
+    ['{"port": 1,\r\n"registry": "redis://:hunter2@h" "host"}', "line 2, column 34"],
+    ['{"adminKey": "hunter2",}', "line 1, column 24"],
+    ['{"adminKey": ["hunter2",]}', "line 1, column 25"],
+    ['{"adminKey": "hunter2\n"}', "line 1, column 22"],
+    ['{"adminKey": "hunter2"', "line 1, column 23"],
+    ['{"adminKey": "hunter2', "line 1, column 22"],
+    ['{"adminKey": "hunter2"} 1', "line 1, column 25"],
+    ['{"position 99": hunter2}', "line 1, column 17"],
+    ["hunter2", "line 1, column 1"],
+    ["", "line 1, column 1"],
+  ])("say where a file stops being JSON, and nothing of what it holds: %j", (content, place) => {
+    const file = fileOf(content);
+    expect(refusal({ flags: { config: file } })).toBe(
+      `Setting config (file ${file}): it is no JSON from ${place} on.`,
+    );
+  });
 });
