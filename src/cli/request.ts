@@ -38,11 +38,15 @@ export function route(texts: TemplateStringsArray, ...values: readonly (string |
 /** Behind the server's own path, where it has one. A host and a port may come without http://. */
 function urlOf(server: string, path: string): string {
   const address = server.includes("://") ? server : `http://${server}`;
-  if (!/^https?:/i.test(address) || !URL.canParse(address))
+  const url = URL.canParse(address) ? new URL(address) : null;
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password) {
+    // Before an @ stands a password perhaps, which is not repeated.
+    const given = server.includes("@") ? "what has a name or password in it" : `"${server}"`;
     throw new ForewordError(
       "validation",
-      `--server: "${server}" is no address. Give one such as http://127.0.0.1:8080 (FOREWORD_SERVER).`,
+      `--server: ${given} is no address. Give one such as http://127.0.0.1:8080 (FOREWORD_SERVER), and a key with --key (FOREWORD_ADMIN_KEY).`,
     );
+  }
   return address.replace(/\/*([?#].*)?$/, "") + path;
 }
 

@@ -52,6 +52,25 @@ test.each(["", "http://", "ftp://127.0.0.1", "127.0.0.1:http", "a b"])(
   },
 );
 
+test.each(["http://bob:hunter2@127.0.0.1:PORT", "hunter2@127.0.0.1:PORT", "http://bob:hunter2@127.0.0.1:no"])(
+  "a password in an address has no use, and is not repeated: %s",
+  async address => {
+    const refusal = await call({ server: address.replace("PORT", String(port)) }, "GET", "/tasks").catch(
+      String,
+    );
+    expect(refusal).toMatch(
+      /--server: what has a name or password in it is no address.*http:\/\/127\.0\.0\.1:8080.*--key \(FOREWORD_ADMIN/,
+    );
+    expect(refusal).not.toContain("hunter2");
+    expect(asked).toEqual([]);
+  },
+);
+
+test("an @ behind the host is of the path", async () => {
+  await call({ server: `http://127.0.0.1:${port}/@bob` }, "GET", "/tasks");
+  expect(asked).toEqual(["/@bob/tasks"]);
+});
+
 test("why no server answers is told, not only that it does not", async () => {
   await new Promise(resolve => server.close(resolve));
   for (const host of ["127.0.0.1", "localhost"])
