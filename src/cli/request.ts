@@ -1,5 +1,6 @@
 /** Calls to a running server. */
 import { type Command, Option } from "commander";
+import stringWidth from "string-width";
 import { keyPattern } from "../config.ts";
 import { catalogue, ForewordError, type Problem, reasonOf } from "../errors.ts";
 import { oneLine, plain } from "./text.ts";
@@ -141,13 +142,13 @@ export async function listAll<Item>(flags: ServerFlags, path: string): Promise<{
 export function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
   const lines = [head, ...rows].map(row => row.map(cell => oneLine(String(cell))));
   const widths = head.map((_, column) =>
-    lines.reduce((widest, line) => Math.max(widest, line[column]!.length), 0),
+    lines.reduce((widest, line) => Math.max(widest, stringWidth(line[column]!)), 0),
   );
   return lines
     .map(
       line =>
         `${line
-          .map((cell, column) => cell.padEnd(widths[column]!))
+          .map((cell, column) => cell + " ".repeat(widths[column]! - stringWidth(cell)))
           .join("  ")
           .trimEnd()}\n`,
     )

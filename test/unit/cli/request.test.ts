@@ -117,6 +117,17 @@ test("a table takes more rows than a call takes arguments", () => {
   expect(table(["label", "rows"], rows)).toContain("\nlabel 199999  199999\n");
 });
 
+test("a table's columns stand below one another on a terminal, where some characters take two and others none", () => {
+  const rows = [
+    ["好评价", 1, "x"],
+    ["😀", 20, "x"],
+    ["e\u0301te\u0301", 300, "x"],
+  ];
+  expect(table(["label", "rows", ""], rows)).toBe(
+    ["label   rows", "好评价  1     x", "😀      20    x", "e\u0301te\u0301     300   x", ""].join("\n"),
+  );
+});
+
 test("JSON of another program's is no problem of ours", async () => {
   const refusal = await refusalOf(response => {
     response.writeHead(404, { "content-type": "application/json" }).end('{"message":"no"}');
