@@ -14,9 +14,13 @@ const PROBE = "\u2003";
 /**
  * The chat template is rendered around stand-ins, so that only its own words can become special tokens; the contents
  * are tokenised as plain text, with the white space before them, as a template's fields are. A chat template may
- * repeat, move or drop a message, and trim its content.
+ * repeat, move or drop a message, and trim its content. `first`: nothing was said before it.
  */
-export function layoutChat(codec: TextCodec, messages: readonly ChatMessage[]): ChatRun[] {
+export function layoutChat(
+  codec: TextCodec,
+  messages: readonly ChatMessage[],
+  { first = false } = {},
+): ChatRun[] {
   if (!codec.renderChat) {
     throw new ForewordError(
       "validation",
@@ -34,7 +38,8 @@ export function layoutChat(codec: TextCodec, messages: readonly ChatMessage[]): 
   const add = (ids: number[], fromCaller: boolean) => {
     if (ids.length > 0) runs.push({ ids, fromCaller });
   };
-  const addWords = (text: string) => add(codec.encodeWithSpecials(text, { first: runs.length === 0 }), false);
+  const begins = () => first && runs.length === 0;
+  const addWords = (text: string) => add(codec.encodeWithSpecials(text, { first: begins() }), false);
   let words = beginning;
   for (let at = 0; at < parts.length; at += 4) {
     const [before, index, behind, next] = parts.slice(at, at + 4) as [string, string, string, string];
@@ -43,8 +48,7 @@ export function layoutChat(codec: TextCodec, messages: readonly ChatMessage[]): 
     const kept = behind === "" ? start.trimEnd() : start;
     const text = words.trimEnd();
     const lead = words.slice(text.length);
-    const first = runs.length === 0 && text === "";
-    const ids = codec.encode(lead + kept, { first });
+    const ids = codec.encode(lead + kept, { first: begins() && text === "" });
     // Of a content without a known character, all that is left is the chat template's own.
     if (ids.length <= lead.length && codec.encode(kept).length === 0) {
       words += next;
@@ -56,7 +60,7 @@ export function layoutChat(codec: TextCodec, messages: readonly ChatMessage[]): 
   }
   addWords(words);
   // The prefix already starts with it.
-  const [first] = runs;
-  if (first && codec.bosId !== null && first.ids[0] === codec.bosId) first.ids.shift();
+  const [opening] = runs;
+  if (opening && codec.bosId !== null && opening.ids[0] === codec.bosId) opening.ids.shift();
   return runs.filter(run => run.ids.length > 0);
 }

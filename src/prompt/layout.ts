@@ -49,7 +49,7 @@ export function layoutWritten(
 ): Segment[] {
   const slots = slotSegments(template, lengths);
   const before = template.pieces.slice(0, firstField(template));
-  const first = firstText(template);
+  const first = firstText(template, codec);
   return before.map(piece =>
     fixedSegment(piece as Exclude<TemplatePiece, Field>, codec, slots, piece === first),
   );
@@ -86,7 +86,7 @@ export function layoutRow(
 ): Segment[] {
   const values = fillFields(template, input);
   const slots = slotSegments(template, lengths);
-  const first = firstText(template);
+  const first = firstText(template, codec);
   return template.pieces
     .slice(firstField(template))
     .flatMap(piece =>
@@ -116,9 +116,12 @@ export function positions(segments: readonly Segment[]): number {
   );
 }
 
-/** What says the first words: those of virtual tokens are no text. */
-const firstText = (template: CompiledTemplate): TemplatePiece | undefined =>
-  template.pieces.find(piece => piece.kind !== "soft");
+/** What says the first words: those of virtual tokens are no text, and BOS says none. */
+const firstText = (
+  { pieces }: CompiledTemplate,
+  { bosText }: Pick<TextCodec, "bosText">,
+): TemplatePiece | undefined =>
+  pieces.find(piece => piece.kind === "field" || (piece.kind === "literal" && piece.text !== bosText));
 
 function firstField(template: CompiledTemplate): number {
   return template.pieces.findIndex(piece => piece.kind === "field");
@@ -173,7 +176,7 @@ function fieldSegments(
 ): TokenSegment[] {
   if (typeof value === "string") return [{ ids: codec.encode(lead + value, { first }), field: name }];
   const space: TokenSegment[] = lead === "" ? [] : [{ ids: codec.encode(lead) }];
-  const runs = layoutChat(codec, value).map(
+  const runs = layoutChat(codec, value, { first }).map(
     ({ ids, fromCaller }): TokenSegment => (fromCaller ? { ids, field: chatField } : { ids }),
   );
   return [...space, ...runs];

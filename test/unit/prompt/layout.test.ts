@@ -120,14 +120,21 @@ describe("layout", () => {
   });
 });
 
+const answer = "<|im_end|>\n<|im_start|>assistant\n";
 test.each<[string, string[]]>([
   ["Review: {{ a }}\nSo:", ["^Review:", " x", "\nSo:"]],
   ["{{ a }} So:", ["^x", " So:"]],
   ["{{ soft(2) }}{{ a }} So:", ["^x", " So:"]],
   ["<s>Review: {{ a }}", ["<s>^Review:", " x"]],
+  ["<s>{{ a }}", ["^x"]],
+  ["{{ soft(3) }}<s>{{ a }}", ["^x"]],
+  ["{{ messages }}", ["^<|im_start|>user", "\nx", answer]],
+  ["<s>{{ messages }}", ["^<|im_start|>user", "\nx", answer]],
+  ["Chat:{{ messages }}", ["^Chat:", "<|im_start|>user", "\nx", answer]],
 ])("a tokenizer that treats a first text apart is told which one it is: %s", (source, texts) => {
   const mark = (encode: TextCodec["encode"]): TextCodec["encode"] => {
-    return (text, { first = false } = {}) => encode(first ? `^${text}` : text);
+    return (text, { first = false } = {}) =>
+      encode(first && text !== "" ? text.replace(/^(<s>)?/, "$1^") : text);
   };
   const codec = {
     ...chatty,
@@ -179,6 +186,19 @@ describe("chat", () => {
       expect(refusal("{{ messages }}", turn("\u001d"), spaced)[0]).toBe("empty_input");
     },
   );
+
+  it.each([
+    ["{{ messages }}", ["^x"]],
+    ["Chat:{{ messages }}", ["x"]],
+  ])("a content that a rendering begins with is a first text where %s is", (source, contents) => {
+    const codec: TextCodec = {
+      ...characters,
+      encode: (text, { first = false } = {}) => plain(first ? `^${text}` : text),
+      renderChat: turns => turns.map(({ content }) => `${content}<|im_end|>`).join(""),
+    };
+    const row = show(layoutRow(compileTemplate(source), codec, "x"));
+    expect(row).toEqual([...contents.map(messages => ({ messages })), "<|im_end|>"]);
+  });
 
   it("takes a text as one user turn", () => {
     const template = compileTemplate("{{ messages }}");
