@@ -54,7 +54,7 @@ const preTokenizers: Readonly<Record<string, Family>> = {
 /** Throws `bad_backbone` for a vocabulary or a pre-tokenizer that is not known: a guess would change every token. */
 export function ggufTokenizer(metadata: Metadata): TokenizerFiles {
   const model = metadata.get("tokenizer.ggml.model");
-  const { addBos = model === "llama" } = preTokenizers[preOf(metadata)] ?? {};
+  const { addBos = model === "llama" } = familyOf(metadata) ?? {};
   const tokens = strings(metadata, "tokenizer.ggml.tokens");
   const types = (metadata.get("tokenizer.ggml.token_type") ?? []) as ArrayLike<number>;
   const added = tokens.flatMap((content, id) =>
@@ -110,11 +110,15 @@ function body(
 
 const preOf = (metadata: Metadata): string => String(metadata.get("tokenizer.ggml.pre") ?? "missing");
 
-function bytePairs(metadata: Metadata, tokens: readonly string[]): object {
+function familyOf(metadata: Metadata): Family | undefined {
   const name = preOf(metadata);
+  return Object.hasOwn(preTokenizers, name) ? preTokenizers[name] : undefined;
+}
+
+function bytePairs(metadata: Metadata, tokens: readonly string[]): object {
   const pre =
-    preTokenizers[name] ??
-    refuse(`the pre-tokenizer ${JSON.stringify(name)}`, Object.keys(preTokenizers).join(", "));
+    familyOf(metadata) ??
+    refuse(`the pre-tokenizer ${JSON.stringify(preOf(metadata))}`, Object.keys(preTokenizers).join(", "));
   return {
     normalizer: pre.normalizer,
     pre_tokenizer: { type: "Sequence", pretokenizers: pre.preTokenizers },

@@ -61,6 +61,12 @@ test.each<[string, object, number, RegExp]>([
   ["no end that the backbone has", {}, 2, /begins texts|end-of-text/],
   ["scores for some tokens alone", { "tokenizer.ggml.scores": [1] }, 10, /scores/],
   ["no scores", { "tokenizer.ggml.scores": undefined }, 10, /scores/],
+  [
+    "a pre-tokenizer that is every object's",
+    { "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "constructor" },
+    10,
+    /pre-tokenizer "constructor".*smollm/,
+  ],
 ])("refused: %s", (_, more, vocabSize, why) => {
   const open = () => Tokenizer.from(ggufTokenizer(pieces(more)), vocabSize);
   expect(open).toThrow(why);
