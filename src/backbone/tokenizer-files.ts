@@ -1,20 +1,36 @@
 /** A tokenizer.json as the library should read it. */
-import { badBackbone } from "./settings.ts";
+import { badBackbone, show } from "./settings.ts";
 import type { TokenizerFiles } from "./source.ts";
+
+type Scored = [text: string, score: number];
+
+interface Model {
+  /** Number by text, or, of Unigram, text and score by number. */
+  vocab?: Record<string, unknown> | Scored[];
+}
 
 /**
  * The files as the library should read them. A token that the backbone's table has no row for stays text: fed, it would
- * end the run of everybody's rows.
+ * end the run of everybody's rows. A tokenizer whose model makes such a token belongs to another backbone.
  */
 export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles {
   const { tokenizer, bosTokenId, addBos } = files;
-  const { added_tokens = [], pre_tokenizer } = tokenizer as {
-    added_tokens?: { id: number }[];
-    pre_tokenizer?: Step | null;
-  };
-  const has = (id: number) => id < vocabSize;
+  const {
+    added_tokens = [],
+    pre_tokenizer,
+    model,
+  } = tokenizer as { added_tokens?: { id: number }[]; pre_tokenizer?: Step | null; model?: Model };
+  const has = (id: unknown) => Number.isInteger(id) && 0 <= (id as number) && (id as number) < vocabSize;
   if (addBos && bosTokenId !== null && !has(bosTokenId))
     badBackbone(`The tokenizer begins texts with token ${bosTokenId}, and the backbone has ${vocabSize}.`);
+  const eosTokenIds = files.eosTokenIds.filter(has);
+  if (eosTokenIds.length === 0)
+    badBackbone("The tokenizer names no end-of-text token. Set eos_token in tokenizer_config.json.");
+  const stray = wordsOf(model).find(([, id]) => !has(id));
+  if (stray)
+    badBackbone(
+      `The tokenizer numbers ${show(stray[0])} ${show(stray[1])}, and the backbone's tokens are 0 to ${vocabSize - 1}. Use the tokenizer that belongs to this backbone.`,
+    );
   return {
     ...files,
     tokenizer: {
@@ -22,8 +38,12 @@ export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles
       added_tokens: added_tokens.filter(({ id }) => has(id)),
       pre_tokenizer: asInRust(pre_tokenizer ?? null),
     },
-    eosTokenIds: files.eosTokenIds.filter(has),
+    eosTokenIds,
   };
+}
+
+function wordsOf({ vocab = {} }: Model = {}): [text: string, id: unknown][] {
+  return Array.isArray(vocab) ? vocab.map(([text], id) => [text, id]) : Object.entries(vocab);
 }
 
 type Step = Record<string, unknown> & { type?: string };

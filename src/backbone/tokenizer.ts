@@ -50,12 +50,10 @@ export class Tokenizer {
 
   /** Throws `bad_backbone` where the files describe no tokenizer of a backbone with `vocabSize` tokens. */
   static from(files: TokenizerFiles, vocabSize: number): Tokenizer {
-    const known = within(files, vocabSize);
-    if (known.eosTokenIds.length === 0)
-      badBackbone("The tokenizer names no end-of-text token. Set eos_token in tokenizer_config.json.");
     try {
-      return new Tokenizer(known);
+      return new Tokenizer(within(files, vocabSize));
     } catch (error) {
+      if (error instanceof ForewordError) throw error;
       return badBackbone(
         `The tokenizer's files describe none: ${(error as Error).message}. Download the backbone again, or choose another.`,
         error,

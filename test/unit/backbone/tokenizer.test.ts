@@ -58,6 +58,8 @@ test("a text never becomes a control token, though a vocabulary has its halves",
 
 test.each<[string, object, number, RegExp]>([
   ["a beginning that the backbone has not", { "tokenizer.ggml.bos_token_id": 2 ** 32 - 1 }, 10, /4294967295/],
+  ["a beginning before the first token", { "tokenizer.ggml.bos_token_id": -1 }, 10, /with token -1/],
+  ["a word that the backbone has not", {}, 9, /"▁" 9, .* 0 to 8. Use the tokenizer/],
   ["no end that the backbone has", {}, 2, /begins texts|end-of-text/],
   ["scores for some tokens alone", { "tokenizer.ggml.scores": [1] }, 10, /scores/],
   ["no scores", { "tokenizer.ggml.scores": undefined }, 10, /scores/],
@@ -73,18 +75,37 @@ test.each<[string, object, number, RegExp]>([
   expect(open).toThrow(expect.objectContaining({ code: "bad_backbone" }));
 });
 
-test("a tokenizer.json that is none is a bad backbone", () => {
-  const files = { ...ggufTokenizer(bytes()), tokenizer: {} };
-  expect(() => Tokenizer.from(files, 3)).toThrow(expect.objectContaining({ code: "bad_backbone" }));
+const { tokenizer: letters } = ggufTokenizer(bytes());
+const wordPieces = { ...letters, model: { type: "WordPiece", unk_token: "a", vocab: { a: 0, b: 1.5 } } };
+const unigrams = { type: "Unigram", unk_id: 0, vocab: ["a", "b", "c", "d"].map(text => [text, -1]) };
+test.each<[string, object, RegExp]>([
+  ["nothing", {}, /describe none/],
+  ["added tokens that are null", { ...letters, added_tokens: null }, /describe none/],
+  ["added tokens that are a number", { ...letters, added_tokens: -1 }, /describe none/],
+  ["an added token that is null", { ...letters, added_tokens: [null] }, /describe none/],
+  ["a word between two numbers", wordPieces, /"b" 1.5/],
+  ["more words than the backbone has", { ...letters, model: unigrams }, /"d" 3, .* 0 to 2/],
+])("a tokenizer.json that is none is a bad backbone: %s", (_, tokenizer, why) => {
+  const open = () => Tokenizer.from({ ...ggufTokenizer(bytes()), tokenizer }, 3);
+  expect(open).toThrow(why);
+  expect(open).toThrow(expect.objectContaining({ code: "bad_backbone" }));
 });
 
-test("a token beyond the backbone's table stays text", () => {
+test.each([-1, 1.5])("an end that is no token's number is none: %d", id => {
+  const files = ggufTokenizer(pieces({ "tokenizer.ggml.eos_token_id": id }));
+  expect(Tokenizer.from(files, 10).eosIds).toEqual([2]);
+});
+
+test.each([3, null])("a token beyond the backbone's table stays text: %s", id => {
   const files = ggufTokenizer(bytes());
   const added = [...(files.tokenizer as { added_tokens: object[] }).added_tokens];
-  const more = { id: 3, content: "ab", special: true, single_word: false, lstrip: false, rstrip: false };
+  const more = { id, content: "ab", special: true, single_word: false, lstrip: false, rstrip: false };
   const tokenizer = { ...files.tokenizer, added_tokens: [...added, { ...more, normalized: false }] };
-  expect(Tokenizer.from({ ...files, tokenizer }, 4).encodeWithSpecials("ab")).toEqual([3]);
-  expect(Tokenizer.from({ ...files, tokenizer }, 3).encodeWithSpecials("ab")).toEqual([0, 1]);
+  const found = Tokenizer.from({ ...files, tokenizer }, 3);
+  expect(found.encodeWithSpecials("ab")).toEqual([0, 1]);
+  expect(found.specialIds).toEqual([2]);
+  if (id !== null)
+    expect(Tokenizer.from({ ...files, tokenizer }, id + 1).encodeWithSpecials("ab")).toEqual([id]);
 });
 
 test("a chat template that does not parse costs the field messages alone", () => {
