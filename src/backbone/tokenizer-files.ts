@@ -7,6 +7,15 @@ type Scored = [text: string, score: number];
 interface Model {
   /** Number by text, or, of Unigram, text and score by number. */
   vocab?: Record<string, unknown> | Scored[];
+  /** Pairs, which older files write with a space between. */
+  merges?: (string | [string, string])[];
+  unk_token?: string | null;
+}
+
+interface AddedToken {
+  id: number;
+  content: string;
+  special?: boolean;
 }
 
 /**
@@ -19,7 +28,7 @@ export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles
     added_tokens = [],
     pre_tokenizer,
     model,
-  } = tokenizer as { added_tokens?: { id: number }[]; pre_tokenizer?: Step | null; model?: Model };
+  } = tokenizer as { added_tokens?: AddedToken[]; pre_tokenizer?: Step | null; model?: Model };
   const has = (id: unknown) => Number.isInteger(id) && 0 <= (id as number) && (id as number) < vocabSize;
   if (addBos && bosTokenId !== null && !has(bosTokenId))
     badBackbone(`The tokenizer begins texts with token ${bosTokenId}, and the backbone has ${vocabSize}.`);
@@ -44,6 +53,31 @@ export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles
 
 function wordsOf({ vocab = {} }: Model = {}): [text: string, id: unknown][] {
   return Array.isArray(vocab) ? vocab.map(([text], id) => [text, id]) : Object.entries(vocab);
+}
+
+/**
+ * A tokenizer.json by which no text becomes a special token, however it is spelled: some vocabularies have those among
+ * the words. The unknown token stays, as what no piece spells becomes it.
+ */
+export function plainly(tokenizer: object): object {
+  const { added_tokens, model } = tokenizer as { added_tokens: AddedToken[]; model: Model };
+  const special = new Set(added_tokens.flatMap(token => (token.special ? token.content : [])));
+  if (model.unk_token) special.delete(model.unk_token);
+  return { ...tokenizer, added_tokens: [], model: unspelled(model, special) };
+}
+
+function unspelled(model: Model, words: ReadonlySet<string>): Model {
+  const { vocab = {}, merges } = model;
+  // A word's place is its number here, so it stays, without a text: none is spelled so.
+  if (Array.isArray(vocab))
+    return { ...model, vocab: vocab.map(([text, score]): Scored => [words.has(text) ? "" : text, score]) };
+  const joined = (pair: string | [string, string]) =>
+    typeof pair === "string" ? pair.replace(" ", "") : pair.join("");
+  return {
+    ...model,
+    vocab: Object.fromEntries(Object.entries(vocab).filter(([text]) => !words.has(text))),
+    ...(merges && { merges: merges.filter(pair => !words.has(joined(pair))) }),
+  };
 }
 
 type Step = Record<string, unknown> & { type?: string };

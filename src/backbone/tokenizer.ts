@@ -5,7 +5,7 @@ import { Tokenizer as Library } from "@huggingface/tokenizers";
 import { ForewordError } from "../errors.ts";
 import { badBackbone } from "./settings.ts";
 import type { BackboneSource, TokenizerFiles } from "./source.ts";
-import { continuing, within } from "./tokenizer-files.ts";
+import { continuing, plainly, within } from "./tokenizer-files.ts";
 
 export interface Message {
   role: string;
@@ -172,7 +172,7 @@ function chatTemplate(source: string | null): Template {
 
 const librariesOf = (tokenizer: object, config: object): Libraries => ({
   full: new Library(tokenizer, config),
-  plain: new Library({ ...tokenizer, added_tokens: [] }, withoutTokens(config)),
+  plain: new Library(plainly(tokenizer), withoutTokens(config)),
 });
 
 /** tokenizer_config.json may name special tokens as well. */

@@ -56,6 +56,32 @@ test("a text never becomes a control token, though a vocabulary has its halves",
   expect(tokenizer.encodeWithSpecials("</s>")).toContain(2);
 });
 
+/** Of a vocabulary that has its special tokens among the words, and the pieces that they could be spelled by. */
+const mixed = ["<unk>", "a", "</s>", "<", "/", "s", ">", "</", "s>"];
+const numbered = Object.fromEntries(mixed.map((text, id) => [text, id]));
+const merged = { type: "BPE", unk_token: "<unk>", vocab: numbered };
+const pairs = [
+  ["<", "/"],
+  ["s", ">"],
+];
+test.each<[string, object, number[]]>([
+  ["Unigram", { type: "Unigram", unk_id: 0, vocab: mixed.map(text => [text, -1]) }, [7, 8]],
+  ["BPE that takes whole words first", { ...merged, merges: pairs, ignore_merges: true }, [7, 8]],
+  ["BPE with a pair for it", { ...merged, merges: [...pairs, ["</", "s>"]] }, [7, 8]],
+  ["BPE with a pair for it, as older files write it", { ...merged, merges: ["< /", "s >", "</ s>"] }, [7, 8]],
+  ["WordPiece", { type: "WordPiece", unk_token: "<unk>", vocab: numbered }, [0]],
+])("a text never becomes a special token that is a word of the vocabulary: %s", (_, model, spelled) => {
+  const added_tokens = [0, 2].map(id => ({ id, content: mixed[id], special: true, normalized: false }));
+  const steps = { normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null };
+  const files = { ...ggufTokenizer(bytes()), tokenizer: { ...steps, added_tokens, model } };
+  const tokenizer = Tokenizer.from(files, mixed.length);
+  expect(tokenizer.encode("</s>")).toEqual(spelled);
+  expect(tokenizer.encode("a</s>a")).not.toContain(2);
+  expect(tokenizer.encodeWithSpecials("a</s>a")).toEqual([1, 2, 1]);
+  // What no piece spells.
+  expect(tokenizer.encode("?")).toEqual([0]);
+});
+
 test.each<[string, object, number, RegExp]>([
   ["a beginning that the backbone has not", { "tokenizer.ggml.bos_token_id": 2 ** 32 - 1 }, 10, /4294967295/],
   ["a beginning before the first token", { "tokenizer.ggml.bos_token_id": -1 }, 10, /with token -1/],
