@@ -25,7 +25,7 @@ export async function openHuggingFaceBackbone(directory: string): Promise<Backbo
     const info = (name: string) => home.get(name)!.tensors.get(name)!;
     const bound = bindTensors(config, {
       where: directory,
-      names: new Map([...home.keys()].map(name => [name.replace(/^(model|transformer)\./, ""), name])),
+      names: canonicalNames(home.keys(), directory),
       nameOf: tensor => tensor.name,
       dimsOf: name => info(name).dims,
       storedDims: tensor => tensor.dims,
@@ -53,6 +53,21 @@ export async function openHuggingFaceBackbone(directory: string): Promise<Backbo
     await close();
     throw error;
   }
+}
+
+/** Stored names by canonical ones: checkpoints without the output projection may leave "model." or "transformer." out. */
+function canonicalNames(stored: Iterable<string>, where: string): Map<string, string> {
+  const names = new Map<string, string>();
+  for (const name of stored) {
+    const canonical = name.replace(/^(model|transformer)\./, "");
+    const twin = names.get(canonical);
+    if (twin !== undefined)
+      badBackbone(
+        `${where}: ${twin} and ${name} are one tensor, which is there twice. Download the backbone again, or choose another.`,
+      );
+    names.set(canonical, name);
+  }
+  return names;
 }
 
 /** Masks and tables that older checkpoints store although they are computed. */

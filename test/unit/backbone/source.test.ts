@@ -281,6 +281,17 @@ describe("what is not implemented is refused, never ignored", () => {
     await expect(openBackbone(path)).rejects.toMatchObject({ code: "bad_backbone" });
   });
 
+  test("a tensor that is there twice, with the model's name before it and without", async () => {
+    const { tensors, read } = parseSafetensors(await readFile(join(tiny("llama"), "model.safetensors")));
+    const stored = [...tensors].map(([name, { dims }]) => ({ name, dims, data: read(name) }));
+    const norm = stored.find(({ name }) => name === "model.norm.weight")!;
+    const again = { ...norm, name: "norm.weight", data: norm.data.map(() => 77) };
+    const bytes = writeSafetensors([...stored, again], { format: "pt" });
+    const path = await variant("llama", { files: { "model.safetensors": bytes } });
+    await expect(openBackbone(path)).rejects.toThrow(/model.norm.weight and norm.weight are one tensor/);
+    await expect(openBackbone(path)).rejects.toMatchObject({ code: "bad_backbone" });
+  });
+
   test("a path that is not there, or one part of a model", async () => {
     await expect(openBackbone(join(directory, "nothing"))).rejects.toThrow(/ENOENT/);
     await expect(openBackbone(join(tiny("llama"), "model.safetensors"))).rejects.toThrow(
