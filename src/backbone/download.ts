@@ -33,7 +33,7 @@ export async function fetchFile(
   write: (partial: string) => Promise<void>,
 ): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const partial = `${path}.${hostname()}.${process.pid}.part`;
+  const partial = ownBeside(path, "part");
   await takeOver(path, partial);
   await write(partial);
   if (sha256 !== null) {
@@ -106,23 +106,33 @@ async function checksum(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Renames what a process that ended left behind, here or, as its silence tells, elsewhere. */
+/** Renames what a process that ended left behind. */
 async function takeOver(path: string, partial: string): Promise<void> {
-  const prefix = `${basename(path)}.`;
-  for (const name of await readdir(dirname(path))) {
-    const [, host, pid] =
-      (name.startsWith(prefix) && /^(?:(.+)\.)?(\d+)\.part$/.exec(name.slice(prefix.length))) || [];
-    const place = join(dirname(path), name);
-    if (pid === undefined || place === partial) continue;
-    if (host === hostname() ? lives(Number(pid)) : !(await isSilent(place))) continue;
-    await rename(place, partial).catch(() => {});
-    return;
-  }
+  const [left] = await leftBeside(path, "part", LEFT_MS);
+  if (left !== undefined) await rename(left, partial).catch(() => {});
 }
 
-const isSilent = async (path: string): Promise<boolean> => {
+/** What this process makes beside `path` on the way to it; its name tells others whose it is. */
+export const ownBeside = (path: string, kind: string): string =>
+  `${path}.${hostname()}.${process.pid}.${kind}`;
+
+/** What processes that ended left there, here or, as its silence of `silence` ms tells, elsewhere. */
+export async function leftBeside(path: string, kind: string, silence: number): Promise<string[]> {
+  const prefix = `${basename(path)}.`;
+  const left: string[] = [];
+  for (const name of await readdir(dirname(path))) {
+    if (!name.startsWith(prefix)) continue;
+    const [, host, pid, of] = /^(?:(.+)\.)?(\d+)\.(\w+)$/.exec(name.slice(prefix.length)) ?? [];
+    if (of !== kind) continue;
+    const place = join(dirname(path), name);
+    if (host === hostname() ? !lives(Number(pid)) : await isSilent(place, silence)) left.push(place);
+  }
+  return left;
+}
+
+const isSilent = async (path: string, silence: number): Promise<boolean> => {
   const { mtimeMs } = (await stat(path).catch(() => null)) ?? { mtimeMs: Date.now() };
-  return Date.now() - mtimeMs > LEFT_MS;
+  return Date.now() - mtimeMs > silence;
 };
 
 function lives(pid: number): boolean {

