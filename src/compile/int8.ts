@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import type { BackboneConfig, BackboneSource } from "../backbone/source.ts";
 import type { Graph } from "../graph/graph.ts";
-import { CODES, codesOf, quantise } from "../graph/quantise.ts";
+import { CODES, type CodeType, codesOf, quantise, ZERO_POINT } from "../graph/quantise.ts";
 import type { Runtime, WeightFile } from "../runtime/runtime.ts";
 import type { CompiledBackbone, Progress } from "./backbone.ts";
 import { largestActivations } from "./calibrate.ts";
@@ -33,6 +33,8 @@ export interface CompileContext {
   runtime: Runtime;
   encode: (text: string) => number[];
   cache: string;
+  /** Of the weights; int8 where nothing is said. */
+  codes?: CodeType;
 }
 
 export const compileInt8 = (
@@ -46,19 +48,19 @@ export const compileInt8 = (
 export async function compileSmoothed(
   source: BackboneSource,
   plain: CompiledBackbone,
-  { runtime, encode, cache }: CompileContext,
+  { runtime, encode, cache, codes: type = "int8" }: CompileContext,
   coding: CodingOf,
   progress: Progress,
 ): Promise<CompiledBackbone> {
   const { config } = source;
   const { fingerprint } = plain;
-  const folder = int8Folder(cache, fingerprint);
+  const folder = int8Folder(cache, fingerprint, type);
   const found = async () => {
     const factors = await smoothing(source, plain, runtime, encode, progress);
-    return writeWeights(folder, tensors(source, plain, factors, coding, progress));
+    return writeWeights(folder, tensors(source, plain, factors, coding, type, progress));
   };
   const weights = (await cachedWeights(folder)) ?? (await found());
-  const compile = (graph: Graph) => quantise(graph, coding);
+  const compile = (graph: Graph) => quantise(graph, coding, type);
   return {
     precision: "int8",
     graph: compile(plain.graph),
@@ -69,8 +71,8 @@ export async function compileSmoothed(
   };
 }
 
-export const int8Folder = (cache: string, fingerprint: string): string =>
-  join(cache, `${fingerprint.slice(0, 32)}-int8-v${COMPILER}`);
+export const int8Folder = (cache: string, fingerprint: string, codes: CodeType): string =>
+  join(cache, `${fingerprint.slice(0, 32)}-${codes}-v${COMPILER}`);
 
 type CodingOf = Parameters<typeof quantise>[1];
 
@@ -139,6 +141,7 @@ async function* tensors(
   { graph }: CompiledBackbone,
   { sides, values }: Smoothing,
   coding: CodingOf,
+  type: CodeType,
   progress: Progress,
 ): AsyncGenerator<NamedTensor> {
   for (const [layer, data] of values.entries()) yield { name: valueScale(layer), data };
@@ -156,7 +159,7 @@ async function* tensors(
       ];
     for (const { side, by } of sides.get(name) ?? []) scaleAlong(data, shape, side, by);
     if (ways.length === 0 && name !== vocabulary) yield { name, data };
-    for (const transposed of ways) yield* codes(name, data, shape as [number, number], transposed);
+    for (const transposed of ways) yield* codes(name, data, shape as [number, number], transposed, type);
   }
 }
 
@@ -166,14 +169,17 @@ function* codes(
   data: Float32Array,
   shape: readonly [number, number],
   transposed: boolean,
+  type: CodeType,
 ): Generator<NamedTensor> {
   const [from, into] = transposed ? [shape[1], shape[0]] : shape;
   const scales = largestAlong(data, shape, transposed ? 0 : 1).map(largest => largest / CODES || 1);
-  const out = new Int8Array(from * into);
+  const [out, zero] =
+    type === "int8" ? [new Int8Array(from * into), 0] : [new Uint8Array(from * into), ZERO_POINT];
   const inverse = Float64Array.from(scales, scale => 1 / scale);
   const [step, stride] = transposed ? [1, from] : [into, 1];
   for (let i = 0, at = 0; i < from; i++)
-    for (let j = 0; j < into; j++, at++) out[at] = Math.round(data[i * step + j * stride]! * inverse[j]!);
+    for (let j = 0; j < into; j++, at++)
+      out[at] = Math.round(data[i * step + j * stride]! * inverse[j]!) + zero;
   const names = codesOf(name, transposed);
   yield { name: names.codes, data: out };
   yield { name: names.scales, data: scales };

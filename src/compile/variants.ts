@@ -12,6 +12,7 @@ import {
 } from "./backbone.ts";
 import { checkFile, checkVariant, serves, type VariantCheck } from "./check.ts";
 import { compileInt8, int8Folder } from "./int8.ts";
+import { codesHere } from "./saturation.ts";
 import { cachedWeights } from "./weight-file.ts";
 
 export type Precision = "auto" | CompiledBackbone["precision"];
@@ -51,7 +52,8 @@ export async function compileVariants(
     );
   if (precision === "fp32" || name !== "onnx")
     return { chosen: plain, plain, bytes: { fp32: bytesOf(plain) }, check: null };
-  const int8 = await compileInt8(source, plain, { runtime, encode, cache }, progress);
+  const codes = await codesHere(runtime, plain.weights);
+  const int8 = await compileInt8(source, plain, { runtime, encode, cache, codes }, progress);
   const check = await checkVariant({ source, runtime, encode }, plain, int8, done =>
     progress("comparing int8 with fp32 (once)", done),
   );
@@ -70,9 +72,10 @@ export async function areCompiled(
   progress: Progress,
 ): Promise<boolean> {
   const fingerprint = await fingerprintOf(source, progress);
-  if (!(await cachedWeights(plainFolder(cache, fingerprint)))) return false;
+  const plain = await cachedWeights(plainFolder(cache, fingerprint));
+  if (!plain) return false;
   if (precision === "fp32" || runtime.info.name !== "onnx") return true;
-  const folder = int8Folder(cache, fingerprint);
+  const folder = int8Folder(cache, fingerprint, await codesHere(runtime, plain));
   return (await cachedWeights(folder)) !== null && existsSync(await checkFile(folder, runtime));
 }
 

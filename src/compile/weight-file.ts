@@ -26,7 +26,7 @@ type Layout = Record<string, { offset: number; bytes: number }>;
 
 export interface NamedTensor {
   name: string;
-  data: Float32Array | Int8Array;
+  data: Float32Array | Int8Array | Uint8Array;
 }
 
 /** The file in `folder`, or null where it is not there whole; what killed processes left beside it goes. */

@@ -30,7 +30,7 @@ export interface Constant extends Value {
 
 /** A tensor of the backbone, by name: its bytes stay in a file, which the runtime maps or reads. */
 export interface Weight extends Value {
-  readonly type: "float32" | "int8";
+  readonly type: "float32" | "int8" | "uint8";
   readonly shape: readonly number[];
 }
 

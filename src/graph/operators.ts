@@ -35,7 +35,10 @@ export interface Attributes {
   Gemm: { transB: 0 | 1 };
   /** x / scale, rounded to even, plus the zero point, saturated to 0 … 255; a scale and a zero point an index of `axis`. */
   QuantizeLinear: { axis: number };
-  /** (A - zero point of A) · B · scale of A · scale of each column of B: A uint8 [m, k], B int8 [k, n]. */
+  /**
+   * (A - zero point of A) · (B - zero point of B) · scale of A · scale of each column of B: A uint8 [m, k], B int8 or
+   * uint8 [k, n], whose zero point may be left out where it is 0.
+   */
   MatMulIntegerToFloat: object;
   Gather: { axis: number };
   /** Picks along one axis, an index an element. */
@@ -235,11 +238,16 @@ export const operators: { readonly [Op in OperatorName]: Operator<Op> } = {
   },
   MatMulIntegerToFloat: {
     domain: "com.microsoft",
-    arity: [5, 5],
+    arity: [5, 6],
     infer: inputs => {
       const [a, b, scaleA, scaleB, zeroA] = [0, 1, 2, 3, 4].map(index => at(inputs, index)) as Five;
+      const zeroB = inputs[5] ?? null;
       needs(a.type === "uint8" && zeroA.type === "uint8", () => "A and its zero point must be uint8");
-      needs(b.type === "int8", () => "B must be int8");
+      needs(b.type === "int8" || b.type === "uint8", () => "B must be int8 or uint8");
+      needs(
+        zeroB === null || (zeroB.type === b.type && zeroB.shape.length === 0),
+        () => "the zero point of B must be one number of its type",
+      );
       needs(a.shape.length === 2 && b.shape.length === 2, () => "both sides must be matrices");
       needs(
         a.shape[1] === b.shape[0],

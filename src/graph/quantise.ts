@@ -5,6 +5,8 @@
  *
  * The same rewriting serves a step and its gradient: a backward product is a Gemm with the same weight, turned around,
  * which needs codes of its own, since its output channels are the other axis.
+ *
+ * Weights' codes are int8, or uint8 around 128 where products of uint8 and int8 saturate (src/compile/saturation.ts).
  */
 import type { GraphBuilder } from "./builder.ts";
 import type { Graph, Value, Weight } from "./graph.ts";
@@ -12,13 +14,15 @@ import { rewrite } from "./rewrite.ts";
 
 /** Largest code: 7 bits and a sign. */
 export const CODES = 127;
-/** Of an activation that is 0. */
-const ZERO_POINT = 128;
+/** The code of 0 in a uint8. */
+export const ZERO_POINT = 128;
 /** Taken for the largest absolute value of a row of zeros, so that it divides by something. */
 const LEAST = 1e-30;
 
+export type CodeType = "int8" | "uint8";
+
 /**
- * Names of a weight's codes, int8 [in, out] of the product, of their scales, float32 [out], and of what the activation is
+ * Names of a weight's codes, [in, out] of the product, of their scales, float32 [out], and of what the activation is
  * divided by first, float32 [in], where smoothing could not fold it.
  */
 export const codesOf = (weight: string, transposed: boolean) => {
@@ -38,7 +42,11 @@ export function largestAbsolute(g: GraphBuilder, x: Value, axis: number): Value 
 export type Coding = { divided: boolean } | null;
 
 /** The graph with int8 products in place of the Gemms whose right side is a weight that `coding` wants so. */
-export function quantise(graph: Graph, coding: (weight: string, transposed: boolean) => Coding): Graph {
+export function quantise(
+  graph: Graph,
+  coding: (weight: string, transposed: boolean) => Coding,
+  type: CodeType = "int8",
+): Graph {
   const weights = new Map<Value, Weight>(graph.weights.map(weight => [weight, weight]));
   const rows = new Map<Value, { codes: Value; scale: Value }>();
   const zeros = new Map<unknown, Value>();
@@ -75,7 +83,14 @@ export function quantise(graph: Graph, coding: (weight: string, transposed: bool
     const { codes, scale } = quantised(g, read);
     const whole = g.op(
       "MatMulIntegerToFloat",
-      [codes, g.weight(names.codes, [from, into], "int8"), g.number(1), g.weight(names.scales, [into]), zero],
+      [
+        codes,
+        g.weight(names.codes, [from, into], type),
+        g.number(1),
+        g.weight(names.scales, [into]),
+        zero,
+        ...(type === "uint8" ? [zero] : []),
+      ],
       {},
       "product",
     );

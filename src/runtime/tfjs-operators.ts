@@ -144,9 +144,10 @@ export const tfjsOperators: { readonly [Op in OperatorName]: Kernel<Op> } = {
     const [by, from] = [tf.reshape(scale!, shape), tf.cast(tf.reshape(zero!, shape), "float32")];
     return tf.cast(tf.clipByValue(tf.add(tf.round(tf.div(x!, by)), from), 0, 255), "int32");
   },
-  MatMulIntegerToFloat: (tf, [a, b, scaleA, scaleB, zeroA]) => {
+  MatMulIntegerToFloat: (tf, [a, b, scaleA, scaleB, zeroA, zeroB]) => {
     const left = tf.cast(tf.sub(a!, zeroA!), "float32");
-    return tf.mul(product(tf, left, tf.cast(b!, "float32"), false, false), tf.mul(scaleA!, scaleB!));
+    const right = tf.cast(zeroB ? tf.sub(b!, zeroB) : b!, "float32");
+    return tf.mul(product(tf, left, right, false, false), tf.mul(scaleA!, scaleB!));
   },
   Gather: (tf, [data, indices], { axis }) => gather(tf, data!, indices!, axis),
   GatherElements: (tf, [data, indices], { axis }) => {

@@ -37,6 +37,8 @@ export async function createTfjsRuntime({
   };
 }
 
+const arrays = { float32: Float32Array, int8: Int8Array, uint8: Uint8Array } as const;
+
 async function readWeights(graph: Graph, file: WeightFile): Promise<Map<Value, DataOf[Weight["type"]]>> {
   const data = new Map<Value, DataOf[Weight["type"]]>();
   if (graph.weights.length === 0) return data;
@@ -46,7 +48,7 @@ async function readWeights(graph: Graph, file: WeightFile): Promise<Map<Value, D
       const entry = file.entries.get(weight.name);
       if (!entry) throw new Error(`the weight file has no ${weight.name}`);
       const count = weight.shape.reduce((product, size) => product * size, 1);
-      const numbers = weight.type === "int8" ? new Int8Array(count) : new Float32Array(count);
+      const numbers = new arrays[weight.type](count);
       if (numbers.byteLength !== entry.bytes)
         throw new Error(`${weight.name} has ${entry.bytes} bytes, its shape ${numbers.byteLength}`);
       const bytes = new Uint8Array(numbers.buffer);

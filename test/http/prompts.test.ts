@@ -195,7 +195,8 @@ describeBackbone("prompts over HTTP", path => {
       ...readPromptFile(files.soft(backbone)),
       soft: { dims: [3, 64], data: new Float32Array(192) },
     });
-  const withRecipe = (recipe: unknown) => writePromptFile({ ...readPromptFile(files.soft(backbone)), recipe });
+  const withRecipe = (recipe: unknown) =>
+    writePromptFile({ ...readPromptFile(files.soft(backbone)), recipe });
   const nested = (levels: number): unknown[] => (levels === 0 ? [] : [nested(levels - 1)]);
   test("a recipe within its limits is kept", async () => {
     const recipe = { text: "x".repeat(260_000), deep: nested(60) };

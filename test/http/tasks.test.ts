@@ -52,12 +52,10 @@ describeBackbone("tasks over HTTP", path => {
       { field: "If-Match" },
     );
     await server.call("PUT", "/tasks/mood/active", { prompt: 1, bias: { good: 1 } });
-    expectProblem(
-      await server.call("PATCH", "/tasks/mood", { labels: ["fine", "bad"] }),
-      422,
-      "validation",
-      { field: "labels", detail: expect.stringMatching(/bias for good.*PUT \/tasks\/mood\/active/) },
-    );
+    expectProblem(await server.call("PATCH", "/tasks/mood", { labels: ["fine", "bad"] }), 422, "validation", {
+      field: "labels",
+      detail: expect.stringMatching(/bias for good.*PUT \/tasks\/mood\/active/),
+    });
     expect((await server.call("PATCH", "/tasks/mood", { labels: ["good", "awful"] })).status).toBe(200);
     expect((await server.call("DELETE", "/tasks/mood")).status).toBe(204);
     expectProblem(await server.get("/tasks/mood"), 404, "task_not_found");

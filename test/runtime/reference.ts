@@ -173,9 +173,10 @@ export const reference: { readonly [Op in OperatorName]: Reference<Op> } = {
       }),
     ];
   },
-  MatMulIntegerToFloat: ([a, b, scaleA, scaleB, zeroA]) => {
+  MatMulIntegerToFloat: ([a, b, scaleA, scaleB, zeroA, zeroB]) => {
     const left = { dims: a!.dims, data: a!.data.map(value => value - zeroA!.data[0]!) };
-    const out = product(left, b!, 1, 0, 0);
+    const right = { dims: b!.dims, data: b!.data.map(value => value - (zeroB?.data[0] ?? 0)) };
+    const out = product(left, right, 1, 0, 0);
     return [make(out.dims, at => read(out, at) * scaleA!.data[0]! * scaleB!.data[at[1]!]!)];
   },
   GatherElements: ([data, indices], { axis }) => {
