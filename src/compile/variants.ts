@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import type { BackboneSource } from "../backbone/source.ts";
 import { ForewordError } from "../errors.ts";
+import type { CodeType } from "../graph/quantise.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import {
   type CompiledBackbone,
@@ -24,6 +25,8 @@ export interface Variants {
   /** Bytes of every variant's weights that is compiled, and what int8 loses, where it is. */
   bytes: Partial<Record<CompiledBackbone["precision"], number>>;
   check: VariantCheck | null;
+  /** Of int8's weights: with uint8 a gradient takes as long as in fp32. */
+  codes: CodeType | null;
 }
 
 export interface VariantsOptions {
@@ -51,7 +54,7 @@ export async function compileVariants(
       `The runtime ${name} computes fp32 alone. Set FOREWORD_PRECISION to fp32, or FOREWORD_RUNTIME to onnx.`,
     );
   if (precision === "fp32" || name !== "onnx")
-    return { chosen: plain, plain, bytes: { fp32: bytesOf(plain) }, check: null };
+    return { chosen: plain, plain, bytes: { fp32: bytesOf(plain) }, check: null, codes: null };
   const codes = await codesHere(runtime, plain.weights);
   const int8 = await compileInt8(source, plain, { runtime, encode, cache, codes }, progress);
   const check = await checkVariant({ source, runtime, encode }, plain, int8, done =>
@@ -62,6 +65,7 @@ export async function compileVariants(
     plain,
     bytes: { fp32: bytesOf(plain), int8: bytesOf(int8) },
     check,
+    codes,
   };
 }
 

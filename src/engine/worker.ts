@@ -73,7 +73,7 @@ function describe({ source, compiled, variants, runtime, core, tokenizer }: Open
   };
 }
 
-function precisionTable({ bytes, check }: OpenedCore["variants"]): BackboneReport["precision"]["table"] {
+function precisionTable({ bytes, check, codes }: OpenedCore["variants"]): BackboneReport["precision"]["table"] {
   const plain = {
     precision: "fp32",
     bytes: bytes.fp32!,
@@ -91,7 +91,7 @@ function precisionTable({ bytes, check }: OpenedCore["variants"]): BackboneRepor
       text_loss: check.text_loss.int8,
       gradient_cosine: check.gradient_cosine,
       serves: serves(check),
-      trains: trains(check),
+      trains: trains(check) && codes === "int8",
     },
   ];
 }
