@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import type { PromptRef } from "../contract/common.ts";
 import type { Piece, PromptRecord } from "../contract/prompt.ts";
 import type { AttentionReport, NearestReport } from "../contract/transfer.ts";
 import { exportPrompt, type ImportOptions, importPrompt, promptsOf } from "./prompt-files.ts";
@@ -77,7 +78,7 @@ export function prompts(): Command {
     });
 
   serverOptions(command.command("add <task> <template>"))
-    .description("add a hard prompt")
+    .description("add a hard prompt; line breaks are the shell's: $'Text: {{ input }}\\nLabel:'")
     .addOption(activateOption())
     .addOption(onOption())
     .action(async (task: string, template: string, { activate, on, ...flags }) => {
@@ -93,20 +94,21 @@ export function prompts(): Command {
       );
     });
 
-  serverOptions(command.command("copy <from> <task>"))
-    .description(
-      "copy a version of another task, <task>/<version>, which must have the same labels if trained",
-    )
+  serverOptions(command.command("copy"))
+    .description("copy a version of another task, which must have the same labels if trained")
+    .argument("<from>", "<task>/<version>", refOf)
+    .argument("<task>", "where it becomes a version")
     .addOption(activateOption())
     .addOption(onOption())
     .option("--name <name>", "the copy's name; by default the original's")
-    .action(async (from: string, task: string, { activate, on, name, ...flags }) => {
-      const body = { from: refOf(from), ...(on && { on }), ...(name && { name }) };
+    .action(async (from: PromptRef, task: string, { activate, on, name, ...flags }) => {
+      const body = { from, ...(on && { on }), ...(name && { name }) };
       const prompt = await call<Prompt>(flags as ServerFlags, "POST", promptsOf(task, activate), body);
       print(
         flags.json,
         prompt,
-        () => `version ${prompt.version} is a copy of ${from}${activate ? ", and active" : ""}\n`,
+        () =>
+          `version ${prompt.version} is a copy of ${from.task}/${from.version}${activate ? ", and active" : ""}\n`,
       );
     });
 

@@ -39,7 +39,9 @@ export const BackboneReport = Type.Object({
           description: "Between its gradient and that of fp32.",
         }),
         serves: Type.Boolean({ description: "Whether it is close enough to fp32 to answer." }),
-        trains: Type.Boolean({ description: "Whether it is close enough to fp32 to train with, and faster." }),
+        trains: Type.Boolean({
+          description: "Whether it is close enough to fp32 to train with, and faster.",
+        }),
         learned: Type.Optional(
           Dictionary(Learned, {
             description: "Validation accuracy after training in fp32 and in this precision, by task.",

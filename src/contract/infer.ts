@@ -18,25 +18,100 @@ export type Input = Static<typeof Input>;
 export const InferRequest = Type.Object(
   {
     input: Type.Optional(Input),
-    inputs: Type.Optional(Type.Array(Type.Unknown(), { minItems: 1, maxItems: 256 })),
+    inputs: Type.Optional(
+      Type.Array(Type.Unknown(), {
+        minItems: 1,
+        maxItems: 256,
+        description: "Several at once, in place of input; each has an answer or an error of its own.",
+      }),
+    ),
     prompt: Type.Optional(Contender),
-    scores: Type.Optional(Type.Enum(["top", "all"])),
-    members: Type.Optional(Type.Boolean()),
-    targets: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: 64 })),
-    max_tokens: Type.Optional(Type.Integer({ minimum: 1, maximum: 8192 })),
-    temperature: Type.Optional(Type.Number({ minimum: 0, maximum: 10 })),
-    top_p: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 1 })),
-    top_k: Type.Optional(Type.Integer({ minimum: 0 })),
-    repetition_penalty: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 10 })),
-    stop: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { maxItems: 8 })),
-    seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 4294967295 })),
-    logprobs: Type.Optional(Type.Integer({ minimum: 0, maximum: 20 })),
-    json_schema: Type.Optional(Dictionary(Type.Unknown())),
-    choices: Type.Optional(Type.Array(Type.String({ minLength: 1 }), { minItems: 1, maxItems: 1024 })),
-    truncate: Type.Optional(Type.Enum(["start", "end"])),
-    timeout_ms: Type.Optional(Type.Integer({ minimum: 1, maximum: 3_600_000 })),
-    route_key: Type.Optional(Type.String({ maxLength: 256 })),
-    stream: Type.Optional(Type.Boolean()),
+    scores: Type.Optional(
+      Type.Enum(["top", "all"], {
+        description: "Probabilities of the best label (top, the default) or of every one.",
+      }),
+    ),
+    members: Type.Optional(
+      Type.Boolean({ description: "Tell how each member of an ensemble votes. By default false." }),
+    ),
+    targets: Type.Optional(
+      Type.Array(Type.String({ minLength: 1 }), {
+        minItems: 1,
+        maxItems: 64,
+        description: "Texts whose log-probability behind the input is told.",
+      }),
+    ),
+    max_tokens: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 8192, description: "Of the text that is written; 64 by default." }),
+    ),
+    temperature: Type.Optional(
+      Type.Number({ minimum: 0, maximum: 10, description: "0, the default, writes the likeliest tokens." }),
+    ),
+    top_p: Type.Optional(
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 1,
+        description: "Samples from the likeliest tokens that have this probability together; 1 by default.",
+      }),
+    ),
+    top_k: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        description: "Samples from so many of the likeliest; 0, the default: all.",
+      }),
+    ),
+    repetition_penalty: Type.Optional(
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 10,
+        description:
+          "Makes tokens that occurred less likely, above 1, which is the default (Keskar et al. 2019).",
+      }),
+    ),
+    stop: Type.Optional(
+      Type.Array(Type.String({ minLength: 1, maxLength: 256 }), {
+        maxItems: 8,
+        description: "Texts before which the answer ends.",
+      }),
+    ),
+    seed: Type.Optional(
+      Type.Integer({ minimum: 0, maximum: 4294967295, description: "The same one samples the same text." }),
+    ),
+    logprobs: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 20,
+        description: "Tell each token's log-probability, and those of so many likeliest ones.",
+      }),
+    ),
+    json_schema: Type.Optional(
+      Dictionary(Type.Unknown(), { description: "The text is JSON that satisfies this schema." }),
+    ),
+    choices: Type.Optional(
+      Type.Array(Type.String({ minLength: 1 }), {
+        minItems: 1,
+        maxItems: 1024,
+        description: "The text is one of these.",
+      }),
+    ),
+    truncate: Type.Optional(
+      Type.Enum(["start", "end"], {
+        description: "Cuts an input that does not fit, there; without it such an input is refused.",
+      }),
+    ),
+    timeout_ms: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 3_600_000,
+        description: "Afterwards the answer is `deadline`; FOREWORD_TIMEOUT_MS by default.",
+      }),
+    ),
+    route_key: Type.Optional(
+      Type.String({ maxLength: 256, description: "With a split: the same key has the same version." }),
+    ),
+    stream: Type.Optional(
+      Type.Boolean({ description: "Server-sent events, a text as it is written. By default false." }),
+    ),
   },
   { additionalProperties: false },
 );

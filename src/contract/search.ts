@@ -36,7 +36,8 @@ const knobs = {
     Type.Integer({
       minimum: 16,
       maximum: 1_000_000,
-      description: "Answers that the race may take, of all candidates together; 3,000 by default.",
+      description:
+        "Answers that the race takes, of all candidates together; 3,000 by default. Each candidate gives 8 a round at least, and the best ones give theirs once more with other label texts.",
     }),
   ),
   metric: Type.Optional(Metric),

@@ -48,13 +48,18 @@ export type Contender = Static<typeof Contender>;
 /** What answers: one prompt, several that vote, or several that share the traffic. */
 const Answering = {
   prompt: Type.Optional(Version),
-  ensemble: Type.Optional(Type.Array(Version, { minItems: 2, maxItems: 32 })),
+  ensemble: Type.Optional(
+    Type.Array(Version, { minItems: 2, maxItems: 32, description: "Versions that answer together." }),
+  ),
   vote: Type.Optional(Vote),
-  weights: Type.Optional(Type.Array(Weight, { minItems: 2, maxItems: 32 })),
+  weights: Type.Optional(
+    Type.Array(Weight, { minItems: 2, maxItems: 32, description: "Of the members, for a weighted vote." }),
+  ),
   split: Type.Optional(
     Type.Array(Type.Object({ prompt: Version, weight: Weight }, { additionalProperties: false }), {
       minItems: 2,
       maxItems: 32,
+      description: "Versions that share the inputs, by weight.",
     }),
   ),
 };
@@ -73,10 +78,29 @@ const Shadow = Type.Object(
 export const Active = Type.Object(
   {
     ...Answering,
-    temperature: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: 100 })),
-    bias: Type.Optional(Dictionary(Type.Number({ minimum: -100, maximum: 100 }))),
-    unsure_below: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
-    agreement_below: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+    temperature: Type.Optional(
+      Type.Number({
+        exclusiveMinimum: 0,
+        maximum: 100,
+        description: "Divides labels' log-probabilities; above 1 it makes them less sure.",
+      }),
+    ),
+    bias: Type.Optional(
+      Dictionary(Type.Number({ minimum: -100, maximum: 100 }), {
+        description:
+          "Added to labels' log-probabilities. It belongs to the record: without it, none is added.",
+      }),
+    ),
+    unsure_below: Type.Optional(
+      Type.Number({ minimum: 0, maximum: 1, description: "A best label less probable than this is null." }),
+    ),
+    agreement_below: Type.Optional(
+      Type.Number({
+        minimum: 0,
+        maximum: 1,
+        description: "A label for which a smaller share of the members votes is null.",
+      }),
+    ),
     shadow: Type.Optional(Shadow),
   },
   { additionalProperties: false },

@@ -31,8 +31,20 @@ const knobs = {
   length: Type.Optional(
     Type.Integer({ minimum: 1, maximum: 1024, description: "Trained positions; by default the start's." }),
   ),
-  steps: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
-  batch_size: Type.Optional(Type.Integer({ minimum: 1, maximum: 1024 })),
+  steps: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: 100_000,
+      description: "By default as the examples, and labels, need.",
+    }),
+  ),
+  batch_size: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: 1024,
+      description: "Examples of a step; 16 by default, fewer long ones.",
+    }),
+  ),
   learning_rate: Type.Optional(
     Type.Number({
       exclusiveMinimum: 0,
@@ -40,7 +52,7 @@ const knobs = {
       description: "Of what each trained tensor is at the start, by its root mean square.",
     }),
   ),
-  optimizer: Type.Optional(Type.Enum(["adamw", "adafactor"])),
+  optimizer: Type.Optional(Type.Enum(["adamw", "adafactor"], { description: "adamw by default." })),
   warmup: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000, description: "Steps." })),
   weight_decay: Type.Optional(
     Type.Number({
@@ -52,9 +64,14 @@ const knobs = {
   clip: Type.Optional(
     Type.Number({ exclusiveMinimum: 0, maximum: 1e6, description: "Largest norm of a gradient." }),
   ),
-  label_smoothing: Type.Optional(Type.Number({ minimum: 0, exclusiveMaximum: 1 })),
+  label_smoothing: Type.Optional(
+    Type.Number({ minimum: 0, exclusiveMaximum: 1, description: "0 by default (Szegedy et al. 2016)." }),
+  ),
   class_weights: Type.Optional(
-    Type.Union([Type.Enum(["balanced"]), Dictionary(Type.Number({ exclusiveMinimum: 0, maximum: 1e6 }))]),
+    Type.Union([Type.Enum(["balanced"]), Dictionary(Type.Number({ exclusiveMinimum: 0, maximum: 1e6 }))], {
+      description:
+        "What each label's examples count; balanced: all labels the same. By default all examples do.",
+    }),
   ),
   max_tokens: Type.Optional(
     Type.Integer({
@@ -71,9 +88,17 @@ const knobs = {
       description: "Validations without a gain after which training stops.",
     }),
   ),
-  seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1 })),
-  precision: Type.Optional(Type.Enum(["auto", "fp32", "int8"])),
-  checkpoint_seconds: Type.Optional(Type.Number({ minimum: 1, maximum: 3600 })),
+  seed: Type.Optional(
+    Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, description: "Of the start, the order and the split." }),
+  ),
+  precision: Type.Optional(
+    Type.Enum(["auto", "fp32", "int8"], {
+      description: "auto, the default, is int8 where it learns as well here, and is faster (GET /backbone).",
+    }),
+  ),
+  checkpoint_seconds: Type.Optional(
+    Type.Number({ minimum: 1, maximum: 3600, description: "Between two checkpoints; 30 by default." }),
+  ),
 };
 
 const Members = Type.Integer({ minimum: 2, maximum: 16 });
@@ -112,7 +137,10 @@ export const Distillation = Type.Object({
 });
 export type Distillation = Static<typeof Distillation>;
 
-export const Activate = Type.Union([Type.Boolean(), Type.Enum(["if_better"])]);
+export const Activate = Type.Union([Type.Boolean(), Type.Enum(["if_better"])], {
+  description:
+    "Whether what was made answers from then on: true, false (the default), or if_better beyond chance.",
+});
 export type Activate = Static<typeof Activate>;
 
 export const TrainRequest = Type.Object(

@@ -73,7 +73,11 @@ function describe({ source, compiled, variants, runtime, core, tokenizer }: Open
   };
 }
 
-function precisionTable({ bytes, check, codes }: OpenedCore["variants"]): BackboneReport["precision"]["table"] {
+function precisionTable({
+  bytes,
+  check,
+  codes,
+}: OpenedCore["variants"]): BackboneReport["precision"]["table"] {
   const plain = {
     precision: "fp32",
     bytes: bytes.fp32!,

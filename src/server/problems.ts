@@ -121,7 +121,18 @@ function telling(violations: readonly FastifySchemaValidationError[]): FastifySc
   const either = (name: string) => [...new Set(there.map(({ params }) => params[name]))].join(" or ");
   if (all("required")) return { ...there[0]!, params: { missingProperty: either("missingProperty") } };
   if (all("type")) return { ...there[0]!, message: `must be ${either("type")}` };
+  if (there.some(({ keyword }) => keyword === "enum" || keyword === "const"))
+    return { ...there[0]!, keyword: "enum", params: { allowedValues: [...new Set(there.flatMap(allowed))] } };
   return there.findLast(({ keyword }) => keyword !== "type")!;
+}
+
+/** What one form of a choice takes. */
+function allowed({ keyword, params }: FastifySchemaValidationError): unknown[] {
+  if (keyword === "enum") return params.allowedValues as unknown[];
+  if (keyword === "const") return [params.allowedValue];
+  if (keyword !== "type") return [];
+  if (params.type === "boolean") return [true, false];
+  return [`${/^[aio]/.test(String(params.type)) ? "an" : "a"} ${params.type}`];
 }
 
 /** One schema violation in words: which field, what is allowed, what to do. */

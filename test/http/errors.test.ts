@@ -195,10 +195,17 @@ describeBackbone("problems", path => {
     server = await startServer(path);
     const labels = (value: unknown) => server.post("/tasks", { id: "odd", labels: value });
     const ask = (input: unknown) => server.post("/tasks/data-to-text/infer", { input });
+    const train = (body: object) => server.post("/tasks/sentiment/train", { dataset: "d", ...body });
     for (const [answer, detail] of [
       [await labels({ a: [], b: " x" }), "body: labels.a must NOT have fewer than 1 items."],
       [await labels("a"), "body: labels must be array or object."],
       [await ask(3), "body: input must be string or object."],
+      [await train({ method: "lora" }), "body: method must be one of prefix, soft, distill."],
+      [await train({ activate: "maybe" }), "body: activate must be one of true, false, if_better."],
+      [
+        await train({ init: "nope" }),
+        "body: init must be one of an object, examples, labels, vocabulary, random, donor.",
+      ],
       [
         await ask({ messages: [{ role: "nobody", content: "x" }] }),
         /^body: input.messages.0.role must be one of/,
