@@ -13,7 +13,7 @@ const knobs = {
     Dictionary(Type.Unknown(), { description: "Texts are JSON that satisfies it." }),
   ),
   calibrate: Type.Optional(
-    Type.Union([Type.Boolean(), Type.Literal("store")], {
+    Type.Union([Type.Boolean(), Type.Enum(["store"])], {
       description:
         "Fits the temperature with which probabilities mean what they say; `store` puts it into the active record, where that is what was evaluated and the log loss is lower with it; a split has several, and is refused. The result's `stored` tells whether it was.",
     }),

@@ -28,7 +28,7 @@ export const InferRequest = Type.Object(
     prompt: Type.Optional(Contender),
     scores: Type.Optional(
       Type.Enum(["top", "all"], {
-        description: "Probabilities of the best label (top, the default) or of every one.",
+        description: "The probability of the best label (top, the default), or of all, the 32 best of many.",
       }),
     ),
     members: Type.Optional(

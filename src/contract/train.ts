@@ -8,14 +8,22 @@ export const TrainMethod = Type.Enum(["prefix", "soft"]);
 export type TrainMethod = Static<typeof TrainMethod>;
 
 /** Where the trained positions begin; `donor` is what POST /tasks/:id/donors would find best. */
-export const Init = Type.Union([
-  Type.Object({ text: Type.String({ minLength: 1, maxLength: 100_000 }) }, { additionalProperties: false }),
-  Type.Object({ prompt: PromptRef }, { additionalProperties: false }),
-  Type.Enum(["examples", "labels", "vocabulary", "random", "donor"]),
-]);
+export const Init = Type.Union(
+  [
+    Type.Object({ text: Type.String({ minLength: 1, maxLength: 100_000 }) }, { additionalProperties: false }),
+    Type.Object({ prompt: PromptRef }, { additionalProperties: false }),
+    Type.Enum(["examples", "labels", "vocabulary", "random", "donor"]),
+  ],
+  {
+    description:
+      "Where the trained positions begin: a text, another prompt, examples (worked ones in the template's words; the default), labels (their words), vocabulary (tokens by chance), random, or donor (what POST /tasks/:id/donors finds best).",
+  },
+);
 export type Init = Static<typeof Init>;
 
-export const Metric = Type.Enum(["accuracy", "macro_f1", "loss"]);
+export const Metric = Type.Enum(["accuracy", "macro_f1", "loss"], {
+  description: "What decides between prompts: accuracy by default, the loss for texts.",
+});
 export type Metric = Static<typeof Metric>;
 
 /** What decides a run, besides its data; every member has a default (src/training/plan.ts). */
@@ -49,20 +57,32 @@ const knobs = {
     Type.Number({
       exclusiveMinimum: 0,
       maximum: 100,
-      description: "Of what each trained tensor is at the start, by its root mean square.",
+      description:
+        "Of what each trained tensor is at the start, by its root mean square. By default 0.02 for a prefix, 0.01 where few examples are seen often, 0.1 for virtual tokens.",
     }),
   ),
   optimizer: Type.Optional(Type.Enum(["adamw", "adafactor"], { description: "adamw by default." })),
-  warmup: Type.Optional(Type.Integer({ minimum: 0, maximum: 100_000, description: "Steps." })),
+  warmup: Type.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: 100_000,
+      description: "Steps; a tenth of all, at most 20, by default.",
+    }),
+  ),
   weight_decay: Type.Optional(
     Type.Number({
       minimum: 0,
       maximum: 10,
-      description: "A step takes its learning rate times this of every parameter off it (AdamW).",
+      description:
+        "A step takes its learning rate times this of every parameter off it (AdamW); 0 by default.",
     }),
   ),
   clip: Type.Optional(
-    Type.Number({ exclusiveMinimum: 0, maximum: 1e6, description: "Largest norm of a gradient." }),
+    Type.Number({
+      exclusiveMinimum: 0,
+      maximum: 1e6,
+      description: "Largest norm of a gradient; 1 by default.",
+    }),
   ),
   label_smoothing: Type.Optional(
     Type.Number({ minimum: 0, exclusiveMaximum: 1, description: "0 by default (Szegedy et al. 2016)." }),
@@ -77,7 +97,8 @@ const knobs = {
     Type.Integer({
       minimum: 1,
       maximum: 100_000,
-      description: "Of one example, without what stands before its first field; longer ones are refused.",
+      description:
+        "Of one example, without what stands before its first field; longer ones are refused; 1024 by default.",
     }),
   ),
   metric: Type.Optional(Metric),
@@ -85,11 +106,15 @@ const knobs = {
     Type.Integer({
       minimum: 1,
       maximum: 1000,
-      description: "Validations without a gain after which training stops.",
+      description: "Validations without a gain after which training stops; 4 by default.",
     }),
   ),
   seed: Type.Optional(
-    Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1, description: "Of the start, the order and the split." }),
+    Type.Integer({
+      minimum: 0,
+      maximum: 2 ** 31 - 1,
+      description: "Of the start, the order and the split; 0 by default.",
+    }),
   ),
   precision: Type.Optional(
     Type.Enum(["auto", "fp32", "int8"], {
@@ -145,7 +170,7 @@ export type Activate = Static<typeof Activate>;
 
 export const TrainRequest = Type.Object(
   {
-    method: Type.Optional(Type.Union([TrainMethod, Type.Literal("distill")])),
+    method: Type.Optional(Type.Union([TrainMethod, Type.Enum(["distill"])])),
     teacher: Type.Optional(Teacher),
     inputs: Type.Optional(
       Type.Array(Input, {

@@ -118,7 +118,7 @@ export class Core {
     const length = prefixLength(prompt);
     const tokens = length + positions(layoutBehind(prompt.template, tokenizer, prompt.softLengths));
     // Each field takes a token at least wherever it stands, and so does the answer.
-    const limit = config.maxPositions - fieldsOf(prompt.template).length - 1;
+    const limit = Math.max(0, config.maxPositions - fieldsOf(prompt.template).length - 1);
     if (tokens > limit) {
       const detail = `The prompt alone has ${tokens} tokens; the backbone's context leaves ${limit} for it, one input and one answer token. Shorten it by ${tokens - limit}.`;
       throw new ForewordError("input_too_long", detail, { tokens, limit, over: tokens - limit });

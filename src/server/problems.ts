@@ -116,7 +116,12 @@ function toForewordError(error: FastifyError, request: FastifyRequest): Foreword
 function telling(violations: readonly FastifySchemaValidationError[]): FastifySchemaValidationError {
   const depth = ({ instancePath }: FastifySchemaValidationError) => instancePath.split("/").length;
   const deepest = Math.max(...violations.map(depth));
-  const there = violations.filter(each => depth(each) === deepest && each.keyword !== "anyOf");
+  const last = violations.filter(each => depth(each) === deepest && each.keyword !== "anyOf");
+  // An object whose members are wrong is of the forms that are objects.
+  const unknown = last.find(({ keyword }) => keyword === "additionalProperties");
+  if (unknown) return unknown;
+  const incomplete = last.filter(({ keyword }) => keyword === "required");
+  const there = incomplete.length > 0 ? incomplete : last;
   const all = (keyword: string) => there.every(each => each.keyword === keyword);
   const either = (name: string) => [...new Set(there.map(({ params }) => params[name]))].join(" or ");
   if (all("required")) return { ...there[0]!, params: { missingProperty: either("missingProperty") } };

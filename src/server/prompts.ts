@@ -124,7 +124,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
         const prompt = upload
           ? await adaptedPrompt({ engine, registry }, upload)
           : await make(request.body, task);
-        checkRecipe(prompt);
+        if (upload || Buffer.isBuffer(request.body)) checkRecipe(prompt);
         await checkVerbalizers(engine, task, prompt);
         const record = await registry.addPrompt(task.id, prompt, {
           ...expectedRevision(request),

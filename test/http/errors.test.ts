@@ -201,6 +201,9 @@ describeBackbone("problems", path => {
       [await labels("a"), "body: labels must be array or object."],
       [await ask(3), "body: input must be string or object."],
       [await train({ method: "lora" }), "body: method must be one of prefix, soft, distill."],
+      [await train({ method: 0 }), "body: method must be one of prefix, soft, distill."],
+      [await train({ init: {} }), "body: init.text or prompt is missing. Send it."],
+      [await train({ init: { text: "a", x: 1 } }), "body: init.x is not known. Leave it out."],
       [await train({ activate: "maybe" }), "body: activate must be one of true, false, if_better."],
       [
         await train({ init: "nope" }),
