@@ -217,7 +217,11 @@ class EngineHost implements Engine {
           this.#report = message.report;
           this.#state = { status: "ready", phase: "ready", progress: 1 };
           this.#options.log.info(
-            { backbone: message.report.name, runtime: message.report.runtime },
+            {
+              backbone: message.report.name,
+              runtime: message.report.runtime,
+              precision: message.report.precision,
+            },
             "the backbone is ready",
           );
           resolve();
