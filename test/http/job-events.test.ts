@@ -81,7 +81,7 @@ test("a stream that begins while the server closes is ended", async () => {
     await sleep(50);
   });
   const reply = await fetch(`${await app.listen()}/jobs/job-1/events`);
-  expect(await reply.text()).toBe(": watching\n\n");
+  expect(await reply.text()).toBe(":watching\n\n");
   await closed;
 }, 10_000);
 
