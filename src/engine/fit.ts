@@ -36,7 +36,8 @@ export function requireShort(
 
 /**
  * Fields whose texts together have no more characters than are encoded for `tokens` positions, in the order of `names`,
- * which has each as often as the template writes it: so often its text is encoded. What is cut here `fitRow` would cut too: the row's fields from its start, or from its end.
+ * which has each as often as the template writes it: so often its text is encoded. What is cut here `fitRow` would cut
+ * too: the row's fields from its start, or from its end.
  */
 export function boundFields(
   input: string | FieldValues,
