@@ -4,7 +4,7 @@
  */
 import { blobsOf, type StoreKey } from "./store.ts";
 
-export const countedKinds = ["prompt", "dataset"] as const;
+const countedKinds = ["prompt", "dataset"] as const;
 type Counted = (typeof countedKinds)[number];
 
 const isCounted = (kind: StoreKey[number] | undefined): kind is Counted =>
