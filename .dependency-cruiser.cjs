@@ -5,7 +5,7 @@
 const rooms = [
   ["errors", "^src/errors\\.ts$"],
   ["processes", "^src/processes\\.ts$"],
-  ["config", "^src/config\\.ts$"],
+  ["config", "^src/(config|admin-key|version)\\.ts$"],
   ["observe", "^src/observe/"],
   ["contract", "^src/contract/"],
   ["tensor", "^src/tensor/"],
@@ -46,6 +46,18 @@ module.exports = {
     { name: "no-unresolvable", severity: "error", from: { path: "^src/" }, to: { couldNotResolve: true } },
     { name: "no-dev-dependency", severity: "error", from: { path: "^src/" }, to: { dependencyTypes: ["npm-dev"] } },
     ...direction,
+    {
+      name: "cli-starts-at-once",
+      comment: "What one command needs is imported when it runs: import() it, or put it behind a file that is.",
+      severity: "error",
+      from: { path: "^src/cli/", pathNot: "^src/cli/backbone-graph\\.ts$" },
+      to: {
+        path: ["^src/", "node_modules/typebox"],
+        pathNot: "^src/(cli/|errors|version|admin-key|prompt/peft/pickle|training/evaluation/metrics)",
+        dynamic: false,
+        dependencyTypesNot: ["type-only"],
+      },
+    },
     only("onnxruntime-node", "runtime/onnx\\.ts"),
     only("@tensorflow", "runtime/tfjs"),
     only("lmdb", "registry/lmdb"),

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { type Static, type TSchema, Type } from "typebox";
 import { Value } from "typebox/value";
+import { keyPattern } from "./admin-key.ts";
 import { ForewordError } from "./errors.ts";
 
 const MiB = 2 ** 20;
@@ -21,9 +22,6 @@ const bytes = (minimum: number) =>
 const text = (description: string) => Type.String({ minLength: 1, description });
 const oneOf = <const Choices extends readonly string[]>(...choices: Choices) =>
   Type.Unsafe<Choices[number]>(Type.Enum([...choices], { description: `one of ${choices.join(", ")}` }));
-
-/** Of a key that a header can carry. */
-export const keyPattern = /^[!-~]([ -~]*[!-~])?$/;
 
 const settings = {
   host: text("a host name or address"),

@@ -1,5 +1,4 @@
 /** Foreword as one process: the registry opened, the engine started, the server listening at once; or a worker. */
-import { readFileSync } from "node:fs";
 import type { Config } from "./config.ts";
 import type { Engine } from "./engine/engine.ts";
 import { createEngine } from "./engine/host.ts";
@@ -16,9 +15,7 @@ import type { LoadOptions } from "./runtime/runtime.ts";
 import { createApp } from "./server/app.ts";
 import { loadLibrary } from "./server/library.ts";
 import { Serving } from "./server/serving.ts";
-
-const package_ = new URL("../package.json", import.meta.url);
-export const version: string = JSON.parse(readFileSync(package_, "utf8")).version;
+import { version } from "./version.ts";
 
 /** How often what nothing names any more is removed. */
 const SWEEP_MS = 3_600_000;

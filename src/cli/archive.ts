@@ -5,10 +5,6 @@ import { Command } from "commander";
 import type { Config } from "../config.ts";
 import { ForewordError } from "../errors.ts";
 import type { Manifest } from "../registry/archive.ts";
-import { Archive } from "../registry/archive-read.ts";
-import { writeArchive } from "../registry/archive-write.ts";
-import { openLmdbRegistry } from "../registry/lmdb.ts";
-import { openRegistry } from "../registry/open.ts";
 import type { Registry } from "../registry/registry.ts";
 import { print } from "./request.ts";
 import { registryOption, settingsOf } from "./settings.ts";
@@ -27,7 +23,8 @@ export const exportRegistry = (): Command =>
     .argument("<file>", "the archive, which must not be there yet")
     .option("--folder <folder>", "a backup, in place of the data folder's registry/")
     .action(async (file: string, { folder, json, ...flags }) => {
-      const config = settingsOf(flags);
+      const { writeArchive } = await import("../registry/archive-write.ts");
+      const config = await settingsOf(flags);
       const manifest = await using(sourceOf(config, folder), registry => writeArchive(registry, file));
       print(json, manifest, () => `${file}: ${told(manifest)}${leftOut(manifest)}\n`);
     });
@@ -38,9 +35,10 @@ export const importRegistry = (): Command =>
     .argument("<file>", "the archive; it is checked whole before anything is changed")
     .option("--replace", "in place of all that the registry holds; servers on that Redis go on, and reload")
     .action(async (file: string, { replace, json, ...flags }) => {
+      const { Archive } = await import("../registry/archive-read.ts");
       const archive = await Archive.open(file);
       try {
-        const opening = openRegistry(settingsOf(flags), log);
+        const opening = opened(await settingsOf(flags));
         await using(opening, registry => archive.restore(registry, { replace }));
         print(json, archive.manifest, () => `${told(archive.manifest)} are there now\n`);
       } finally {
@@ -48,15 +46,21 @@ export const importRegistry = (): Command =>
       }
     });
 
+async function opened(config: Config): Promise<Registry> {
+  const { openRegistry } = await import("../registry/open.ts");
+  return openRegistry(config, log);
+}
+
 /** Throws `not_found` where there is no registry, which opening would make. */
 async function sourceOf(config: Config, folder: string | undefined): Promise<Registry> {
-  if (folder === undefined && config.registry !== "lmdb") return openRegistry(config, log);
+  if (folder === undefined && config.registry !== "lmdb") return opened(config);
   const place = folder ?? join(config.data, "registry");
   if (!existsSync(join(place, "registry.lmdb")))
     throw new ForewordError(
       "not_found",
       `There is no registry in ${place}. Name the server's data folder with --data, a backup with --folder, or a Redis with --registry.`,
     );
+  const { openLmdbRegistry } = await import("../registry/lmdb.ts");
   return openLmdbRegistry(place);
 }
 

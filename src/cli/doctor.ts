@@ -3,10 +3,7 @@ import { statfs } from "node:fs/promises";
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { dirname, resolve } from "node:path";
 import { Command } from "commander";
-import { checkName, resolveBackbone } from "../backbone/pull.ts";
-import { openBackbone } from "../backbone/source.ts";
-import { tokenizerOf } from "../backbone/tokenizer.ts";
-import { createRuntime } from "../runtime/create.ts";
+import type { Config } from "../config.ts";
 import { print, table } from "./request.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
 
@@ -23,7 +20,7 @@ export const doctor = (): Command =>
     .description("check that this machine can serve: Node, memory, disk, runtimes, backbone")
     .option("--json", "print the findings as JSON")
     .action(async ({ json, ...flags }) => {
-      const config = settingsOf(flags);
+      const config = await settingsOf(flags);
       const findings = [
         node(),
         memory(),
@@ -53,7 +50,7 @@ const memory = (): Finding => ({
   found: `${(totalmem() / GiB).toFixed(1)} GiB, ${(freemem() / GiB).toFixed(1)} free`,
 });
 
-async function disk({ data }: ReturnType<typeof settingsOf>): Promise<Finding> {
+async function disk({ data }: Config): Promise<Finding> {
   // The folder may not be there yet.
   let place = resolve(data);
   while (!existsSync(place)) place = dirname(place);
@@ -68,6 +65,7 @@ async function disk({ data }: ReturnType<typeof settingsOf>): Promise<Finding> {
 async function runtime(name: "onnx" | "tfjs"): Promise<Finding> {
   const check = `runtime ${name}`;
   try {
+    const { createRuntime } = await import("../runtime/create.ts");
     const { info } = await createRuntime(name, 1);
     return { check, ok: true, found: `${info.version}, backend ${info.backend}` };
   } catch (error) {
@@ -75,8 +73,9 @@ async function runtime(name: "onnx" | "tfjs"): Promise<Finding> {
   }
 }
 
-async function backbone({ backbone: name, data, mirror }: ReturnType<typeof settingsOf>): Promise<Finding> {
+async function backbone({ backbone: name, data, mirror }: Config): Promise<Finding> {
   const check = `backbone ${name}`;
+  const { checkName, resolveBackbone } = await import("../backbone/pull.ts");
   const path = await resolveBackbone(name, { data, ...(mirror !== undefined && { mirror }) });
   try {
     if (path !== null) return { check, ok: true, found: await opened(path) };
@@ -89,6 +88,8 @@ async function backbone({ backbone: name, data, mirror }: ReturnType<typeof sett
 
 /** What lies there, by its heads alone: weights are read when it is compiled. */
 async function opened(path: string): Promise<string> {
+  const { openBackbone } = await import("../backbone/source.ts");
+  const { tokenizerOf } = await import("../backbone/tokenizer.ts");
   const source = await openBackbone(path);
   try {
     await tokenizerOf(source);

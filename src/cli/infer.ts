@@ -1,7 +1,6 @@
 import { Command } from "commander";
 import type { InferReply } from "../contract/infer.ts";
 import { ForewordError } from "../errors.ts";
-import { start } from "../main.ts";
 import { call, print, route, type ServerFlags, serverOptions } from "./request.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
 
@@ -54,7 +53,8 @@ async function inProcess(
   flags: Record<string, unknown>,
   ask: (url: string, key?: string) => Promise<InferReply>,
 ): Promise<InferReply> {
-  const config = settingsOf({ logLevel: "error", ...flags, host: "127.0.0.1", port: 0 });
+  const config = await settingsOf({ logLevel: "error", ...flags, host: "127.0.0.1", port: 0 });
+  const { start } = await import("../main.ts");
   const running = await start(config);
   try {
     await running.ready;

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-/** The command line: a command a file. */
+/** The command line: a command a file. What only one command needs, it imports when it runs: all others start at once. */
 import { Command } from "commander";
-import { version } from "../main.ts";
+import { version } from "../version.ts";
 import { exportRegistry, importRegistry } from "./archive.ts";
 import { backbone } from "./backbone.ts";
 import { backup } from "./backup.ts";

@@ -5,7 +5,7 @@ import { buffer } from "node:stream/consumers";
 import { fromBufferPromise } from "yauzl";
 import type { PromptRecord } from "../contract/prompt.ts";
 import { ForewordError } from "../errors.ts";
-import { pickled } from "../prompt/peft/tensors.ts";
+import { pickled } from "../prompt/peft/pickle.ts";
 import { cutShort, jsonOf, request, route, type ServerFlags } from "./request.ts";
 
 /** How the own file's name ends. */

@@ -1,6 +1,5 @@
 import { Presets, SingleBar } from "cli-progress";
 import { Command } from "commander";
-import { pull as pullBackbone } from "../backbone/pull.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
 
 const MB = 1e6;
@@ -14,7 +13,7 @@ export const pull = (): Command =>
     )
     .option("--json", "print one JSON document at the end, and no bar")
     .action(async (name: string | undefined, { json, ...flags }) => {
-      const config = settingsOf(flags);
+      const config = await settingsOf(flags);
       const bar = new SingleBar(
         {
           format: "{phase} {bar} {percentage}% | {megabytes} of {size} MB | {source}",
@@ -25,7 +24,8 @@ export const pull = (): Command =>
       );
       let shown = false;
       const backbone = name ?? config.backbone;
-      const path = await pullBackbone(backbone, {
+      const { pull: fetched } = await import("../backbone/pull.ts");
+      const path = await fetched(backbone, {
         data: config.data,
         ...(config.mirror !== undefined && { mirror: config.mirror }),
         onProgress: ({ source, phase, received, total }) => {

@@ -1,7 +1,7 @@
 /** Calls to a running server. */
 import { type Command, Option } from "commander";
 import stringWidth from "string-width";
-import { keyPattern } from "../config.ts";
+import { keyPattern } from "../admin-key.ts";
 import { catalogue, ForewordError, type Problem, reasonOf } from "../errors.ts";
 import { oneLine, plain } from "./text.ts";
 

@@ -1,6 +1,5 @@
 import closeWithGrace from "close-with-grace";
 import { Command } from "commander";
-import { start } from "../main.ts";
 import { backboneOptions, registryOption, settingsOf, trainThreadsOption } from "./settings.ts";
 
 /** How long running requests may take to finish after SIGTERM. */
@@ -19,6 +18,7 @@ export const serve = (): Command =>
     .option("--jobs <queue>", "embedded, or bullmq with a Redis (FOREWORD_JOBS)")
     .option("--admin-key <key>", "ask for this key with every call (FOREWORD_ADMIN_KEY)")
     .action(async flags => {
-      const running = await start(settingsOf(flags));
+      const { start } = await import("../main.ts");
+      const running = await start(await settingsOf(flags));
       closeWithGrace({ delay: GRACE_MS }, () => running.close());
     });

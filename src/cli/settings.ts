@@ -1,6 +1,6 @@
 /** Flags that several commands share, as settings (contract, section 5). */
 import type { Command } from "commander";
-import { type Config, loadConfig } from "../config.ts";
+import type { Config } from "../config.ts";
 
 /** Where the backbone comes from and what runs it. */
 export const backboneOptions = (command: Command): Command =>
@@ -23,4 +23,7 @@ export const registryOption = (command: Command): Command =>
 export const trainThreadsOption = (command: Command): Command =>
   command.option("--train-threads <count>", "threads of a trainer (FOREWORD_TRAIN_THREADS)");
 
-export const settingsOf = (flags: Record<string, unknown>): Config => loadConfig({ flags });
+export async function settingsOf(flags: Record<string, unknown>): Promise<Config> {
+  const { loadConfig } = await import("../config.ts");
+  return loadConfig({ flags });
+}

@@ -1,6 +1,5 @@
 import closeWithGrace from "close-with-grace";
 import { Command } from "commander";
-import { startWorker } from "../main.ts";
 import { backboneOptions, registryOption, settingsOf, trainThreadsOption } from "./settings.ts";
 
 /** How long it may take to hand back what runs after SIGTERM. */
@@ -10,7 +9,8 @@ export const worker = (): Command =>
   trainThreadsOption(registryOption(backboneOptions(new Command("worker"))))
     .description("run the jobs of all servers on one Redis; start as many as you like, on any machine")
     .action(async flags => {
-      const running = await startWorker(settingsOf(flags));
+      const { startWorker } = await import("../main.ts");
+      const running = await startWorker(await settingsOf(flags));
       const { uninstall } = closeWithGrace({ delay: GRACE_MS }, () => running.close());
       try {
         await running.ready;

@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import type { FastifyRequest } from "fastify";
 import { ForewordError } from "../errors.ts";
+import { pickled } from "../prompt/peft/pickle.ts";
 import type { PeftUpload } from "../prompt/peft/read.ts";
-import { pickled } from "../prompt/peft/tensors.ts";
 import { templateLimits } from "../prompt/template.ts";
 import { takeTheRest } from "./bodies.ts";
 

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startServer, type TestServer } from "../http/server.ts";
-import { describeBackbone } from "../support/backbone.ts";
 import { foreword } from "../support/command.ts";
+import { describeShallow } from "../support/shallow.ts";
 
 const MINUTES = 60_000;
 const labels = ["positive", "negative"];
@@ -21,7 +21,7 @@ const ndjson = rows.map(row => `${JSON.stringify(row)}\n`).join("");
 const dev = `input,label\nCharming and clever.,positive\n"Boring,\nlong and loud.",negative\n${rows[0]!.input},positive\n`;
 const quick = ["--steps", "4", "--length", "8", "--batch-size", "4", "--seed", "1"];
 
-describeBackbone("training on the command line", path => {
+describeShallow("training on the command line", path => {
   let server: TestServer;
   let folder: string;
   let to: string[];

@@ -1,4 +1,4 @@
-/** Training, and the server's process killed, its disk full: with real processes, on the real backbone. */
+/** Training, and the server's process killed, its disk full: with real processes. */
 import { createHash } from "node:crypto";
 import { readdir, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -6,16 +6,16 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Job } from "../../src/contract/job.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
-import { describeBackbone } from "../support/backbone.ts";
 import { childrenOf, runs } from "../support/children.ts";
 import { foreword } from "../support/command.ts";
 import { emptyDisk, fillDisk, surviving } from "../support/full-disk.ts";
 import { ServerProcess } from "../support/server-process.ts";
+import { describeShallow } from "../support/shallow.ts";
 
 const MINUTES = 60_000;
 const CHECKPOINT_SECONDS = 1;
 /** Several checkpoints long, on a fast machine too. */
-const STEPS = 120;
+const STEPS = 240;
 /** A step, its checkpoint's way to the disk, and a look at the job. */
 const SLACK_MS = 2500;
 
@@ -41,13 +41,13 @@ const short = {
   checkpoint_seconds: CHECKPOINT_SECONDS,
 };
 
-describeBackbone("training through faults", path => {
+describeShallow("training through faults", path => {
   let server: ServerProcess;
 
   beforeAll(async () => {
     server = await ServerProcess.at(path);
     await symlink(join(tmpdir(), "foreword-test-compiled"), join(server.data, "compiled"));
-    await server.begin({}, surviving);
+    await server.begin({ FOREWORD_BACKBONE: path }, surviving);
     await server.ready();
     await server.json(
       server.post("/tasks", {
@@ -110,7 +110,7 @@ describeBackbone("training through faults", path => {
       await server.stop("SIGKILL");
       await server.until(async () => !(await runs(trainer!, "training/process")), 30);
 
-      await server.begin({}, surviving);
+      await server.begin({ FOREWORD_BACKBONE: path }, surviving);
       const resumed = await ended(id);
       const from = Number(/going on from step (\d+)/.exec(texts(resumed))?.[1]);
       const due = killed - CHECKPOINT_SECONDS * 1000 - SLACK_MS;
@@ -123,8 +123,8 @@ describeBackbone("training through faults", path => {
       // Who watched on the command line saw the whole of it.
       const { code, out, err } = await watching;
       expect(code, err).toBe(0);
-      expect(err).toMatch(/connecting again[\s\S]*going on from step \d+[\s\S]*step 120\/120/);
-      expect(out).toMatch(/step 1 +120\n[\s\S]*accuracy on 2 validation examples: version 3 \d/);
+      expect(err).toMatch(/connecting again[\s\S]*going on from step \d+[\s\S]*step 240\/240/);
+      expect(out).toMatch(/step 1 +240\n[\s\S]*accuracy on 2 validation examples: version 3 \d/);
     },
     6 * MINUTES,
   );
@@ -137,8 +137,8 @@ describeBackbone("training through faults", path => {
       const whole = items.at(-1) as Job;
       const id = await start({ ...short, steps: STEPS });
       await training(id);
-      // A checkpoint of this run has 2.6 MB, its prompt 0.4.
-      await fillDisk(server.pid, 1_500_000);
+      // A checkpoint of this run has 350 kB, its prompt 50.
+      await fillDisk(server.pid, 200_000);
       const record = await ended(id);
       await emptyDisk(server.pid);
       expect(texts(record)).toMatch(/a checkpoint was not saved; the one before stays/);
@@ -152,7 +152,7 @@ describeBackbone("training through faults", path => {
 
   test("a disk too full to start a trainer: the job fails and says what to do", async () => {
     const { prompts } = await server.json(server.get("/tasks/review"));
-    await fillDisk(server.pid, 1_500_000);
+    await fillDisk(server.pid, 200_000);
     const id = await start({ ...short, steps: 4 });
     await server.until(async () => (await job(id)).ended_at !== null);
     await emptyDisk(server.pid);
@@ -167,7 +167,7 @@ describeBackbone("training through faults", path => {
     "a disk without any room at the end: requests are answered, and the prompt is saved when there is room",
     async () => {
       const { prompts } = await server.json(server.get("/tasks/review"));
-      const id = await start({ ...short, steps: 4, checkpoint_seconds: 3600 });
+      const id = await start({ ...short, steps: 80, checkpoint_seconds: 3600 });
       await training(id);
       await fillDisk(server.pid, 1);
       await server.until(async () => (await childrenOf(server.pid, "training/process")).length === 0, 120);

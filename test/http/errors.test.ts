@@ -5,10 +5,10 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, expect, test, vi } from "vitest";
-import { describeBackbone } from "../support/backbone.ts";
+import { describeShallow } from "../support/shallow.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
-describeBackbone("problems", path => {
+describeShallow("problems", path => {
   let server: TestServer;
   afterEach(() => server.close());
 

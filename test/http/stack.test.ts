@@ -2,14 +2,14 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Ranked } from "../../src/contract/search.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
-import { describeBackbone } from "../support/backbone.ts";
 import { reviewsOf } from "../support/reviews.ts";
+import { describeShallow } from "../support/shallow.ts";
 import { expectProblem, files, promptFile, startServer, type TestServer } from "./server.ts";
 
 const system = "You are the editor of a magazine, who reads what people write of films.\n";
 const examples = reviewsOf(["film", "story", "play", "comedy"]);
 
-describeBackbone("stacked prompts over HTTP", backbone => {
+describeShallow("stacked prompts over HTTP", backbone => {
   let server: TestServer;
   beforeAll(async () => {
     server = await startServer(backbone, { trainThreads: 2 });
@@ -94,7 +94,7 @@ describeBackbone("stacked prompts over HTTP", backbone => {
   test.each(["prefix", "soft"])(
     "a %s learns on top of another prompt, which stays as it is",
     async method => {
-      const { job, version, prompt } = await trained({ method, template, on, length: 8, steps: 40 });
+      const { job, version, prompt } = await trained({ method, template, on, length: 8, steps: 160 });
       expect(prompt).toMatchObject({ kind: method, on });
       expect(prompt.pieces.slice(0, 2)).toEqual([
         { text: system, frozen: true },

@@ -13,6 +13,7 @@ import { ForewordError } from "../../errors.ts";
 import { parseSafetensors, type SafetensorsBuffer } from "../../tensor/safetensors.ts";
 import { checkFinite, type PrefixParameters, type SoftParameters } from "../file.ts";
 import type { PeftConfig } from "./config.ts";
+import { isPickle, pickled } from "./pickle.ts";
 
 export type PeftBackbone = Pick<
   BackboneReport,
@@ -54,20 +55,6 @@ export function readPeftTensors(
   }
   return { parameters: { soft: { dims: [length, backbone.hidden], data } }, metadata };
 }
-
-/** What `torch.save` writes: a zip archive, or a bare pickle in older files. A safetensors header has less than 4 GiB. */
-function isPickle(bytes: Uint8Array): boolean {
-  if (bytes.length < 8) return false;
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
-  return view.getUint32(0) === 0x504b0304 || (bytes[0] === 0x80 && view.getUint32(4) !== 0);
-}
-
-export const pickled = (): ForewordError =>
-  new ForewordError(
-    "bad_tensor",
-    "adapter_model.bin is a pickle, and reading one can run code. Load the adapter with PEFT, write it again with save_pretrained(folder, safe_serialization=True), and send adapter_model.safetensors.",
-    { field: "adapter_model.safetensors" },
-  );
 
 type Shapes = Record<string, readonly number[]>;
 

@@ -1,0 +1,2 @@
+/** Of a key that a header can carry. */
+export const keyPattern = /^[!-~]([ -~]*[!-~])?$/;
