@@ -38,11 +38,14 @@ export const doctor = (): Command =>
       if (findings.some(finding => !finding.ok)) process.exitCode = 1;
     });
 
-const node = (): Finding => ({
-  check: "Node 20 or newer",
-  ok: Number(process.versions.node.split(".")[0]) >= 20,
-  found: `${process.version}, ${availableParallelism()} cores`,
-});
+function node(): Finding {
+  const [major, minor] = process.versions.node.split(".").map(Number) as [number, number];
+  return {
+    check: "Node 20.6 or newer",
+    ok: major > 20 || (major === 20 && minor >= 6),
+    found: `${process.version}, ${availableParallelism()} cores`,
+  };
+}
 
 const memory = (): Finding => ({
   check: "2 GiB of memory",
