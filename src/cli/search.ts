@@ -56,7 +56,7 @@ export const search = (): Command =>
     .addOption(detachOption())
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: SearchFlags) => {
-      const body = { ...(await dataOf(flags, data)), ...(await settingsOf(flags)) };
+      const body = { ...(await settingsOf(flags)), ...(await dataOf(flags, task, data)) };
       await startJob(flags, route`/tasks/${task}/search`, body);
     });
 

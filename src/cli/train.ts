@@ -99,9 +99,9 @@ export const train = (): Command =>
     .action(async (task: string, data: string, flags: TrainFlags) => {
       const { teacher } = flags;
       const body = {
-        ...(await dataOf(flags, data)),
         ...settingsOf(flags),
         ...(teacher !== undefined && { teacher: await teacherOf(teacher) }),
+        ...(await dataOf(flags, task, data)),
       };
       await startJob(flags, route`/tasks/${task}/train`, body);
     });

@@ -6,7 +6,7 @@ import { type Command, Option } from "commander";
 import type { Dataset } from "../contract/dataset.ts";
 import type { TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
-import { jsonOf, request, type ServerFlags } from "./request.ts";
+import { call, jsonOf, request, route, type ServerFlags } from "./request.ts";
 
 interface Lines {
   count: number;
@@ -104,13 +104,18 @@ export function remarks(name: string, { id, rows, duplicates, conflicts, leaks }
   return `${name}: ${rows} examples, data set ${id}\n${notes.join("")}`;
 }
 
-/** Kept on the server as a data set, whose id follows from its rows: the same file again is the same one. */
+/**
+ * Kept on the server as a data set, whose id follows from its rows: the same file again is the same one. For a task that
+ * is not there, nothing is sent.
+ */
 export async function sent(
   flags: ServerFlags & Pick<UploadOptions, "format">,
+  task: string,
   file: string,
   against?: string,
 ): Promise<string> {
   const { format } = flags;
+  await call(flags, "GET", route`/tasks/${task}`);
   const uploaded = await upload(flags, file, { ...(format && { format }), ...(against && { against }) });
   if (!flags.json) process.stderr.write(remarks(file, uploaded));
   return uploaded.id;
@@ -124,12 +129,13 @@ export interface DataFlags extends ServerFlags, Pick<UploadOptions, "format"> {
 /** Examples and validation as requests name them: files are kept on the server, ids and shares stay as they are. */
 export async function dataOf(
   { dataset, validation, ...flags }: DataFlags,
+  task: string,
   data: string,
 ): Promise<Pick<TrainRequest, "dataset" | "validation">> {
   const share = validation === undefined || validation.trim() === "" ? Number.NaN : Number(validation);
   const apart = validation === undefined ? null : Number.isNaN(share) ? validation : share;
   if (dataset) return { dataset: data, ...(apart !== null && { validation: apart }) };
-  const id = await sent(flags, data);
+  const id = await sent(flags, task, data);
   if (typeof apart !== "string") return { dataset: id, ...(apart !== null && { validation: apart }) };
-  return { dataset: id, validation: await sent(flags, apart, id) };
+  return { dataset: id, validation: await sent(flags, task, apart, id) };
 }

@@ -177,10 +177,16 @@ async function* ndjsonRows(source: AsyncIterable<Uint8Array | string>): AsyncGen
     try {
       yield { line, row: { value: JSON.parse(text) } };
     } catch (error) {
-      yield { line, row: `it is not JSON (${(error as Error).message})` };
+      yield { line, row: `it is not JSON (${(error as Error).message})${line === 1 ? csvHint(text) : ""}` };
     }
   }
 }
+
+/** What a CSV's header is told that came as lines of JSON. */
+const csvHint = (text: string): string =>
+  !text.trimStart().startsWith("{") && text.split(",").some(name => /^\s*"?(label|output)"?\s*$/.test(name))
+    ? "; it looks like the header of a CSV, which is sent as text/csv or with format csv"
+    : "";
 
 async function* linesOf(source: AsyncIterable<Uint8Array | string>): AsyncGenerator<[number, string]> {
   let rest = "";

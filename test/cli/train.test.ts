@@ -217,6 +217,10 @@ describeShallow("training on the command line", path => {
       const { code, err } = await foreword(["train", "review", file("odd.jsonl"), ...to]);
       expect(code).toBe(1);
       expect(err).toMatch(/the label "odd" is none of the task's\. Use one of: positive, negative/);
+      const kept = (await server.get("/datasets")).body.items.length;
+      const nowhere = await foreword(["train", "nothing", file("train.jsonl"), ...to]);
+      expect([nowhere.code, nowhere.err]).toEqual([1, expect.stringMatching(/^There is no task "nothing"/)]);
+      expect((await server.get("/datasets")).body.items).toHaveLength(kept);
       const unknown = await foreword(["jobs", "watch", "job-none", ...to]);
       expect([unknown.code, unknown.err]).toEqual([1, expect.stringMatching(/no job "job-none"/)]);
     },

@@ -106,6 +106,15 @@ describe("CSV", () => {
   });
 });
 
+test("a CSV that comes as lines of JSON is known by its header", async () => {
+  for (const head of ["input,label", '"title","text","output"\r'])
+    await expect(readExamples(text(`${head}\na,x\n`), "ndjson")).rejects.toThrow(
+      /^Line 1: it is not JSON .* looks like the header of a CSV, .* text\/csv or with format csv/,
+    );
+  const broken = readExamples(text('{"input":"a","label"\n'), "ndjson");
+  await expect(broken).rejects.toThrow(/^Line 1: it is not JSON (?!.*CSV)/);
+});
+
 test.each([
   ['{"input":"a","label":1}', '"label" must be a text'],
   ['{"input":"a","output":null}', '"output" must be a text'],
