@@ -81,10 +81,11 @@ class Promised {
     const valid = validator.validateSchema(plain as object);
     if (valid !== true) {
       const [first] = validator.errors ?? [];
-      throw this.#refusal(
-        first?.instancePath ?? "",
-        `is no JSON schema: ${first?.message ?? "it is malformed"}`,
-      );
+      const wrong =
+        first?.keyword === "enum"
+          ? `must be one of ${first.params.allowedValues.join(", ")}`
+          : first?.message;
+      throw this.#refusal(first?.instancePath ?? "", `is no JSON schema: ${wrong ?? "it is malformed"}`);
     }
     const schema = this.#schema(this.#root, "");
     for (const { reference, pointer, at } of this.#references)

@@ -1,5 +1,6 @@
 /** The log: JSON lines on stdout. Neither what callers send nor their keys is ever written. */
 import { type DestinationStream, type Logger, pino } from "pino";
+import { ForewordError } from "../errors.ts";
 
 export type { Logger };
 
@@ -24,14 +25,23 @@ const redact = {
   censor: "[not logged]",
 };
 
-/** A request is logged by method, path and id; query strings are left out, since callers put text there. */
+/** A request is logged by method and path; query strings are left out, since callers put text there. */
 const serializers = {
-  req: (request: { method?: string; url?: string; id?: unknown }) => ({
-    id: request.id,
+  req: (request: { method?: string; url?: string }) => ({
     method: request.method,
     url: request.url?.split("?")[0],
   }),
   res: (reply: { statusCode?: number }) => ({ status: reply.statusCode }),
+  /** What we foresaw says what to do; where it was thrown helps nobody. */
+  err: (error: Error) =>
+    error instanceof ForewordError
+      ? {
+          type: error.name,
+          code: error.code,
+          message: error.message,
+          ...(error.cause instanceof Error && { cause: pino.stdSerializers.err(error.cause) }),
+        }
+      : pino.stdSerializers.err(error),
 };
 
 /** `level`: fatal, error, warn, info, debug, trace or silent. `destination` is for tests; without it, stdout. */

@@ -20,6 +20,7 @@ import { positions } from "./positions.ts";
 import { frameworkErrors, installProblems } from "./problems.ts";
 import { prompts } from "./prompts.ts";
 import { installReference, needsKey } from "./reference.ts";
+import { RequestLog } from "./request-log.ts";
 import { retrain } from "./retrain.ts";
 import { search } from "./search.ts";
 import { Shadows } from "./shadows.ts";
@@ -65,6 +66,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
   const dependencies: Dependencies = { ...given, shadows, draining: () => draining };
   const app: App = fastify({
     loggerInstance: log as FastifyBaseLogger,
+    logController: new RequestLog(),
     bodyLimit: given.config.bodyLimit,
     genReqId: request => String(request.headers["x-request-id"] ?? randomUUID()),
     forceCloseConnections: "idle",
@@ -82,7 +84,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
   app.addHook("onRequest", async (request, reply) => {
     reply.header("X-Request-Id", request.id);
     whenGone(reply, () => {
-      request.log.info("the caller went away");
+      request.log.info({ req: request }, "the caller went away");
       given.metrics.requests.inc(labels(request, GONE));
     });
     if (given.config.adminKey === undefined) refuseOtherSites(request);

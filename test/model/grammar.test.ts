@@ -177,7 +177,7 @@ const properties = (count: number, of: (each: number) => object): object => ({
 });
 
 const bad: [what: string, schema: object, says: RegExp][] = [
-  ["a type that there is not", { type: "nonsense" }, /no JSON schema/],
+  ["a type that there is not", { type: "nonsense" }, /no JSON schema: must be one of array, boolean/],
   ["a length that is none", { type: "string", minLength: "3" }, /no JSON schema/],
   ["a reference to nowhere", { $ref: "#/nowhere" }, /nowhere/],
   ["a reference to elsewhere", { $ref: "https://example.com/schema" }, /where no schema stands/],

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { ForewordError } from "../../src/errors.ts";
 import { growth } from "../../src/observe/growth.ts";
 import { createLogger } from "../../src/observe/log.ts";
 import { createMetrics } from "../../src/observe/metrics.ts";
@@ -18,7 +19,21 @@ describe("log", () => {
     expect(lines).toHaveLength(4);
     expect(lines.join("")).not.toContain("hunter2");
     expect(JSON.parse(lines[0]!)).toMatchObject({ level: 30, msg: "inferred", task: "t" });
-    expect(JSON.parse(lines[3]!).req).toEqual({ id: 1, method: "GET", url: "/tasks" });
+    expect(JSON.parse(lines[3]!).req).toEqual({ method: "GET", url: "/tasks" });
+  });
+
+  it("tells of a foreseen error without a stack, and of what lies behind it with one", () => {
+    const lines: string[] = [];
+    const log = createLogger("info", { write: line => lines.push(line) });
+    const behind = new Error("no such file");
+    const foreseen = new ForewordError("bad_backbone", "It can't be read.", {}, { cause: behind });
+    for (const err of [new ForewordError("bad_backbone", "There is none."), foreseen, behind])
+      log.error({ err }, "failed");
+    const [plain, caused, unforeseen] = lines.map(line => JSON.parse(line).err);
+    expect(plain).toEqual({ type: "ForewordError", code: "bad_backbone", message: "There is none." });
+    expect(caused).toMatchObject({ message: "It can't be read.", cause: { message: "no such file" } });
+    expect(caused).not.toHaveProperty("stack");
+    for (const { stack } of [caused.cause, unforeseen]) expect(stack).toMatch(/^\s+at /m);
   });
 });
 
