@@ -1,11 +1,12 @@
 import { Command, Option } from "commander";
 import type { PromptRef } from "../contract/common.ts";
 import type { Piece, PromptRecord } from "../contract/prompt.ts";
+import type { Active } from "../contract/task.ts";
 import type { AttentionReport, NearestReport } from "../contract/transfer.ts";
 import { exportPrompt, type ImportOptions, importPrompt, promptsOf } from "./prompt-files.ts";
 import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { drawAttention, drawNearest } from "./transfer-report.ts";
-import { numberOf, onOption, refOf } from "./values.ts";
+import { activeOf, numberOf, onOption, refOf } from "./values.ts";
 
 type Prompt = PromptRecord & { pieces: Piece[]; compatible: boolean };
 
@@ -142,11 +143,18 @@ export function prompts(): Command {
       print(flags.json, { written }, () => written.map(path => `${path}\n`).join(""));
     });
 
-  serverOptions(command.command("activate <task> <version>"))
-    .description("let a version answer; a roll-back is the same call")
-    .action(async (task: string, version: string, flags: ServerFlags) => {
-      const reply = await call(flags, "PUT", route`/tasks/${task}/active`, { prompt: Number(version) });
-      print(flags.json, reply, () => `version ${version} answers for ${task}\n`);
+  serverOptions(command.command("activate"))
+    .description("let a version answer, or several that vote; a roll-back is the same call")
+    .argument("<task>", "the task's id")
+    .argument(
+      "<what>",
+      "a version, an ensemble such as 2+3+4:majority, or what PUT /tasks/:id/active takes, as JSON",
+      activeOf,
+    )
+    .action(async (task: string, what: Active, flags: ServerFlags) => {
+      const reply = await call(flags, "PUT", route`/tasks/${task}/active`, what);
+      const name = what.prompt === undefined ? JSON.stringify(what) : `version ${what.prompt}`;
+      print(flags.json, reply, () => `${name} answers for ${task}\n`);
     });
   return command;
 }

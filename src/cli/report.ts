@@ -16,6 +16,7 @@ import type { Distillation } from "../contract/train.ts";
 import { forPeople } from "../training/evaluation/metrics.ts";
 import { table } from "./request.ts";
 import { oneLine, plain } from "./text.ts";
+import { activating } from "./values.ts";
 
 /** Labels and mistaken pairs that are shown; the JSON has all of them. */
 const SHOWN = 10;
@@ -132,7 +133,7 @@ export function drawEnsemble(task: string, { versions, ensemble, validation, act
 ${
   activated
     ? `the ensemble answers for ${task} now, by ${active.vote}`
-    : `what was active still answers; for the ensemble: PUT /tasks/${task}/active ${JSON.stringify(active)}`
+    : `what was active still answers; for the ensemble: ${activating(task, active)}`
 }
 `;
 }
@@ -175,7 +176,7 @@ version ${versions![0]}: ${oneLine(best.name)}${before === null ? "" : `; what w
 ${indented(best.template)}${best.verbalizers ? `verbalizers: ${JSON.stringify(best.verbalizers)}\n` : ""}${
   activated
     ? `it answers for ${task} now`
-    : `what was active still answers; for the new one: PUT /tasks/${task}/active ${JSON.stringify(active)}`
+    : `what was active still answers; for the new one: ${activating(task, active as Active)}`
 }
 `;
 }

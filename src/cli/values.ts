@@ -1,7 +1,7 @@
 /** Values of flags that are no plain text. */
 import { InvalidArgumentError, Option } from "commander";
 import type { PromptRef } from "../contract/common.ts";
-import type { Contender } from "../contract/task.ts";
+import type { Active, Contender } from "../contract/task.ts";
 import type { Init } from "../contract/train.ts";
 
 export function numberOf(text: string): number {
@@ -46,4 +46,28 @@ export function contendersOf(text: string): Contender[] {
     const versions = members.split("+").map(Number);
     return versions.length === 1 && !vote ? versions[0]! : { ensemble: versions, ...(vote && { vote }) };
   });
+}
+
+/** What is to answer: `3`, `2+3+4:majority`, or the record that `PUT /tasks/:id/active` takes, as JSON. */
+export function activeOf(text: string): Active {
+  if (text.trimStart().startsWith("{")) {
+    try {
+      return JSON.parse(text);
+    } catch (error) {
+      throw new InvalidArgumentError(`It is no JSON (${(error as Error).message}).`);
+    }
+  }
+  const [one, ...more] = contendersOf(text);
+  if (more.length > 0) throw new InvalidArgumentError("One alone answers. Several vote together as 2+3+4.");
+  return typeof one === "number" ? { prompt: one } : one!;
+}
+
+/** The command that lets it answer, for a shell. */
+export function activating(task: string, active: Active): string {
+  const { prompt, ensemble, vote, ...more } = active;
+  const short =
+    Object.keys(more).length > 0
+      ? `'${JSON.stringify(active).replaceAll("'", "'\\''")}'`
+      : `${ensemble?.join("+") ?? prompt}${vote ? `:${vote}` : ""}`;
+  return `foreword prompts activate ${task} ${short}`;
 }

@@ -13,6 +13,7 @@ import { progressLine, silentLine } from "./progress.ts";
 import { drawDistillation, drawEnsemble, drawReport, drawSearch } from "./report.ts";
 import { call, print, route, type ServerFlags } from "./request.ts";
 import { drawDonors } from "./transfer-report.ts";
+import { activating } from "./values.ts";
 
 /** As a shell reports a command that Ctrl-C ended: nothing was finished, so what should follow must not. */
 const INTERRUPTED = 130;
@@ -93,7 +94,7 @@ function outcome({ id, task, kind, state, error, result }: Job, prompt: PromptRe
   const chance = p_value === null ? "" : ` (p ${p_value.toPrecision(2)})`;
   const next = result?.activated
     ? `version ${prompt.version} answers for ${task} now`
-    : `what was active still answers; for the new one: foreword prompts activate ${task} ${prompt.version}`;
+    : `what was active still answers; for the new one: ${activating(task, { prompt: prompt.version })}`;
   const learnt =
     result && "distillation" in result ? drawDistillation(result.distillation as Distillation) : "";
   return `${drawCurve(curve, process.stdout.columns || 80)}

@@ -272,6 +272,16 @@ describeShallow("training on the command line", path => {
       expect(out).toMatch(/^the ensemble answers for review now, by majority$/m);
       const { active } = (await server.get("/tasks/review/active")).body;
       expect(active).toMatchObject({ vote: "majority", ensemble: [expect.any(Number), expect.any(Number)] });
+      const activated = async (what: string) => {
+        await ok("prompts", "activate", "review", what);
+        return (await server.get("/tasks/review/active")).body.active;
+      };
+      expect(await activated("1")).toEqual({ prompt: 1 });
+      expect(await activated(`${active.ensemble.join("+")}:majority`)).toEqual(active);
+      const weighted = { ensemble: active.ensemble, vote: "weighted", weights: [0.25, 0.75] };
+      expect(await activated(JSON.stringify(weighted))).toEqual(weighted);
+      const unclear = await foreword(["prompts", "activate", "review", "1,2", ...to]);
+      expect([unclear.code, unclear.err]).toEqual([1, expect.stringMatching(/2\+3\+4/)]);
       const lonely = await foreword(["train", "review", file("train.jsonl"), "--vote", "mean", ...to]);
       expect([lonely.code, lonely.err]).toEqual([1, expect.stringMatching(/Add --ensemble/)]);
     },
