@@ -144,7 +144,9 @@ export function prompts(): Command {
     });
 
   serverOptions(command.command("activate"))
-    .description("let a version answer, or several that vote; a roll-back is the same call")
+    .description(
+      "let a version answer, or several that vote; what answered before comes back with tasks rollback",
+    )
     .argument("<task>", "the task's id")
     .argument(
       "<what>",

@@ -13,7 +13,11 @@ export const Examples = Type.Array(Example, { minItems: 1, maxItems: 1_000_000 }
 
 /** What validates. */
 export const Validation = Type.Union([
-  Type.Number({ exclusiveMinimum: 0, maximum: 0.5, description: "A share of the examples, by label." }),
+  Type.Number({
+    exclusiveMinimum: 0,
+    maximum: 0.5,
+    description: "A share of the examples, by label; by default 0.1 to train, 0.3 to search.",
+  }),
   Id,
   Examples,
 ]);

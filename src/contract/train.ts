@@ -37,7 +37,12 @@ const knobs = {
   ),
   init: Type.Optional(Init),
   length: Type.Optional(
-    Type.Integer({ minimum: 1, maximum: 1024, description: "Trained positions; by default the start's." }),
+    Type.Integer({
+      minimum: 1,
+      maximum: 1024,
+      description:
+        "Trained positions; by default as many as the start has, from 16 to 64, or all of another prompt's; 32 to distil.",
+    }),
   ),
   steps: Type.Optional(
     Type.Integer({

@@ -28,7 +28,7 @@ export const active: Resource = (app, { config, registry, shadows }) => {
     {
       schema: {
         tags: ["active"],
-        summary: "Choose what answers; a roll-back is the same call",
+        summary: "Choose what answers; a record of the history rolls back",
         params: Params,
         headers: Conditional,
         body: Active,
