@@ -73,7 +73,7 @@ export async function store(
   const { id, task, born } = work.record;
   const { log } = work.control;
   const { temperature, after } = calibration!;
-  if (after.log_loss >= log_loss) {
+  if (!(after.log_loss < log_loss)) {
     log(
       `a temperature of ${temperature.toFixed(3)} is not stored: fitted to half of the examples it makes the log loss of the others no lower, ${after.log_loss.toFixed(4)} with it and ${log_loss.toFixed(4)} without. More examples fit it better`,
     );

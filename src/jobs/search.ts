@@ -56,7 +56,10 @@ export const searchRunner =
     for (const ranked of table.slice(0, keep)) kept.set(ranked.rank, await keepHard(ranked, metric));
     const versions = [...kept.values()];
     const { bias } = table[0]!;
-    const active: Active = { prompt: versions[0]!, ...(bias && { bias }) };
+    const found: Active = { prompt: versions[0]!, ...(bias && { bias }) };
+    // What is active already, and best as it is, keeps all that was fitted to it.
+    const active =
+      table[0]!.source === "active" && !bias && task.active!.prompt !== undefined ? task.active! : found;
     const name = "the best one";
     const activated = await activateOnce(work, { active, name, activate, better, few, validation, task });
     const report: SearchReport = {

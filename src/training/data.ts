@@ -5,6 +5,7 @@ import { fillFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { labelsOf } from "./check.ts";
 import {
+  answerOf,
   distinct,
   type LineProblem,
   parseExamples,
@@ -41,6 +42,10 @@ export function dataOf(
 ): RunData {
   const all = filling(job.examples, "examples", job.template);
   const own = typeof job.validation === "number" ? null : filling(job.validation, "validation", job.template);
+  if (!job.teacher) {
+    checkLabels(all, job.task, "examples");
+    if (own) checkLabels(own, job.task, "validation");
+  }
   const { lineOf, nameOf } = placesOf({ examples: all, ...(own && { validation: own }) });
   const repeated = new Repetitions();
   for (const [index, example] of all.examples.entries()) repeated.add(example, all.lines[index]!);
@@ -77,6 +82,23 @@ export function dataOf(
     if (blind.length > 0) log(`validation: none has the ${named(blind)}`);
   }
   return { train: split.train, validation, lineOf, nameOf, validationField: own ? "validation" : "examples" };
+}
+
+/** A task's labels may have changed since the job was sent. Throws `bad_dataset`, naming the lines. */
+export function checkLabels(
+  { examples, lines }: ReadExamples,
+  task: Pick<TrainJob["task"], "labels">,
+  field: string,
+): void {
+  if (task.labels === null) return;
+  const known = new Set(labelsOf(task));
+  const problems = examples.flatMap((example, index): LineProblem[] => {
+    const label = answerOf(example);
+    if (known.has(label)) return [];
+    const detail = `the label ${JSON.stringify(label)} is none of the task's. Use one of: ${[...known].join(", ")}`;
+    return [{ line: lines[index]!, detail }];
+  });
+  if (problems.length > 0) throw refused(problems, field);
 }
 
 /** A job's examples alone. Throws `bad_dataset` where inputs don't fill the fields of its template. */

@@ -4,6 +4,7 @@
  * ends in the same bits.
  */
 import { createHash } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { deserialize, serialize } from "node:v8";
 import { architectures } from "../backbone/architectures/index.ts";
 import { classificationLoss, generationLoss } from "../backbone/objective.ts";
@@ -15,6 +16,7 @@ import { basesOf } from "../prompt/stack.ts";
 import { baseOf } from "./based.ts";
 import { type Parameter, pastLength } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
+import { labelsOf } from "./check.ts";
 import { dataOf } from "./data.ts";
 import {
   askTeacher,
@@ -26,7 +28,7 @@ import {
 } from "./distil.ts";
 import { bestStart, donated } from "./donors.ts";
 import { layOutEnough } from "./enough.ts";
-import { compare } from "./evaluation/compare.ts";
+import { answersOfActive, compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
 import { forPeople, type Judged, scores, standardError } from "./evaluation/metrics.ts";
 import { lostAsHalf } from "./half.ts";
@@ -51,6 +53,8 @@ interface Checkpoint {
   format: typeof FORMAT;
   /** Of an ensemble. */
   member: number;
+  /** The task's, whose order a teacher's answers have; checkpoints of before lack them. */
+  labels?: string[];
   /** Of a distillation's teacher. */
   answers?: TeacherAnswer[] | null;
   /** What a search for a donor came to. */
@@ -148,9 +152,11 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
 }
 
 /** Where this run was stopped; a job's last checkpoint may be of the member before, or of an earlier release. */
-function checkpointOf({ checkpoint, member }: TrainJob): Checkpoint | null {
+/** Null also where the task has other labels now. */
+function checkpointOf({ checkpoint, member, task }: TrainJob): Checkpoint | null {
   const left = checkpoint && (deserialize(checkpoint) as Checkpoint);
-  return left && left.format === FORMAT && left.member === member ? left : null;
+  const ours = left && left.format === FORMAT && left.member === member;
+  return ours && isDeepStrictEqual(left.labels ?? labelsOf(task), labelsOf(task)) ? left : null;
 }
 
 /** The job with the start that a search for a donor finds, once. */
@@ -179,7 +185,10 @@ async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: C
   let answers = left?.answers ?? null;
   if (answers === null) {
     answers = await askTeacher(bench, job, teacher, data, hooks);
-    await hooks.checkpoint(serialize({ ...begun, format: FORMAT, member, answers } satisfies Checkpoint));
+    const labels = labelsOf(job.task);
+    await hooks.checkpoint(
+      serialize({ ...begun, format: FORMAT, member, labels, answers } satisfies Checkpoint),
+    );
   }
   const learnt = taught(data, answers, hooks.log);
   const own = (example: Example) => learnt.origins.get(example)!;
@@ -348,10 +357,11 @@ class Run {
   async #compare(mine: readonly Judged[]) {
     const { active, task } = this.#options.job;
     const { core, shelf } = this.#options.bench;
-    const { pause } = this.#options.hooks;
+    const { pause, log } = this.#options.hooks;
     const examples = this.#options.validation;
     const nameOf = (index: number) => this.#options.nameOf(examples[index]!);
-    const theirs = active && (await judge({ core, shelf, task, ...active, pause, nameOf }, examples));
+    const judging = active && { core, shelf, task, ...active, pause, nameOf };
+    const theirs = judging && (await answersOfActive(judge(judging, examples), log));
     const { metric } = this.#options.plan;
     return compare({ type: task.type, metric, examples }, mine, theirs);
   }
@@ -388,6 +398,7 @@ class Run {
     const checkpoint: Checkpoint = {
       format: FORMAT,
       member: job.member,
+      labels: labelsOf(job.task),
       answers,
       start: plan.init,
       trainer: trainer.state(),

@@ -2,6 +2,7 @@
 import type { Example } from "../../contract/dataset.ts";
 import type { TaskType } from "../../contract/task.ts";
 import type { Metric } from "../../contract/train.ts";
+import { orElse } from "../../errors.ts";
 import { inputKey } from "../examples.ts";
 import { accuracy, type Judged, meanOf, scores } from "./metrics.ts";
 import { mcnemar, meanBootstrap } from "./significance.ts";
@@ -35,11 +36,11 @@ export function compare(
   const score = scores[metric];
   if (theirs === null)
     return { validation: { new: score(mine), active: null, p_value: null }, better: true, few: null };
-  const p =
-    type === "classification" ? mcnemar(mine, theirs) : meanBootstrap(differences(examples, mine, theirs)).p;
+  const gaps = type === "generation" ? differences(examples, mine, theirs) : null;
+  const p = gaps ? meanBootstrap(gaps).p : mcnemar(mine, theirs);
   const found = { new: score(mine), active: score(theirs), p_value: Math.min(1, p * choices) };
-  // McNemar's test is of accuracy: another metric must not turn it around.
-  const agrees = type === "generation" || accuracy(mine) > accuracy(theirs);
+  // The tests are of accuracy, and of inputs' losses: a metric that weighs otherwise must not turn them around.
+  const agrees = gaps ? meanOf(gaps) < 0 : accuracy(mine) > accuracy(theirs);
   return {
     validation: found,
     better: found.p_value < SIGNIFICANT && found.new > found.active && agrees,
@@ -51,6 +52,15 @@ export function compare(
 function tooFew(examples: number, choices: number): Compared["few"] {
   const least = Math.floor(1 + Math.log2(choices / SIGNIFICANT)) + 1;
   return examples < least ? { examples, least } : null;
+}
+
+/** What was active answers as it can. Where it can't answer every example, nothing is compared, and the log says so. */
+export function answersOfActive<Answers>(answers: Promise<Answers>, log: (text: string) => void) {
+  return answers.catch(error => {
+    const none = orElse(null, "input_too_long", "bad_tensor")(error);
+    log(`what is active can't be compared: ${(error as Error).message}`);
+    return none;
+  });
 }
 
 /** Of losses, an input each: the several texts that answer one input are no draws of their own. */

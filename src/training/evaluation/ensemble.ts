@@ -5,7 +5,7 @@ import { agreement, calibrate } from "../../prompt/votes.ts";
 import type { Bench } from "../begin.ts";
 import { dataOf } from "../data.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
-import { type Compared, compare } from "./compare.ts";
+import { answersOfActive, type Compared, compare } from "./compare.ts";
 import { answeredAnew, crossFitted, type Labelled, label } from "./judge.ts";
 import { meanOf, scores as scoresBy } from "./metrics.ts";
 
@@ -45,12 +45,12 @@ export async function combine(
     members,
     votes: { mean: score(byVote.mean), majority: score(byVote.majority), weighted: score(byVote.weighted) },
     weights,
-    agreement: meanOf(judged.map(each => agreed(each))),
+    agreement: meanOf(mine.map(each => agreed(each))),
   };
   log(
     `members ${members.map(value => value.toFixed(4)).join(", ")}; together ${votes.map(vote => `${vote} ${report.votes[vote].toFixed(4)}`).join(", ")}`,
   );
-  const theirs = active && (await label({ ...shared, ...active }, validation));
+  const theirs = active && (await answersOfActive(label({ ...shared, ...active }, validation), log));
   return { ...report, ...compare({ type: "classification", metric, examples: validation }, mine, theirs) };
 }
 

@@ -9,7 +9,7 @@ import type { Input } from "../../contract/infer.ts";
 import type { Contender, Task } from "../../contract/task.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
-import { counted } from "../data.ts";
+import { checkLabels, counted } from "../data.ts";
 import { distinct, parseExamples } from "../examples.ts";
 import type { TrainHooks } from "../job.ts";
 import { counting } from "../progress.ts";
@@ -51,6 +51,7 @@ export async function evaluate(
 ): Promise<EvaluationReport> {
   const { task, settings } = job;
   const read = parseExamples(job.examples);
+  checkLabels(read, task, "examples");
   const cases = casesOf(read, task.type);
   const shared = {
     ...bench,

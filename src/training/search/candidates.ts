@@ -2,6 +2,7 @@
 import type { Example } from "../../contract/dataset.ts";
 import type { Ranked } from "../../contract/search.ts";
 import type { Task, Verbalizers } from "../../contract/task.ts";
+import { orElse } from "../../errors.ts";
 import type { TextCodec } from "../../prompt/codec.ts";
 import { told } from "../../prompt/verbalizer.ts";
 import { labelsOf } from "../check.ts";
@@ -160,9 +161,18 @@ function chatTurns({ task, fields, codec }: Subject, examples: readonly Example[
   return rendered(codec, [...turns, { role: "user", content: lines(fields) }]);
 }
 
+/** A backbone has no chat template perhaps, or one that takes no such messages. */
+function spelt(codec: TextCodec, messages: { role: string; content: string }[]): string | null {
+  try {
+    return codec.renderChat?.(messages, { addGenerationPrompt: true }) ?? null;
+  } catch (error) {
+    return orElse(null, "bad_template")(error);
+  }
+}
+
 function rendered(codec: TextCodec, messages: { role: string; content: string }[]): string | null {
-  if (!codec.renderChat) return null;
-  const text = codec.renderChat(messages, { addGenerationPrompt: true });
+  const text = spelt(codec, messages);
+  if (text === null) return null;
   // A prefix begins with BOS by itself.
   const doubled = codec.bosId !== null && codec.encodeWithSpecials(text)[0] === codec.bosId;
   return doubled ? null : text;

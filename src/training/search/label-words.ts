@@ -3,6 +3,7 @@ import type { Example } from "../../contract/dataset.ts";
 import type { Task, Verbalizers } from "../../contract/task.ts";
 import { type Core, patient } from "../../engine/core.ts";
 import { greedy, type PromptContent } from "../../engine/engine.ts";
+import { orElse } from "../../errors.ts";
 import { compileTemplate } from "../../prompt/template.ts";
 import { verbalize } from "../../prompt/verbalizer.ts";
 import { labelsOf } from "../check.ts";
@@ -72,7 +73,8 @@ async function telling(
   try {
     await Promise.all(
       examples.map(async example => {
-        shares.get(answerOf(example))?.push(await nextTokens(core, digest, example));
+        const next = await nextTokens(core, digest, example).catch(orElse(null, "input_too_long"));
+        if (next !== null) shares.get(answerOf(example))?.push(next);
       }),
     );
   } finally {

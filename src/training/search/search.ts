@@ -17,7 +17,7 @@ import { shuffled } from "../batches.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
 import { dataOf, type RunData } from "../data.ts";
-import { type Compared, compare } from "../evaluation/compare.ts";
+import { answersOfActive, type Compared, compare } from "../evaluation/compare.ts";
 import { judge, type Labelled, label } from "../evaluation/judge.ts";
 import { forPeople, isRight, type Judged, meanOf, scores } from "../evaluation/metrics.ts";
 import { meanBootstrap, pairedBootstrap, shareOf } from "../evaluation/significance.ts";
@@ -187,10 +187,7 @@ class Search {
         return known.slice(from, to);
       },
       score: judged => this.#score(judged),
-      onFailure: (candidate, error) => {
-        if (!(error instanceof ForewordError)) throw error;
-        this.#hooks.log(`${candidate.name} is left out: ${error.message}`);
-      },
+      onFailure: (candidate, error) => this.#leaves(candidate, error),
       onRound: (racers, round) => {
         const [best] = racers;
         this.#hooks.log(
@@ -198,6 +195,12 @@ class Search {
         );
       },
     });
+  }
+
+  /** An example may be longer than one candidate has room for, and others answer it. */
+  #leaves(candidate: Candidate, error: unknown): void {
+    if (!(error instanceof ForewordError)) throw error;
+    this.#hooks.log(`${candidate.name} is left out: ${error.message}`);
   }
 
   /** By the metric, with label biases where they can be fitted and help. */
@@ -240,11 +243,23 @@ class Search {
     const { task, active, settings } = this.#job;
     const examples = sample(validation, VALIDATED, settings.seed ?? 0);
     const finals = [];
-    for (const racer of racers.slice(0, FINALISTS)) {
+    const failures: unknown[] = [];
+    const others: (typeof racers)[number][] = [];
+    for (const racer of racers) {
+      if (finals.length === FINALISTS) {
+        others.push(racer);
+        continue;
+      }
       const bias = this.#every ? biasOf(racer.results as Labelled[], labelsOf(task), this.#metric) : null;
-      const judged = await this.#answers(racer.item, bias ? { bias } : {}, examples);
-      finals.push({ racer, bias, judged, score: scores[this.#metric](judged) });
+      try {
+        const judged = await this.#answers(racer.item, bias ? { bias } : {}, examples);
+        finals.push({ racer, bias, judged, score: scores[this.#metric](judged) });
+      } catch (error) {
+        this.#leaves(racer.item, error);
+        failures.push(error);
+      }
     }
+    if (finals.length === 0) throw failures[0];
     finals.sort((a, b) => b.score - a.score);
     const [winner] = finals as [(typeof finals)[number]];
     const row = (
@@ -265,11 +280,11 @@ class Search {
     });
     const table = [
       ...finals.map(({ racer, judged, bias }, index) => row(racer, index, this.#estimate(judged), bias)),
-      ...racers.slice(FINALISTS).map((racer, index) => row(racer, finals.length + index, null)),
+      ...others.map((racer, index) => row(racer, finals.length + index, null)),
     ];
     const nameOf = (index: number) => this.#data.nameOf(examples[index]!);
     const judging = active && { ...this.#bench, task, ...active, nameOf, pause: () => this.#hooks.pause() };
-    const theirs = judging && (await judge(judging, examples));
+    const theirs = judging && (await answersOfActive(judge(judging, examples), this.#hooks.log));
     // The best of the finalists was chosen by these examples too.
     const compared = compare(
       { type: task.type, metric: this.#metric, examples, choices: finals.length },

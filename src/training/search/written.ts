@@ -1,6 +1,7 @@
 /** Instructions that the backbone writes itself from examples (APE, Zhou et al. 2023, forward generation). */
 import type { Example } from "../../contract/dataset.ts";
 import { type Core, patient } from "../../engine/core.ts";
+import { orElse } from "../../errors.ts";
 import type { TextCodec } from "../../prompt/codec.ts";
 import type { Shelf } from "../evaluation/judge.ts";
 import {
@@ -33,11 +34,11 @@ export async function written(
     Array.from({ length: count }, (_, index) => {
       const from = (index * PAIRS) % usable.length;
       const pairs = [...usable.slice(from), ...usable.slice(0, from)].slice(0, PAIRS);
-      return complete(core, shelf, question(subject, pairs), seed + index);
+      return fromPairs(pairs, few => complete(core, shelf, question(subject, few), seed + index));
     }),
   );
   const instructions = [
-    ...new Set(texts.map(text => cleaned(text, subject.codec)).filter(text => text !== null)),
+    ...new Set(texts.map(text => text && cleaned(text, subject.codec)).filter(text => text !== null)),
   ];
   const asked = lines(subject.fields);
   const heading = subject.task.type === "classification" ? "Label" : "Output";
@@ -46,6 +47,18 @@ export async function written(
     source: "written",
     template: `${text}\n\n${asked}\n${heading}:`,
   }));
+}
+
+/** From as many of the pairs as fit into the context; null where not even one does. */
+async function fromPairs(
+  pairs: readonly Example[],
+  write: (pairs: readonly Example[]) => Promise<string>,
+): Promise<string | null> {
+  for (let few = pairs; few.length > 0; few = few.slice(0, few.length >> 1)) {
+    const text = await write(few).catch(orElse(null, "input_too_long"));
+    if (text !== null) return text;
+  }
+  return null;
 }
 
 function question({ task, fields, codec }: Subject, pairs: readonly Example[]): string {

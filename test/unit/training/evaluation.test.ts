@@ -16,7 +16,7 @@ import {
   confusionOf,
   labelReports,
 } from "../../../src/training/evaluation/labels.ts";
-import { macroF1 } from "../../../src/training/evaluation/metrics.ts";
+import { type Judged, macroF1 } from "../../../src/training/evaluation/metrics.ts";
 import { type EvaluateJob, evaluate } from "../../../src/training/evaluation/report.ts";
 import { rougeL } from "../../../src/training/evaluation/rouge.ts";
 import {
@@ -251,6 +251,27 @@ describe("significance", () => {
       expect(better).toBe(few === null);
     },
   );
+  test("a mean that one input's many texts make is no better prompt, where the other inputs are worse", () => {
+    const many = Array.from({ length: 40 }, (_, index) => ({ input: "many", output: `text ${index}` }));
+    const others = Array.from({ length: 20 }, (_, index) => ({ input: `other ${index}`, output: "text" }));
+    const judged = (ofMany: number, ofOthers: number): Judged[] =>
+      [...many, ...others].map(({ output }) => ({
+        wanted: output,
+        given: "",
+        loss: output === "text" ? ofOthers : ofMany,
+      }));
+    const comparing = {
+      type: "generation" as const,
+      metric: "loss" as const,
+      examples: [...many, ...others],
+    };
+    const { validation, better } = compare(comparing, judged(1, 1.5), judged(2, 1));
+    expect(validation.new).toBeGreaterThan(validation.active!);
+    expect(validation.p_value).toBeLessThan(0.05);
+    expect(better).toBe(false);
+    expect(compare(comparing, judged(1, 0.5), judged(2, 1)).better).toBe(true);
+  });
+
   test("every resample has as many examples as there are, all of them possible", () => {
     const seen = new Set<number>();
     pairedBootstrap(

@@ -1,0 +1,193 @@
+/** Jobs whose data one prompt can't answer, on tiny backbones: what can be done is done, and the log says what was not. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import type { Example } from "../../src/contract/dataset.ts";
+import { openCore } from "../../src/engine/open.ts";
+import type { ForewordError } from "../../src/errors.ts";
+import type { Bench } from "../../src/training/begin.ts";
+import { combine } from "../../src/training/evaluation/ensemble.ts";
+import { Shelf } from "../../src/training/evaluation/judge.ts";
+import { evaluate } from "../../src/training/evaluation/report.ts";
+import { writeExamples } from "../../src/training/examples.ts";
+import type { TrainJob } from "../../src/training/job.ts";
+import { train } from "../../src/training/run.ts";
+import { search } from "../../src/training/search/search.ts";
+import { tinyBackbone } from "../support/tiny.ts";
+
+const closing: (() => Promise<void>)[] = [];
+afterAll(async () => {
+  for (const close of closing) await close();
+});
+
+async function bench(name: "llama" | "gpt2", changes: object): Promise<Bench> {
+  const cache = await mkdtemp(join(tmpdir(), "foreword-odd-data-"));
+  const tiny = await tinyBackbone(name, false, changes);
+  const shelf = new Shelf();
+  const opened = await openCore(
+    {
+      backbone: tiny.path,
+      cache,
+      runtime: "onnx",
+      threads: 1,
+      precision: "fp32",
+      cacheBytes: 2 ** 27,
+      batchTokens: 512,
+      queue: 4096,
+    },
+    shelf,
+    () => {},
+  );
+  closing.push(async () => {
+    await opened.close();
+    await tiny.remove();
+    await rm(cache, { recursive: true });
+  });
+  return { ...opened, shelf };
+}
+
+const hooks = () => {
+  const lines: string[] = [];
+  const checkpoints: Uint8Array[] = [];
+  return {
+    lines,
+    checkpoints,
+    signal: new AbortController().signal,
+    progress: () => {},
+    log: (text: string) => void lines.push(text),
+    checkpoint: async (bytes: Uint8Array) => void checkpoints.push(bytes),
+    pause: async () => {},
+  };
+};
+
+const bytesOf = (examples: Example[]) =>
+  writeExamples({ examples, lines: examples.map((_, index) => index + 1) });
+/** Of so many words of three tokens or four. */
+const example = (index: number, words: number): Example => ({
+  input: `w${index} ${"abc ".repeat(words)}`.trim(),
+  label: index % 2 ? "good" : "bad",
+});
+const some = (count: number, words: number) =>
+  Array.from({ length: count }, (_, index) => example(index, words));
+const task = { id: "t", type: "classification" as const, labels: ["good", "bad"], description: "" };
+
+describe("a search", () => {
+  const searched = async (on: Bench, examples: Example[], settings: object) => {
+    const heard = hooks();
+    const job = {
+      task,
+      base: null,
+      examples: bytesOf(examples),
+      validation: 0.3,
+      splitSeed: 0,
+      settings: { seed: 0, ...settings },
+      template: "Text: {{ input }}\nLabel:",
+      active: null,
+    };
+    return { ...(await search(on, job, heard)), lines: heard.lines };
+  };
+
+  test("of a backbone without a chat template races all the others", async () => {
+    const { table } = await searched(await bench("gpt2", {}), some(60, 0), { budget: 100 });
+    const sources = new Set(table.map(({ source }) => source));
+    expect(sources).toContain("pattern");
+    expect(table.every(({ name }) => !/chat/.test(name))).toBe(true);
+  });
+
+  test("goes on without the candidates that have no room for an example", async () => {
+    const on = await bench("llama", { max_position_embeddings: 512 });
+    const examples = some(60, 2);
+    for (const index of [7, 21, 40]) examples[index] = example(index, 100);
+    const { table, lines } = await searched(on, examples, { budget: 400, written: 0 });
+    expect(lines.join("\n")).toMatch(/is left out: .*tokens/);
+    expect(table[0]!.validation).not.toBeNull();
+    // The pool's examples that a prompt has no room for tell nothing of labels' words.
+    for (const seed of [0, 3])
+      expect((await searched(on, examples, { budget: 64, written: 0, seed })).table.length).toBeGreaterThan(
+        0,
+      );
+  });
+
+  test("writes instructions from as many examples as fit", async () => {
+    const on = await bench("llama", { max_position_embeddings: 512 });
+    const { table } = await searched(on, some(60, 25), { budget: 100 });
+    expect(table.length).toBeGreaterThan(0);
+  });
+});
+
+describe("training", () => {
+  const training = (more: object): TrainJob => ({
+    task,
+    request: { steps: 2, length: 4 },
+    template: "{{ input }} is",
+    verbalizers: null,
+    base: null,
+    initial: null,
+    teacher: null,
+    examples: bytesOf(some(20, 2)),
+    validation: bytesOf([
+      ...Array.from({ length: 8 }, (_, index) => example(100 + index, 2)),
+      example(7, 130),
+    ]),
+    active: null,
+    checkpoint: null,
+    splitSeed: 0,
+    member: 0,
+    checkpointSeconds: 30,
+    ...more,
+  });
+  const long = {
+    prompts: [{ template: `${"abc ".repeat(55)}{{ input }} is`, parameters: null }],
+    active: { prompt: 1 },
+  };
+
+  test("keeps a prompt that can't be compared with what is active, and says why", async () => {
+    const on = await bench("llama", { max_position_embeddings: 512 });
+    const heard = hooks();
+    const { validation, file } = await train(on, training({ active: long }), heard);
+    expect(file.length).toBeGreaterThan(0);
+    expect(validation).toMatchObject({ new: expect.any(Number), active: null, p_value: null });
+    expect(heard.lines.join("\n")).toMatch(/what is active can't be compared: validation: line 9: .*fit/);
+
+    const short = { prompts: [{ template: "{{ input }} is", parameters: null }], active: { prompt: 2 } };
+    expect((await train(on, training({ active: short }), hooks())).validation.active).not.toBeNull();
+
+    const two = { prompts: [...short.prompts, ...short.prompts], active: { ensemble: [2, 3] } };
+    const { examples, validation: looked } = training({});
+    const together = { task, examples, validation: looked, splitSeed: 0, ensemble: two, active: long };
+    const report = await combine(on, { ...together, metric: "accuracy" }, hooks());
+    expect(report).toMatchObject({ agreement: 1, validation: { active: null } });
+  });
+
+  test("asks a teacher again where the task's labels have changed since it answered", async () => {
+    const on = await bench("llama", { max_position_embeddings: 512 });
+    const teacher = { template: "abc {{ input }} is", parameters: null };
+    const job = training({ teacher, validation: 0.3 });
+    const first = hooks();
+    await train(on, job, first);
+    const [answers] = first.checkpoints;
+    const asked = async (labels: string[]) => {
+      const heard = hooks();
+      await train(on, { ...job, task: { ...task, labels }, checkpoint: answers! }, heard);
+      return heard.lines.filter(line => line.startsWith("the teacher answers")).length;
+    };
+    expect(await asked(["good", "bad"])).toBe(0);
+    expect(await asked(["bad", "good"])).toBe(1);
+  });
+});
+
+test("an evaluation for labels that the task no longer has names the lines", async () => {
+  const on = await bench("llama", { max_position_embeddings: 512 });
+  const job = {
+    task: { ...task, labels: ["good", "poor"] },
+    contestants: [
+      { name: "1", prompt: 1, prompts: [{ template: "{{ input }} is", parameters: null }], active: {} },
+    ],
+    examples: bytesOf(some(6, 1)),
+    settings: { calibrate: true },
+  };
+  const error = await evaluate(on, job, hooks()).catch((thrown: ForewordError) => thrown);
+  expect(error).toMatchObject({ code: "bad_dataset", fields: { line: 1, count: 3, field: "examples" } });
+  expect((error as Error).message).toMatch(/"bad" is none of the task's.*good, poor/);
+});
