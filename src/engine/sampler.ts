@@ -62,7 +62,9 @@ export function sample(logits: Float32Array, options: SamplingOptions, random: (
   const { temperature, topK, topP } = options;
   if (temperature === 0) return argmax(logits);
   const candidates = topK > 0 && topK < logits.length ? largest(logits, topK) : sorted(logits, topP);
-  const scaled = candidates.map(token => logits[token]! / temperature);
+  // Less the top first: divided by a temperature near 0, they would be infinite.
+  const top = candidates.reduce((most, token) => Math.max(most, logits[token]!), -Infinity);
+  const scaled = candidates.map(token => (logits[token]! - top) / temperature);
   const total = logSumExp(scaled);
   const weights = scaled.map(value => Math.exp(value - total));
   let mass = 0;

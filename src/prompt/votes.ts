@@ -10,12 +10,12 @@ export function calibrate(
 ): Map<string, number> {
   // A label may be called "constructor", which every object has.
   const added = (label: string) => (Object.hasOwn(bias, label) ? bias[label]! : 0);
-  const raised = [...logprobs].map(
-    ([label, logprob]) => [label, (logprob + added(label)) / temperature] as const,
-  );
+  const raised = [...logprobs].map(([label, logprob]) => [label, logprob + added(label)] as const);
   const top = Math.max(...raised.map(([, value]) => value));
-  const total = raised.reduce((sum, [, value]) => sum + Math.exp(value - top), 0);
-  return new Map(raised.map(([label, value]) => [label, Math.exp(value - top) / total]));
+  // Less the top first: divided by a temperature near 0, all would be -Infinity.
+  const odds = raised.map(([label, value]) => [label, Math.exp((value - top) / temperature)] as const);
+  const total = odds.reduce((sum, [, value]) => sum + value, 0);
+  return new Map(odds.map(([label, value]) => [label, value / total]));
 }
 
 /** The members' joint probabilities (Lester et al. 2021, section 6); a majority's ties go to the higher mean. */

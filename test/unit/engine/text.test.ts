@@ -73,6 +73,7 @@ describe("sampling", () => {
     // 0.53 + 0.20 + 0.12: the third carries the mass over 0.8.
     ["of a nucleus", { topP: 0.8 }, softmax([0, 1, 5])],
     ["of the best alone", { temperature: 0 }, softmax([0])],
+    ["of the best alone, nearly", { temperature: 1e-308 }, softmax([0])],
   ])("draws from %s", (_, more, expected) => {
     for (const [token, frequency] of frequencies(more).entries())
       expect(Math.abs(frequency - expected[token]!)).toBeLessThan(0.015);

@@ -30,6 +30,12 @@ describe("calibration", () => {
     );
     expect(scores.get("a")).toBeCloseTo(1 / (1 + Math.exp(-1)), 12);
   });
+
+  test.each([1e-308, Number.MIN_VALUE])("a temperature of %d leaves the best label alone", temperature => {
+    expect(Object.fromEntries(calibrate(logs({ a: 0.6, b: 0.4 }), { temperature }))).toEqual({ a: 1, b: 0 });
+    const tied = calibrate(logs({ a: 0.5, b: 0.5 }), { temperature });
+    expect(Object.fromEntries(tied)).toEqual({ a: 0.5, b: 0.5 });
+  });
 });
 
 describe("votes", () => {
