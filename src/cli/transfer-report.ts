@@ -3,6 +3,7 @@ import type { JobResult } from "../contract/job.ts";
 import type { Init } from "../contract/train.ts";
 import type { AttentionReport, DonorsReport, NearestReport, SimilarityReport } from "../contract/transfer.ts";
 import { table } from "./request.ts";
+import { quoted } from "./values.ts";
 
 export type Measure = "average_tokens" | "token_pairs";
 
@@ -37,7 +38,7 @@ export const initText = (init: Init): string => {
 };
 
 export function drawDonors(task: string, result: JobResult): string {
-  const { table: ranked, left_out, best } = result as unknown as DonorsReport;
+  const { table: ranked, left_out, best, method, template } = result as unknown as DonorsReport;
   const rows = ranked.map(({ rank, init, kind, loss, accuracy, examples }) => [
     rank,
     initText(init),
@@ -49,7 +50,13 @@ export function drawDonors(task: string, result: JobResult): string {
   const missing = left_out.map(
     ({ task: from, version, reason }) => `${from}/${version} is left out: ${reason}\n`,
   );
-  const advice = `train from the best: foreword train ${task} <data> --init ${initText(best.init)}\n`;
+  // What was asked for: the best start of another method, or before another template, may be another one.
+  const asked = [
+    `--init ${initText(best.init)}`,
+    ...(method === "prefix" ? [] : [`--method ${method}`]),
+    ...(template === undefined ? [] : [`--template ${quoted(template)}`]),
+  ];
+  const advice = `train from the best: foreword train ${task} <data> ${asked.join(" ")}\n`;
   return `${table(["", "start", "kind", "loss before training", "accuracy", "examples"], rows)}${missing.join("")}${advice}`;
 }
 

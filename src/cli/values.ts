@@ -67,7 +67,10 @@ export function activating(task: string, active: Active): string {
   const { prompt, ensemble, vote, ...more } = active;
   const short =
     Object.keys(more).length > 0
-      ? `'${JSON.stringify(active).replaceAll("'", "'\\''")}'`
+      ? quoted(JSON.stringify(active))
       : `${ensemble?.join("+") ?? prompt}${vote ? `:${vote}` : ""}`;
   return `foreword prompts activate ${task} ${short}`;
 }
+
+/** A word for a shell, whatever it holds. */
+export const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;

@@ -77,6 +77,7 @@ export type RankedStart = Static<typeof RankedStart>;
 
 export const DonorsReport = Type.Object({
   method: TrainMethod,
+  template: Type.Optional(Type.String({ description: "Where the request named one; train with the same." })),
   best: Type.Object({ init: Init }, { description: "For the training request." }),
   table: Type.Array(RankedStart),
   left_out: Type.Array(Type.Object({ ...named, reason: Type.String() })),

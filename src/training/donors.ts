@@ -94,7 +94,14 @@ export async function rankStarts(
       examples: results.length,
     };
   });
-  return { method: request.method ?? "prefix", best: { init: table[0]!.init }, table, left_out };
+  const { method = "prefix", template } = request;
+  return {
+    method,
+    ...(template !== undefined && { template }),
+    best: { init: table[0]!.init },
+    table,
+    left_out,
+  };
 }
 
 /** The task's own start, and every donor that can be one. */

@@ -5,6 +5,7 @@ import { progressLine } from "../../../src/cli/progress.ts";
 import { drawEnsemble, drawReport, drawSearch } from "../../../src/cli/report.ts";
 import { table } from "../../../src/cli/request.ts";
 import { plain } from "../../../src/cli/text.ts";
+import { drawDonors } from "../../../src/cli/transfer-report.ts";
 import type { EvaluationReport } from "../../../src/contract/evaluate.ts";
 import { ForewordError } from "../../../src/errors.ts";
 
@@ -104,4 +105,16 @@ test("a failure: the message with each line's error behind it, the document for 
   const one = new ForewordError("bad_dataset", "Line 2: no label.", { errors: errors.slice(0, 1), count: 1 });
   expect(failure(one, false)).toBe("Line 2: no label.\n");
   expect(failure(new TypeError("ours"), true)).toMatch(/TypeError: ours\n +at /);
+});
+
+test.each([
+  [{ method: "prefix" }, ""],
+  [{ method: "soft" }, " --method soft"],
+  [{ method: "soft", template: "It's {{ input }}" }, ` --method soft --template 'It'\\''s {{ input }}'`],
+])("donors of %j: the advised command trains what they were ranked for", (asked, more) => {
+  const init = { prompt: { task: "spam", version: 3 } };
+  const report = { ...asked, best: { init }, table: [], left_out: [] };
+  expect(drawDonors("reviews", report)).toContain(
+    `: foreword train reviews <data> --init prompt:spam/3${more}\n`,
+  );
 });
