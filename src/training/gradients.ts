@@ -8,7 +8,7 @@ import { inOwnBasis } from "../compile/basis.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import { addTo } from "./attention.ts";
-import { type Parameter, pastLength, trainingFeeds } from "./batches.ts";
+import { type Parameter, pastLength, tokensOf, trainingFeeds } from "./batches.ts";
 import { runBytes, WHOLE_BYTES } from "./bytes.ts";
 import { type Method, trainingGraph } from "./graph.ts";
 import type { TrainingRow } from "./rows.ts";
@@ -61,10 +61,12 @@ export interface GradientOptions {
 export function openGradients(options: GradientOptions): GradientSource {
   const { config, parameters, frozen = [], pause, bytes = WHOLE_BYTES } = options;
   const past = pastLength([...parameters, ...frozen]);
-  const fits = (rows: readonly TrainingRow[]) => runBytes(rows, past, config) <= bytes;
+  const held = (rows: readonly TrainingRow[]) => runBytes(rows, past, config) <= bytes;
+  // The rotary table bounds a run's tokens (an onnxruntime check); one row is never longer.
+  const fits = (rows: readonly TrainingRow[]) => tokensOf(rows) <= config.maxPositions && held(rows);
   const opened = new Map<typeof whole, Promise<Way>>();
   const wayOf = (rows: readonly TrainingRow[]) => {
-    const open = fits(rows) ? whole : staged;
+    const open = held(rows) ? whole : staged;
     const way = opened.get(open) ?? open(options);
     opened.set(open, way);
     return way;

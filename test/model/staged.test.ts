@@ -15,7 +15,7 @@ import { randomFrom } from "../../src/engine/sampler.ts";
 import type { PrefillResult } from "../../src/engine/work.ts";
 import { createOnnxRuntime } from "../../src/runtime/onnx.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
-import type { Parameter } from "../../src/training/batches.ts";
+import { microBatches, type Parameter } from "../../src/training/batches.ts";
 import { runBytes, WHOLE_BYTES } from "../../src/training/bytes.ts";
 import {
   type Gradient,
@@ -284,6 +284,23 @@ describe.each(["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "gpt2"])("%s
         expect(Math.abs(found.loss - expected.loss)).toBeLessThan(1e-5 * expected.loss);
         expect(distance(found.gradients, ends)).toBeLessThan(1e-4);
       }
+    }
+  });
+
+  test("rows that are together longer than the context are parts of their own", async () => {
+    const options = optionsOf("prefix", "classification");
+    const [row] = rowsOf("prefix", "classification") as [TrainingRow];
+    const { maxPositions } = options.config;
+    const many = Array<TrainingRow>(Math.floor(maxPositions / row.length) + 1).fill(row);
+    const gradients = openGradients(options);
+    try {
+      expect([gradients.fits(many.slice(1)), gradients.fits(many)]).toEqual([true, false]);
+      const parts = microBatches(many, 10 * maxPositions, gradients.fits);
+      expect(parts).toHaveLength(2);
+      const [one, all] = [await gradients.run([[row]], 1), await gradients.run(parts, 1 / many.length)];
+      expect(Math.abs(all.loss - one.loss)).toBeLessThan(1e-4 * one.loss);
+    } finally {
+      await gradients.close();
     }
   });
 
