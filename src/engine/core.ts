@@ -111,6 +111,11 @@ export class Core {
     this.#grammars = new Grammars(options.tokenizer, options.config.vocabSize);
   }
 
+  /** That a request's choices, or its targets, may have together. */
+  get listedCharacters(): number {
+    return LISTED_CHARACTERS * this.#options.config.maxPositions;
+  }
+
   inspect(content: PromptContent): PromptInspection {
     const { tokenizer, config } = this.#options;
     requireShort(wordsOf(compileTemplate(content.template)), "template", config.maxPositions, this.#encode);
@@ -426,7 +431,7 @@ export class Core {
     const refuse = (why: string): never => {
       throw new ForewordError("validation", `${field}: ${why}`, { field });
     };
-    const most = LISTED_CHARACTERS * maxPositions;
+    const most = this.listedCharacters;
     let characters = 0;
     const found = texts.map(text => {
       requireShort(text, field, maxPositions, this.#encode);

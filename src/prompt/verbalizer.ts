@@ -45,6 +45,13 @@ export function told(labels: Labels, label: string): string {
 export const spelledOut = (...given: Parameters<typeof verbalize>): Labels =>
   Object.fromEntries(verbalize(...given).map(({ label, verbalizers }) => [label, verbalizers]));
 
+/**
+ * Behind `Output:` a backbone writes " Paris", a prompt that was trained "Paris" as its examples have it: both are the
+ * text, whose white space at its ends decides nothing elsewhere.
+ */
+export const spellings = (text: string, template: Pick<CompiledTemplate, "pieces">): string[] =>
+  !endsOpen(template) && /^\S/u.test(text) ? [text, ` ${text}`] : [text];
+
 /** Whether the answer starts a line or a turn, without a space; a chat's rendering ends with the assistant's opening. */
 export function endsOpen({ pieces }: Pick<CompiledTemplate, "pieces">): boolean {
   const last = pieces.at(-1);

@@ -6,7 +6,7 @@ import type { TextCodec } from "../prompt/codec.ts";
 import { layoutPrefix, layoutRow, layoutWritten, positions, type Segment } from "../prompt/layout.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 import { branches, buildTrie, endBranch, goldPath, type LabelTrie } from "../prompt/trie.ts";
-import { verbalize } from "../prompt/verbalizer.ts";
+import { spellings, verbalize } from "../prompt/verbalizer.ts";
 import { type LineProblem, refused } from "./examples.ts";
 import type { Plan } from "./plan.ts";
 
@@ -44,12 +44,16 @@ export interface RowContext {
   beginning: "all" | "all but BOS" | "none";
   /** Positions that a row may take; what stands before it is not counted. */
   maxTokens: number;
+  /** Positions that the backbone's context leaves for a row and all of its answer, as serving counts them. */
+  room: number;
 }
 
 export interface ClassificationContext extends RowContext {
   trie: LabelTrie;
   /** Token ids of every label's verbalizers. */
   sequences: ReadonlyMap<string, readonly (readonly number[])[]>;
+  /** Tokens of the longest of them. */
+  longest: number;
   /** Weight of an example, by label. */
   weights: ReadonlyMap<string, number>;
   /** Share of the weight that is spread evenly over all candidates (Szegedy et al. 2016). */
@@ -86,6 +90,7 @@ export function contextOf(
         sequences: verbalizers.map(text => codec.encode(text)),
       }))
     : null;
+  const left = Math.max(0, room - (lead?.length ?? 0));
   const held = method === "prefix" || lead ? 0 : positions(layoutPrefix(template, codec, softLengths));
   return {
     template,
@@ -93,10 +98,12 @@ export function contextOf(
     eos: codec.eosIds[0]!,
     softLengths,
     beginning: lead ? "none" : method === "prefix" || base > 0 ? "all but BOS" : "all",
-    maxTokens: Math.max(0, Math.min(maxTokens + held, room - (lead?.length ?? 0))),
+    maxTokens: Math.min(maxTokens + held, left),
+    room: left,
     labels: sequences && {
       trie: buildTrie(sequences),
       sequences: new Map(sequences.map(each => [each.label, each.sequences])),
+      longest: Math.max(...sequences.flatMap(each => each.sequences.map(({ length }) => length))),
       weights: classWeights,
       labelSmoothing,
     },
@@ -159,14 +166,14 @@ export function classificationRow(
   example: Example,
   sequence: readonly number[],
   decide: (end: number) => Decision[],
-  context: RowContext,
+  context: ClassificationContext,
 ): TrainingRow {
   const input = inputSegments(example, context);
   const end = positions(input) - 1;
   const decisions = decide(end);
   // Tokens after the last decision decide nothing.
   const fed = sequence.slice(0, Math.max(...decisions.map(({ at }) => at - end)));
-  return row([...input, { ids: fed }], decisions, [], context);
+  return row({ input, fed, decisions, next: [], answer: context.longest }, context);
 }
 
 /** The output's tokens and EOS, each predicted from what stands before it; their mean is the example's loss. */
@@ -180,7 +187,9 @@ export function generationRow(example: Example, context: RowContext): TrainingRo
   const output = [...context.codec.encode(example.output), context.eos];
   const end = positions(input) - 1;
   const next = output.map((token, index) => ({ at: end + index, token, weight: 1 / output.length }));
-  return row([...input, { ids: output.slice(0, -1) }], [], next, context);
+  const { codec, template } = context;
+  const answer = 1 + Math.max(...spellings(example.output, template).map(text => codec.encode(text).length));
+  return row({ input, fed: output.slice(0, -1), decisions: [], next, answer }, context);
 }
 
 function inputSegments(example: Example, { template, codec, softLengths, beginning }: RowContext): Segment[] {
@@ -191,18 +200,24 @@ function inputSegments(example: Example, { template, codec, softLengths, beginni
   ];
 }
 
-function row(
-  segments: readonly Segment[],
-  decisions: readonly Decision[],
-  next: readonly NextToken[],
-  { maxTokens }: RowContext,
-): TrainingRow {
+interface Parts extends Pick<TrainingRow, "decisions" | "next"> {
+  input: readonly Segment[];
+  fed: readonly number[];
+  /** Tokens that serving leaves room for behind the input. */
+  answer: number;
+}
+
+/** What couldn't be answered is refused too, or the first look at validation would fail at it, or a donor's trial. */
+function row({ input, fed, decisions, next, answer }: Parts, { maxTokens, room }: RowContext): TrainingRow {
+  const segments: Segment[] = [...input, { ids: [...fed] }];
   const length = positions(segments);
-  if (length > maxTokens) {
+  const answered = positions(input) + answer;
+  const [tokens, limit] = answered - room > length - maxTokens ? [answered, room] : [length, maxTokens];
+  if (tokens > limit) {
     throw new ForewordError(
       "bad_dataset",
-      `The example has ${length} tokens; at most ${maxTokens} fit. Shorten it, or raise max_tokens where the backbone's context has room.`,
-      { tokens: length, limit: maxTokens, over: length - maxTokens },
+      `The example has ${tokens} tokens; at most ${limit} fit. Shorten it, or raise max_tokens where the backbone's context has room.`,
+      { tokens, limit, over: tokens - limit },
     );
   }
   const full = segments.filter(segment => !("ids" in segment) || segment.ids.length > 0);

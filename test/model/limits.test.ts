@@ -3,8 +3,15 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Example } from "../../src/contract/dataset.ts";
+import type { Labels } from "../../src/contract/task.ts";
 import { boundFields, fitRow } from "../../src/engine/fit.ts";
 import { restacked } from "../../src/prompt/stack.ts";
+import { compileTemplate } from "../../src/prompt/template.ts";
+import { judge, type Shelf, write } from "../../src/training/evaluation/judge.ts";
+import type { TaskPrompt } from "../../src/training/job.ts";
+import type { Plan } from "../../src/training/plan.ts";
+import { contextOf, layOut } from "../../src/training/rows.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
 import { type TinyBackbone, tinyBackbone } from "../support/tiny.ts";
@@ -162,6 +169,11 @@ describeBackbone("requests that ask for much", path => {
 });
 
 describe("a context of 128 positions", () => {
+  /** The test core has a shelf of its own. */
+  const shelf = {
+    put: (_: unknown, { template, parameters }: TaskPrompt) => core.prompt(template, parameters),
+    drop: () => {},
+  } as unknown as Shelf;
   let cache: string;
   let backbone: TinyBackbone;
   let core: TestCore;
@@ -205,6 +217,70 @@ describe("a context of 128 positions", () => {
     for (const { label, logprob } of top.scores)
       expect(Math.abs(logprob - byLabel.get(label)!)).toBeLessThan(1e-4);
   });
+
+  const judging = (prompt: TaskPrompt, labels: Labels | null) => ({
+    core: core.core,
+    shelf,
+    task: { labels },
+    prompts: [prompt],
+    active: {},
+    pause: async () => {},
+  });
+
+  test("an input's references are scored by as many requests as they take, and a repeated one counts again", async () => {
+    const reference = (at: number) => `the cat ${at} ${"on the mat ".repeat(5)}`;
+    const some = Array.from({ length: 150 }, (_, at) => reference(at));
+    const wanted = [...some, some[3]!];
+    expect(some.join("").length).toBeGreaterThan(core.core.listedCharacters);
+    const written = (wanted: string[]) =>
+      write(judging({ template: "{{ input }}:", parameters: null }, null), [{ input: "the cat", wanted }], {
+        maxTokens: 4,
+      });
+    const [[all], [alone]] = await Promise.all([written(wanted), written([some[3]!])]);
+    expect(all!.text).toBe(alone!.text);
+    expect(all!.targets.map(({ text }) => text)).toEqual(wanted);
+    for (const at of [3, 150])
+      expect(Math.abs(all!.targets[at]!.logprob - alone!.targets[0]!.logprob)).toBeLessThan(1e-3);
+  });
+
+  test.each<[string, Labels | null, object]>([
+    ["labels", { yes: " yes", no: " not the cat on the mat" }, { label: "yes" }],
+    ["texts", null, { output: "a cat" }],
+  ])(
+    "an example of %s is laid out for training where it can be judged, and nowhere else",
+    async (_, labels, answer) => {
+      const source = "Text: {{ input }}\nAnswer:";
+      const plan = {
+        method: "soft",
+        template: compileTemplate(source),
+        softLengths: [],
+        maxTokens: 1024,
+        labelSmoothing: 0,
+        classWeights: new Map(),
+      } as unknown as Plan;
+      const context = contextOf(plan, { labels }, core.tokenizer, core.config.maxPositions);
+      const fits = [];
+      for (let length = 80; length < 125; length++) {
+        const example = { input: "a".repeat(length), ...answer } as Example;
+        const judged = judge(judging({ template: source, parameters: null }, labels), [example]).then(
+          () => true,
+          ({ code }) => code !== "input_too_long",
+        );
+        let laidOut = true;
+        try {
+          layOut([example], context, () => 7, "validation");
+        } catch (error) {
+          expect((error as Error).message).toMatch(
+            /^validation: line 7: The example has \d+ tokens; at most 128 fit\./,
+          );
+          laidOut = false;
+        }
+        expect([length, laidOut]).toEqual([length, await judged]);
+        fits.push(laidOut);
+      }
+      expect(new Set(fits)).toEqual(new Set([true, false]));
+    },
+  );
 
   test("an input that may not be cut leaves a token at least", async () => {
     const prompt = core.prompt("{{ input }}");

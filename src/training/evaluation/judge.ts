@@ -13,7 +13,7 @@ import {
 import { randomFrom } from "../../engine/sampler.ts";
 import { ForewordError } from "../../errors.ts";
 import { compileTemplate } from "../../prompt/template.ts";
-import { endsOpen, verbalize } from "../../prompt/verbalizer.ts";
+import { spellings, verbalize } from "../../prompt/verbalizer.ts";
 import { best, calibrate, type Scores, vote } from "../../prompt/votes.ts";
 import { shuffled } from "../batches.ts";
 import { answerOf } from "../examples.ts";
@@ -202,38 +202,50 @@ export function write(
   limits: Pick<GenerateRequest, "maxTokens" | "jsonSchema">,
 ): Promise<Written[]> {
   const { core } = judging;
-  return onShelf(judging, ([member]) => {
-    const spellings = endsOpen(member!.template) ? asTheyAre : spaced;
-    return sideBySide(judging, cases, async ({ input, wanted }) => {
-      const spelt = wanted.map(spellings);
-      const { text, targets, finishReason } = await core.infer(
-        {
-          kind: "generate",
-          prompt: member!.digest,
-          fields: input,
-          ...(wanted.length > 0 && { targets: spelt.flat(), targetsEnd: true }),
-          ...limits,
-          ...greedy,
-        },
-        patient,
-      );
+  return onShelf(judging, ([member]) =>
+    sideBySide(judging, cases, async ({ input, wanted }) => {
+      const ask = (targets: string[] | undefined, most: typeof limits) =>
+        core.infer(
+          {
+            kind: "generate",
+            prompt: member!.digest,
+            fields: input,
+            ...(targets && { targets, targetsEnd: true }),
+            ...most,
+            ...greedy,
+          },
+          patient,
+        );
+      const spelt = wanted.map(text => spellings(text, member!.template));
+      // One input may have more references than one request takes.
+      const [first, ...others] = listsOf(spelt.flat(), core.listedCharacters);
+      const { text, targets = [], finishReason } = await ask(first, limits);
+      const scores = [...targets];
+      for (const list of others) scores.push(...(await ask(list, { maxTokens: 1 })).targets!);
       return {
         ended: finishReason === "stop",
         given: text,
         text: text.trim(),
-        targets: joined(wanted, spelt, targets ?? []),
+        targets: joined(wanted, spelt, scores),
       };
-    });
-  });
+    }),
+  );
 }
 
-const asTheyAre = (text: string): string[] => [text];
-
-/**
- * Behind `Output:` a backbone writes " Paris", a prompt that was trained "Paris" as its examples have it: both are the
- * text, whose white space at its ends decides nothing elsewhere.
- */
-const spaced = (text: string): string[] => (/^\S/u.test(text) ? [text, ` ${text}`] : [text]);
+/** Each text once, in lists of so many characters together as a request may have. */
+function listsOf(texts: readonly string[], most: number): string[][] {
+  const lists: string[][] = [];
+  let left = 0;
+  for (const text of new Set(texts)) {
+    if (lists.length === 0 || text.length > left) {
+      lists.push([]);
+      left = most;
+    }
+    lists.at(-1)!.push(text);
+    left -= text.length;
+  }
+  return lists;
+}
 
 /** Of each text's spellings the probabilities together, and the tokens of the likeliest. */
 function joined(
@@ -241,9 +253,9 @@ function joined(
   spelt: readonly (readonly string[])[],
   targets: readonly TargetScore[],
 ): TargetScore[] {
-  const rest = targets.values();
+  const scores = new Map(targets.map(target => [target.text, target]));
   return texts.map((text, index) => {
-    const found = spelt[index]!.map(() => rest.next().value!);
+    const found = spelt[index]!.map(spelling => scores.get(spelling)!);
     const likeliest = found.reduce((a, b) => (b.logprob > a.logprob ? b : a));
     const sum = found.reduce((total, { logprob }) => total + Math.exp(logprob - likeliest.logprob), 0);
     return { text, tokens: likeliest.tokens, logprob: likeliest.logprob + Math.log(sum) };
