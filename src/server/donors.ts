@@ -38,10 +38,10 @@ export const donors: Resource = (app, dependencies) => {
 async function jobRequest(
   { registry, engine }: Pick<Dependencies, "registry" | "engine">,
   task: Task,
-  { examples, dataset, candidates, template: given, ...settings }: DonorsRequest,
+  { examples, dataset, candidates, ...settings }: DonorsRequest,
 ): Promise<DonorsJobRequest> {
   const data = chosenData({ ...(examples && { examples }), ...(dataset !== undefined && { dataset }) });
-  const { template, parent, verbalizers } = await startTemplate(registry, task, given);
+  const { template, parent, verbalizers } = await startTemplate(registry, task, settings.template);
   const base = parent && (await baseUnder(registry, engine, parent));
   await checkSettings(registry, engine, task, template, settings, base);
   for (const [index, prompt] of (candidates ?? []).entries()) {
