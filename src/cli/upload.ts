@@ -25,6 +25,8 @@ export interface UploadOptions {
   format?: "ndjson" | "csv";
   /** A data set that is trained on. */
   against?: string;
+  /** What it is for: where there is no such task, nothing is sent. */
+  task?: string;
 }
 
 /** A task, and examples for it; where some validate, `validation` is the share of them by default. */
@@ -59,11 +61,12 @@ export const formatOption = () =>
 export async function upload(
   flags: ServerFlags,
   file: string,
-  { id, format = extname(file).toLowerCase() === ".csv" ? "csv" : "ndjson", against }: UploadOptions,
+  { id, format = extname(file).toLowerCase() === ".csv" ? "csv" : "ndjson", against, task }: UploadOptions,
 ): Promise<Uploaded> {
   const query = new URLSearchParams({ format, ...(id && { id }), ...(against && { against }) });
   const rows = await source(file);
   try {
+    if (task !== undefined) await call(flags, "GET", route`/tasks/${task}`);
     const response = await request(flags, "POST", `/datasets?${query}`, {
       headers: { "content-type": format === "csv" ? "text/csv" : "application/x-ndjson" },
       body: Readable.toWeb(rows) as ReadableStream,
@@ -104,10 +107,7 @@ export function remarks(name: string, { id, rows, duplicates, conflicts, leaks }
   return `${name}: ${rows} examples, data set ${id}\n${notes.join("")}`;
 }
 
-/**
- * Kept on the server as a data set, whose id follows from its rows: the same file again is the same one. For a task that
- * is not there, nothing is sent.
- */
+/** Kept on the server as a data set, whose id follows from its rows: the same file again is the same one. */
 export async function sent(
   flags: ServerFlags & Pick<UploadOptions, "format">,
   task: string,
@@ -115,8 +115,11 @@ export async function sent(
   against?: string,
 ): Promise<string> {
   const { format } = flags;
-  await call(flags, "GET", route`/tasks/${task}`);
-  const uploaded = await upload(flags, file, { ...(format && { format }), ...(against && { against }) });
+  const uploaded = await upload(flags, file, {
+    task,
+    ...(format && { format }),
+    ...(against && { against }),
+  });
   if (!flags.json) process.stderr.write(remarks(file, uploaded));
   return uploaded.id;
 }

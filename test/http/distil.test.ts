@@ -43,7 +43,7 @@ describeBackbone("distillation over HTTP", backbone => {
   const train = (task: string, body: object) =>
     server.post(`/tasks/${task}/train`, { method: "distill", ...body });
   const ended = (task: string, body: object) =>
-    server.job(`/tasks/${task}/train`, { method: "distill", ...body });
+    server.job(`/tasks/${task}/train`, { method: "distill", ...body }, 220_000);
 
   test("a short prefix comes to answer as a long hard prompt does, from inputs alone", async () => {
     const job = await ended("review", {
