@@ -151,8 +151,7 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   }
 }
 
-/** Where this run was stopped; a job's last checkpoint may be of the member before, or of an earlier release. */
-/** Null also where the task has other labels now. */
+/** Where this run was stopped; a job's last checkpoint may be of the member before, of an earlier release, or of other labels. */
 function checkpointOf({ checkpoint, member, task }: TrainJob): Checkpoint | null {
   const left = checkpoint && (deserialize(checkpoint) as Checkpoint);
   const ours = left && left.format === FORMAT && left.member === member;
