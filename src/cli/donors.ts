@@ -41,7 +41,7 @@ export const donors = (): Command =>
     .action(async (task: string, data: string, flags: DonorsFlags) => {
       const { method, candidates, template, seed } = flags;
       const body: Asked<DonorsRequest> = {
-        dataset: flags.dataset ? data : await sent(flags, task, data),
+        dataset: flags.dataset ? data : await sent(flags, data, { task }),
         method,
         candidates,
         template,

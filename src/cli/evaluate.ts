@@ -42,7 +42,7 @@ export const evaluate = (): Command =>
     .action(async (task: string, data: string, flags: EvaluateFlags) => {
       const { prompts, calibrate, store, maxTokens, differing } = flags;
       const body: Asked<EvaluateRequest> = {
-        dataset: flags.dataset ? data : await sent(flags, task, data),
+        dataset: flags.dataset ? data : await sent(flags, data, { task }),
         prompts,
         calibrate: store ? "store" : calibrate,
         max_tokens: maxTokens,

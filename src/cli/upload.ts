@@ -110,16 +110,11 @@ export function remarks(name: string, { id, rows, duplicates, conflicts, leaks }
 /** Kept on the server as a data set, whose id follows from its rows: the same file again is the same one. */
 export async function sent(
   flags: ServerFlags & Pick<UploadOptions, "format">,
-  task: string,
   file: string,
-  against?: string,
+  more: Pick<UploadOptions, "against" | "task">,
 ): Promise<string> {
   const { format } = flags;
-  const uploaded = await upload(flags, file, {
-    task,
-    ...(format && { format }),
-    ...(against && { against }),
-  });
+  const uploaded = await upload(flags, file, { ...(format && { format }), ...more });
   if (!flags.json) process.stderr.write(remarks(file, uploaded));
   return uploaded.id;
 }
@@ -138,7 +133,7 @@ export async function dataOf(
   const share = validation === undefined || validation.trim() === "" ? Number.NaN : Number(validation);
   const apart = validation === undefined ? null : Number.isNaN(share) ? validation : share;
   if (dataset) return { dataset: data, ...(apart !== null && { validation: apart }) };
-  const id = await sent(flags, task, data);
+  const id = await sent(flags, data, { task });
   if (typeof apart !== "string") return { dataset: id, ...(apart !== null && { validation: apart }) };
-  return { dataset: id, validation: await sent(flags, task, apart, id) };
+  return { dataset: id, validation: await sent(flags, apart, { against: id }) };
 }

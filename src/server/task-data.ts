@@ -5,7 +5,7 @@ import { ForewordError } from "../errors.ts";
 import { fillFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
-import { labelsOf } from "../training/check.ts";
+import { labelsOf, noLabel } from "../training/check.ts";
 import { type LineProblem, refused, writeExamples } from "../training/examples.ts";
 
 export interface TaskData {
@@ -88,6 +88,6 @@ function checkKind({ id, type }: Task, labelled: boolean, field: string): void {
 const unknownLabel = (task: Task, label: string, where = ""): ForewordError =>
   new ForewordError(
     "bad_dataset",
-    `${where}the label ${JSON.stringify(label)} is none of the task's. Use one of: ${labelsOf(task).join(", ")}; or add it with PATCH /tasks/${task.id}.`,
+    `${where}${noLabel(task, label)}; or add it with PATCH /tasks/${task.id}.`,
     { label },
   );

@@ -3,7 +3,7 @@ import type { Example } from "../contract/dataset.ts";
 import { ForewordError } from "../errors.ts";
 import { fillFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
-import { labelsOf } from "./check.ts";
+import { labelsOf, noLabel } from "./check.ts";
 import {
   answerOf,
   distinct,
@@ -95,8 +95,7 @@ export function checkLabels(
   const problems = examples.flatMap((example, index): LineProblem[] => {
     const label = answerOf(example);
     if (known.has(label)) return [];
-    const detail = `the label ${JSON.stringify(label)} is none of the task's. Use one of: ${[...known].join(", ")}`;
-    return [{ line: lines[index]!, detail }];
+    return [{ line: lines[index]!, detail: noLabel(task, label) }];
   });
   if (problems.length > 0) throw refused(problems, field);
 }

@@ -1,4 +1,4 @@
-/** train, jobs and datasets, as a person types them, beside a server on the real backbone. */
+/** train, jobs and datasets, as a person types them, beside a server. */
 import type { ChildProcess } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -1,7 +1,4 @@
 /** A ranking of starts says what they were ranked for, so that training can be asked for the same: on a tiny checkpoint. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { drawDonors } from "../../src/cli/transfer-report.ts";
 import { tinyBackbone } from "../support/tiny.ts";
@@ -14,13 +11,11 @@ const examples = Array.from({ length: 24 }, (_, index) => ({
 }));
 
 test("a report has the template that was asked for, and none of the task's own", async () => {
-  const data = await mkdtemp(join(tmpdir(), "foreword-donors-"));
   const backbone = await tinyBackbone("llama", false);
-  const server = await startServer(backbone.path, { data, precision: "fp32" });
+  const server = await startServer(backbone.path, { precision: "fp32" });
   onTestFinished(async () => {
     await server.close();
     await backbone.remove();
-    await rm(data, { recursive: true, force: true });
   });
   for (const id of ["asked", "donor"])
     await server.task({ id, labels, prompt: { template: "Say {{ input }}\nSo:" } });

@@ -1,4 +1,4 @@
-/** Prompts stacked on one another over HTTP, on the real backbone: registered, shown, trained, downloaded, outliving what they stand on. */
+/** Prompts stacked on one another over HTTP: registered, shown, trained, downloaded, outliving what they stand on. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Ranked } from "../../src/contract/search.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";

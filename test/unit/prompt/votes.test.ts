@@ -32,7 +32,10 @@ describe("calibration", () => {
   });
 
   test.each([1e-308, Number.MIN_VALUE])("a temperature of %d leaves the best label alone", temperature => {
-    expect(Object.fromEntries(calibrate(logs({ a: 0.06, b: 0.04 }), { temperature }))).toEqual({ a: 1, b: 0 });
+    expect(Object.fromEntries(calibrate(logs({ a: 0.06, b: 0.04 }), { temperature }))).toEqual({
+      a: 1,
+      b: 0,
+    });
     const tied = calibrate(logs({ a: 0.05, b: 0.05 }), { temperature });
     expect(Object.fromEntries(tied)).toEqual({ a: 0.5, b: 0.5 });
   });
