@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { parseGgufHeader } from "../../src/tensor/gguf-header.ts";
 import { describeBackbone } from "./backbone.ts";
 
 const LAYERS = 4;
@@ -21,40 +22,26 @@ export function describeShallow(name: string, body: (path: string) => void): voi
 
 /** A GGUF file of a Llama without the layers from `LAYERS` on; the layout is gguf.md's. */
 function cut(file: Buffer): Buffer {
-  const u64 = (at: number) => Number(file.readBigUInt64LE(at));
-  const first = file.indexOf("token_embd.weight") - 8;
-  const tensors: { info: Buffer; offset: number; kept: boolean }[] = [];
-  let at = first;
-  for (let index = 0; index < u64(8); index++) {
-    const from = at;
-    const name = file.toString("utf8", at + 8, at + 8 + u64(at));
-    at += 8 + u64(at);
-    at += 4 + 8 * file.readUInt32LE(at) + 4;
-    const offset = u64(at);
-    at += 8;
-    const kept = !name.startsWith("blk.") || Number(name.split(".")[1]) < LAYERS;
-    tensors.push({ info: Buffer.from(file.subarray(from, at)), offset, kept });
-  }
-  const data = file.subarray(aligned(at));
-  const ends = tensors.map(({ offset }) => offset).sort((a, b) => a - b);
-  const left = tensors.filter(({ kept }) => kept);
-
-  const metadata = Buffer.from(file.subarray(0, first));
-  metadata.writeBigUInt64LE(BigInt(left.length), 8);
-  const count = "llama.block_count";
-  metadata.writeUInt32LE(LAYERS, metadata.indexOf(count) + count.length + 4);
+  const { tensors } = parseGgufHeader(file, file.length, "bad_backbone", "the backbone");
+  const [name] = tensors.keys();
+  let at = file.indexOf(name!) - 8;
+  const metadata = Buffer.from(file.subarray(0, at));
+  const infos: Buffer[] = [];
   const stored: Buffer[] = [];
   let length = 0;
-  for (const { info, offset } of left) {
-    const bytes = data.subarray(
-      offset,
-      ends.find(end => end > offset),
-    );
+  for (const [name, { dims, offset, byteLength }] of tensors) {
+    const info = Buffer.from(file.subarray(at, at + 8 + name.length + 4 + 8 * dims.length + 4 + 8));
+    at += info.length;
+    if (name.startsWith("blk.") && Number(name.split(".")[1]) >= LAYERS) continue;
     info.writeBigUInt64LE(BigInt(length), info.length - 8);
-    stored.push(padded(bytes));
-    length += aligned(bytes.length);
+    infos.push(info);
+    stored.push(padded(file.subarray(offset, offset + byteLength)));
+    length += aligned(byteLength);
   }
-  return Buffer.concat([padded(Buffer.concat([metadata, ...left.map(({ info }) => info)])), ...stored]);
+  metadata.writeBigUInt64LE(BigInt(infos.length), 8);
+  const count = "llama.block_count";
+  metadata.writeUInt32LE(LAYERS, metadata.indexOf(count) + count.length + 4);
+  return Buffer.concat([padded(Buffer.concat([metadata, ...infos])), ...stored]);
 }
 
 /** GGUF's default alignment. */
