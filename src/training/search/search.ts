@@ -35,7 +35,7 @@ const BUDGET = 3000;
 const WORDINGS = 0.6;
 const WRITTEN = 4;
 /** Examples of each label, or texts, that candidates may show and are written from; never more than a quarter. */
-const POOL = 8;
+const POOL = 16;
 /** Prompts that get other verbalizers, and that are judged on validation. */
 const REWORDED = 2;
 const FINALISTS = 4;
