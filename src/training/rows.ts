@@ -7,7 +7,8 @@ import { layoutPrefix, layoutRow, layoutWritten, positions, type Segment } from 
 import type { CompiledTemplate } from "../prompt/template.ts";
 import { branches, buildTrie, endBranch, goldPath, type LabelTrie } from "../prompt/trie.ts";
 import { spellings, verbalize } from "../prompt/verbalizer.ts";
-import { type LineProblem, refused } from "./examples.ts";
+import { noLabel } from "./check.ts";
+import { answerOf, type LineProblem, refused } from "./examples.ts";
 import type { Plan } from "./plan.ts";
 
 /** A decision of the label trie, taken after the row's token `at`. */
@@ -137,16 +138,12 @@ export function layOut(
  * above on -log of their sum. Throws `bad_dataset` on a label that the task has not, or a row that is too long.
  */
 export function classificationRows(example: Example, context: ClassificationContext): TrainingRow[] {
-  const label = "label" in example ? example.label : null;
-  const verbalizers = label === null ? undefined : context.sequences.get(label);
+  const label = answerOf(example);
+  const verbalizers = context.sequences.get(label);
   if (!verbalizers) {
-    const known = [...context.sequences.keys()].join(", ");
-    throw new ForewordError(
-      "bad_dataset",
-      `The label ${JSON.stringify(label)} is none of the task's. Use one of: ${known}.`,
-    );
+    throw new ForewordError("bad_dataset", noLabel({ labels: [...context.sequences.keys()] }, label));
   }
-  const weight = (context.weights.get(label!) ?? 1) / verbalizers.length;
+  const weight = (context.weights.get(label) ?? 1) / verbalizers.length;
   return verbalizers.map(sequence => {
     const decide = (end: number) =>
       goldPath(context.trie, sequence).map(({ node, branch }) => {
