@@ -21,7 +21,7 @@ export function runTrainer<Kind extends WorkKind>(
 ): Promise<Works[Kind]["outcome"]> {
   if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
-    const child = startProcess(new URL("../training/process", import.meta.url), returning);
+    const child = startProcess(new URL("../training/process", import.meta.url), keeping);
     // One that has ended hears nothing: `exit` tells of it, and a write that failed would be an error of the child.
     const send = (message: ToTrainer) => child.connected && child.send(message, () => {});
     // Nothing is lost by killing it: what counts is in the checkpoint.
@@ -63,7 +63,12 @@ export function runTrainer<Kind extends WorkKind>(
 }
 
 /**
- * The C library gives what was freed back at once, and takes every tensor of 128 KiB and more from the system by itself
- * (mallopt(3)). Left alone it learns to keep them: after runs of 330 tokens 0.5 GB stayed.
+ * The C library (mallopt(3)) keeps up to 256 MB of what was freed, in one heap, and takes only larger tensors from the
+ * system by themselves: to get the tensors of a long row anew each time was a third of its gradient's time. Left alone
+ * it learns to keep any amount.
  */
-const returning = { MALLOC_TRIM_THRESHOLD_: String(2 ** 17) };
+const keeping = {
+  MALLOC_ARENA_MAX: "1",
+  MALLOC_MMAP_THRESHOLD_: String(2 ** 25),
+  MALLOC_TRIM_THRESHOLD_: String(2 ** 28),
+};
