@@ -26,7 +26,7 @@ export interface Subject {
 }
 
 /** Worked examples of each label, or of texts. */
-const SHOTS = { classification: [1, 2, 4, 8], generation: [1, 3, 6, 12] } as const;
+const SHOTS = { classification: [1, 2, 4, 8, 16], generation: [1, 3, 6, 12] } as const;
 /** Choices of as many: which examples a prompt shows decides as much as how many. */
 const CHOICES = 3;
 /** Labels that a question names. */

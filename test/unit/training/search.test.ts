@@ -97,6 +97,7 @@ describe("candidates", () => {
       ["7 examples", "a0 b0 a1 b1 a2 b2 a3"],
       ["7 examples, choice 2", "a4 b0 a5 b1 a6 b2 a7"],
       ["11 examples", "a0 b0 a1 b1 a2 b2 a3 a4 a5 a6 a7"],
+      ["12 examples", "a0 b0 a1 b1 a2 b2 a3 a4 a5 a6 a7 a8"],
     ]);
   });
 
