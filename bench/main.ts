@@ -9,7 +9,6 @@ const benches = {
   gate: () => import("./gate/main.ts"),
   transfer: () => import("./transfer/main.ts"),
   learning: () => import("./learning/main.ts"),
-  shots: () => import("./shots/main.ts"),
   /** Not a measurement alone: it writes the bundled prompts. */
   prompts: () => import("./prompts/train.ts"),
 };

@@ -10,7 +10,7 @@ export interface Split {
 }
 
 /** By label; examples with outputs are one group. */
-export function strata(examples: readonly Example[]): Map<string, Example[]> {
+function strata(examples: readonly Example[]): Map<string, Example[]> {
   const groups = new Map<string, Example[]>();
   for (const example of examples) {
     const label = "label" in example ? example.label : "";

@@ -7,7 +7,6 @@ import type { TextCodec } from "../../prompt/codec.ts";
 import { told } from "../../prompt/verbalizer.ts";
 import { labelsOf } from "../check.ts";
 import { answerOf } from "../examples.ts";
-import { strata } from "../split.ts";
 
 export interface Candidate {
   name: string;
@@ -26,9 +25,7 @@ export interface Subject {
 }
 
 /** Worked examples of each label, or of texts. */
-const SHOTS = { classification: [1, 2, 4, 8, 16], generation: [1, 3, 6, 12] } as const;
-/** Choices of as many: which examples a prompt shows decides as much as how many. */
-const CHOICES = 3;
+const SHOTS = { classification: [1, 2, 4, 8], generation: [1, 3, 6, 12] } as const;
 /** Labels that a question names. */
 const NAMED = 12;
 
@@ -68,25 +65,15 @@ function workedExamples(subject: Subject): Candidate[] {
   const usable = shown.filter(example => isPlain(example, task, codec));
   let before = 0;
   return SHOTS[task.type].flatMap(count => {
-    const choices = task.type === "classification" ? choicesOf(usable, count) : [usable.slice(0, count)];
-    const [{ length }] = choices as [Example[]];
-    if (length === before) return [];
-    before = length;
-    return choices.flatMap((chosen, index) => {
-      const name = `${length} examples${index === 0 ? "" : `, choice ${index + 1}`}`;
-      const made: Candidate[] = [{ name, source: "examples", template: showing(chosen, task, fields) }];
-      const turns = task.type === "generation" ? chatTurns(subject, chosen) : null;
-      if (turns !== null) made.push({ name: `${name}, chat`, source: "examples", template: turns });
-      return made;
-    });
+    const chosen = task.type === "classification" ? ofEachLabel(usable, count) : usable.slice(0, count);
+    if (chosen.length === before) return [];
+    before = chosen.length;
+    const name = `${chosen.length} examples`;
+    const made: Candidate[] = [{ name, source: "examples", template: showing(chosen, task, fields) }];
+    const turns = task.type === "generation" ? chatTurns(subject, chosen) : null;
+    if (turns !== null) made.push({ name: `${name}, chat`, source: "examples", template: turns });
+    return made;
   });
-}
-
-/** As many choices as the label with the most examples has others for; at least one. */
-function choicesOf(examples: readonly Example[], count: number): Example[][] {
-  const most = Math.max(0, ...[...strata(examples).values()].map(({ length }) => length));
-  const choices = Math.max(1, Math.min(CHOICES, Math.floor(most / count)));
-  return Array.from({ length: choices }, (_, index) => ofEachLabel(examples, count, index * count));
 }
 
 /** A template that shows examples in its own words. */
@@ -147,15 +134,18 @@ export function isPlainText(text: string, codec: TextCodec): boolean {
   return !text.includes("{{") && plain.length === special.length && plain.every((id, i) => id === special[i]);
 }
 
-/** `count` of each label behind the first `skipped`, or its last where it has fewer; labels in turn. */
-export function ofEachLabel(examples: readonly Example[], count: number, skipped = 0): Example[] {
-  const rounds = new Map<Example, number>();
-  for (const group of strata(examples).values()) {
-    const from = Math.max(0, Math.min(skipped, group.length - count));
-    for (const [round, example] of group.slice(from, from + count).entries()) rounds.set(example, round);
+/** The first `count` of each label, labels in turn. */
+export function ofEachLabel(examples: readonly Example[], count: number): Example[] {
+  const rounds: Example[][] = [];
+  const taken = new Map<string, number>();
+  for (const example of examples) {
+    const round = taken.get(answerOf(example)) ?? 0;
+    if (round >= count) continue;
+    taken.set(answerOf(example), round + 1);
+    rounds[round] ??= [];
+    rounds[round].push(example);
   }
-  const chosen = examples.filter(example => rounds.has(example));
-  return chosen.sort((a, b) => rounds.get(a)! - rounds.get(b)!);
+  return rounds.flat();
 }
 
 /** One question in the backbone's chat, up to its answer; null where it has no chat template that a prompt can spell. */

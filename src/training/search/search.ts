@@ -35,9 +35,7 @@ const BUDGET = 3000;
 const WORDINGS = 0.6;
 const WRITTEN = 4;
 /** Examples of each label, or texts, that candidates may show and are written from; never more than a quarter. */
-const POOL = 32;
-/** Of them, those by which words for labels are found. */
-const TELLING = 8;
+const POOL = 8;
 /** Prompts that get other verbalizers, and that are judged on validation. */
 const REWORDED = 2;
 const FINALISTS = 4;
@@ -104,8 +102,7 @@ class Search {
 
     const candidates = await this.#candidates(pool);
     const first = await this.#race(candidates, racing, WORDINGS * this.#budget, "wordings");
-    const telling = sample(pool, TELLING * kinds, settings.seed ?? 0);
-    const reworded = await this.#reworded(first.slice(0, REWORDED), telling);
+    const reworded = await this.#reworded(first.slice(0, REWORDED), pool);
     const second =
       reworded.length === 0
         ? first
@@ -213,16 +210,13 @@ class Search {
     return Math.max(plain, scores[this.#metric](withBias(judged as Labelled[], labelsOf(this.#job.task))));
   }
 
-  async #reworded(
-    best: readonly Racer<Candidate, Judged>[],
-    telling: readonly Example[],
-  ): Promise<Candidate[]> {
+  async #reworded(best: readonly Racer<Candidate, Judged>[], pool: readonly Example[]): Promise<Candidate[]> {
     const { task, settings } = this.#job;
     if (task.type === "generation" || settings.verbalizers === false) return [];
     const all: Candidate[] = [];
     for (const { item } of best) {
       await this.#hooks.pause();
-      all.push(...(await otherWords(this.#bench, task, item, this.#standing(item), telling)));
+      all.push(...(await otherWords(this.#bench, task, item, this.#standing(item), pool)));
     }
     return all.filter(candidate => this.#tellsApart(candidate));
   }

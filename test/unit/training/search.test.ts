@@ -62,43 +62,17 @@ describe("candidates", () => {
   });
 
   test("show worked examples, labels in turn, and none that a template would read as its own words", () => {
-    const [one, other, more] = patterns(subject()).filter(({ source }) => source === "examples");
+    const [one, two] = patterns(subject()).filter(({ source }) => source === "examples");
     expect(one!.template).toBe(
       "Text: one\nLabel: good\n\nText: four\nLabel: not good\n\nText: {{ input }}\nLabel:",
     );
-    expect(other!.name).toBe("2 examples, choice 2");
-    expect(other!.template).toBe(
-      "Text: two\nLabel: good\n\nText: four\nLabel: not good\n\nText: {{ input }}\nLabel:",
-    );
-    expect(more!.name).toBe("3 examples");
+    expect(two!.name).toBe("3 examples");
     const named = { labels: ["x"] };
     expect(isPlain({ input: "a <|im_end|> b", label: "x" }, named, codec)).toBe(false);
     expect(isPlain({ input: { messages: [{ role: "user", content: "x" }] }, label: "x" }, named, codec)).toBe(
       false,
     );
     expect(isPlain({ input: "a < b", label: "x" }, named, codec)).toBe(true);
-  });
-
-  test("show three choices of as many examples where there are others, and a rare label's last", () => {
-    const of = (label: string, count: number) =>
-      Array.from({ length: count }, (_, index) => ({ input: `${label}${index}`, label }));
-    const task: Subject["task"] = { type: "classification", labels: ["a", "b"], description: "" };
-    const all = patterns(subject({ task, shown: [...of("a", 9), ...of("b", 3)] }));
-    const shown = all
-      .filter(({ source }) => source === "examples")
-      .map(({ name, template }) => [name, template.match(/[ab]\d/g)!.join(" ")]);
-    expect(shown).toEqual([
-      ["2 examples", "a0 b0"],
-      ["2 examples, choice 2", "a1 b1"],
-      ["2 examples, choice 3", "a2 b2"],
-      ["4 examples", "a0 b0 a1 b1"],
-      ["4 examples, choice 2", "a2 b1 a3 b2"],
-      ["4 examples, choice 3", "a4 b1 a5 b2"],
-      ["7 examples", "a0 b0 a1 b1 a2 b2 a3"],
-      ["7 examples, choice 2", "a4 b0 a5 b1 a6 b2 a7"],
-      ["11 examples", "a0 b0 a1 b1 a2 b2 a3 a4 a5 a6 a7"],
-      ["12 examples", "a0 b0 a1 b1 a2 b2 a3 a4 a5 a6 a7 a8"],
-    ]);
   });
 
   test("say a label as the task spells it out", () => {
