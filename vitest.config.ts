@@ -1,7 +1,9 @@
 import { configDefaults, defineConfig } from "vitest/config";
 
-/** In runs of their own (vitest.slow.config.ts): every command of the README, Python's PEFT, a trainer's memory, what stands in docker/. */
-export const slow = ["docs", "peft", "memory", "deploy"].map(folder => `test/${folder}/**/*.test.ts`);
+/** In runs of their own (vitest.slow.config.ts): every command of the README, processes that are killed, Python's PEFT, a trainer's memory, what stands in docker/. */
+export const slow = ["docs", "fault", "peft", "memory", "deploy"].map(
+  folder => `test/${folder}/**/*.test.ts`,
+);
 
 // Files run one after another: the native runtime takes every core, and two models at once would double the memory.
 export default defineConfig({

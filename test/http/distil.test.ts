@@ -1,9 +1,10 @@
-/** Context distillation over HTTP, on the real backbone. */
+/** Context distillation over HTTP. */
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { trainers } from "../support/children.ts";
 import { reviewsOf } from "../support/reviews.ts";
+import { describeShallow } from "../support/shallow.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
 const inputs = reviewsOf(["film", "story", "play", "comedy", "book", "show"]).map(({ input }) => input);
@@ -16,37 +17,32 @@ const shots = [
   ["One of the year's best.", "positive"],
 ].map(([review, label]) => `Review: ${review}\nSentiment: ${label}\n\n`);
 
-describeBackbone("distillation over HTTP", backbone => {
+/** A server with a task of a plain and a long prompt. */
+async function started(backbone: string) {
+  const server = await startServer(backbone, { trainThreads: 2 });
+  await server.task({
+    id: "review",
+    type: "classification",
+    labels: ["positive", "negative"],
+    prompt: { template: "Review: {{ input }}\nSentiment:" },
+  });
+  await server.post("/tasks/review/prompts", {
+    template: `${shots.join("")}Review: {{ input }}\nSentiment:`,
+  });
+  return server;
+}
+const distil = (server: TestServer, task: string, body: object) =>
+  server.job(`/tasks/${task}/train`, { method: "distill", ...body }, 220_000);
+
+describeBackbone("a distillation", backbone => {
   let server: TestServer;
   beforeAll(async () => {
-    server = await startServer(backbone, { trainThreads: 2 });
-    await server.task({
-      id: "review",
-      type: "classification",
-      labels: ["positive", "negative"],
-      prompt: { template: "Review: {{ input }}\nSentiment:" },
-    });
-    await server.post("/tasks/review/prompts", {
-      template: `${shots.join("")}Review: {{ input }}\nSentiment:`,
-    });
-    await server.task({
-      id: "echo",
-      type: "generation",
-      prompt: {
-        template: "<|im_start|>user\nSay this again: {{ input }}<|im_end|>\n<|im_start|>assistant\n",
-      },
-    });
-    await server.task({ id: "endless", type: "generation", prompt: { template: "{{ input }} And then" } });
+    server = await started(backbone);
   });
   afterAll(() => server.close());
 
-  const train = (task: string, body: object) =>
-    server.post(`/tasks/${task}/train`, { method: "distill", ...body });
-  const ended = (task: string, body: object) =>
-    server.job(`/tasks/${task}/train`, { method: "distill", ...body }, 220_000);
-
   test("a short prefix comes to answer as a long hard prompt does, from inputs alone", async () => {
-    const job = await ended("review", {
+    const job = await distil(server, "review", {
       teacher: 2,
       inputs,
       length: 8,
@@ -85,6 +81,26 @@ describeBackbone("distillation over HTTP", backbone => {
     expect(apart(mine)).toBeLessThan(apart(plain) / 2);
     expect(Math.abs(distillation.agreement - share(mine))).toBeLessThan(0.15);
   });
+});
+
+describeShallow("distillation over HTTP", backbone => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await started(backbone);
+    await server.task({
+      id: "echo",
+      type: "generation",
+      prompt: {
+        template: "<|im_start|>user\nSay this again: {{ input }}<|im_end|>\n<|im_start|>assistant\n",
+      },
+    });
+    await server.task({ id: "endless", type: "generation", prompt: { template: "{{ input }} And then" } });
+  });
+  afterAll(() => server.close());
+
+  const train = (task: string, body: object) =>
+    server.post(`/tasks/${task}/train`, { method: "distill", ...body });
+  const ended = (task: string, body: object) => distil(server, task, body);
 
   test("a text before the task's own words teaches too; texts are learnt as the teacher writes them", async () => {
     const text = "Everything is said again in the very same words, and nothing else.";
@@ -99,7 +115,7 @@ describeBackbone("distillation over HTTP", backbone => {
   });
 
   test("a killed distillation asks its teacher once, and ends in the same bits", async () => {
-    const body = { teacher: 2, inputs: inputs.slice(0, 40), length: 4, steps: 12, seed: 2 };
+    const body = { teacher: 2, inputs: inputs.slice(0, 40), length: 4, steps: 60, seed: 2 };
     const whole = await ended("review", body);
     const { id } = (await train("review", body)).body;
     await vi.waitFor(
