@@ -36,7 +36,6 @@ export async function answersAlike(folder: string, library: string): Promise<voi
             task: { labels },
             prompts,
             active: {},
-            pause: async () => {},
           },
           readDataSet(folder, dataset).dev,
         );

@@ -103,7 +103,7 @@ async function measure({ name, labels, template, examples }: Target, steps: numb
   for (const { init, loss, accuracy } of (await rankStarts(bench, job, examplesOf(job), quiet)).table) {
     const { file: parameters, template: words } = await trainFrom(init);
     const prompts = [{ template: words, parameters }];
-    const judging = { ...bench, task: job.task, prompts, active: {}, pause: quiet.pause };
+    const judging = { ...bench, task: job.task, prompts, active: {} };
     const judged = await judge(judging, rest.slice(0, TESTED));
     const donor = donated(job, init);
     outcomes.push({

@@ -124,7 +124,7 @@ export class Tokenizer {
     };
   }
 
-  /** The chat template's text. Throws `bad_template` where the backbone has none, or where it refuses the messages. */
+  /** The chat template's text. Throws `bad_template` where the backbone has none, `validation` where it refuses the messages. */
   renderChat(
     messages: readonly Message[],
     { addGenerationPrompt }: { addGenerationPrompt: boolean },

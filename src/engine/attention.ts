@@ -7,9 +7,11 @@ import { float32, int64, layout, segmentFeeds, segmentsLength } from "../backbon
 import { attentionGraph, observed } from "../backbone/observed.ts";
 import { ForewordError } from "../errors.ts";
 import { layoutRow } from "../prompt/layout.ts";
+import { fieldsOf } from "../prompt/template.ts";
 import type { Session } from "../runtime/runtime.ts";
 import type { FieldValues, PromptAttention, PromptContent } from "./engine.ts";
 import { CHUNK } from "./feed.ts";
+import { boundFields } from "./fit.ts";
 import type { KvBlock } from "./kv.ts";
 import type { OpenedCore } from "./open.ts";
 import { type PreparedPrompt, preparePrompt, toSegments } from "./prefix.ts";
@@ -48,7 +50,10 @@ export class AttentionObserver {
 
   #row(prompt: PreparedPrompt, input: string | FieldValues, index: number, limit: number) {
     const { tokenizer, source } = this.#opened;
-    const laidOut = layoutRow(prompt.template, tokenizer, input, prompt.softLengths);
+    const names = fieldsOf(prompt.template).map(({ name }) => name);
+    const encode = (text: string) => tokenizer.encode(text);
+    const fields = boundFields(input, names, source.config.maxPositions, encode, undefined);
+    const laidOut = layoutRow(prompt.template, tokenizer, fields, prompt.softLengths);
     const row = toSegments(laidOut, prompt.soft, source.config.hiddenSize);
     const tokens = segmentsLength(row);
     if (tokens <= limit) return row;

@@ -24,6 +24,8 @@ export interface CoreSettings extends OpenSettings {
   queue: number;
   /** How the session holds its weights and its memory. */
   load?: LoadOptions;
+  /** Awaited before each run, whose rows are settled by then: how long it takes changes no answer. */
+  pause?: () => Promise<void>;
 }
 
 export interface OpenedCore {
@@ -55,7 +57,8 @@ export async function openCore(
   progress("loading the backbone", null);
   const { config } = source;
   const graph = keepingGraph(compiled.graph, config.layers);
-  const session = await runtime.load(graph, compiled.weights, settings.load);
+  const loaded = await runtime.load(graph, compiled.weights, settings.load);
+  const session = settings.pause ? pausing(loaded, settings.pause) : loaded;
   // The rotary table bounds a run's tokens (an onnxruntime check), and no run needs more than a context's length.
   const batchTokens = Math.min(settings.batchTokens, config.maxPositions);
   const limits = {
@@ -77,3 +80,11 @@ export async function openCore(
   };
   return { core, coreOver, session, source, tokenizer, compiled, variants, runtime, close };
 }
+
+const pausing = (session: Session, pause: () => Promise<void>): Session => ({
+  run: async (feeds, fetches) => {
+    await pause();
+    return session.run(feeds, fetches);
+  },
+  close: () => session.close(),
+});

@@ -38,6 +38,15 @@ export const donorsRunner =
         donors: await donorsOf(registry, donors),
       };
     });
-    const report = await runTrainer(options, servedPrecision(engine), "donors", job, control);
-    return { ...report };
+    const { left_out, ...report } = await runTrainer(
+      options,
+      servedPrecision(engine),
+      "donors",
+      job,
+      control,
+    );
+    const gone = donors
+      .filter(({ task, version }) => !job.donors.some(each => each.task === task && each.version === version))
+      .map(each => ({ ...each, reason: "It was deleted before its turn." }));
+    return { ...report, left_out: [...gone, ...left_out] };
   };

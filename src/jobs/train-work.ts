@@ -8,7 +8,7 @@ import { trainingPrecision } from "../gate/choice.ts";
 import { sameFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
-import type { ActivePrompts, Donor, TaskPrompt, TrainJob } from "../training/job.ts";
+import type { ActivePrompts, Donor, Fitted, TrainJob } from "../training/job.ts";
 import { contentOf, fits, type KeptPrompt, keep, keptOr, versionsOf, withParameters } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
 import { fetched } from "./patience.ts";
@@ -29,7 +29,7 @@ export interface TrainJobRequest {
   on: PromptRef | null;
   base: string | null;
   /** Of a distillation: a version, or a hard prompt that is none. */
-  teacher: { version: number } | { template: string } | null;
+  teacher: { version: number; fitted?: Fitted } | { template: string } | null;
   /** Prompts of which `init` may choose one: decided with the request, so that a run that goes on chooses the same. */
   donors?: PromptRef[];
   /** What `init`, `teacher` and `donors` name; earlier versions' records lack it. */
@@ -140,9 +140,12 @@ async function teacherOf(
   teacher: NonNullable<TrainJobRequest["teacher"]>,
   verbalizers: Verbalizers | null,
   kept: readonly KeptPrompt[],
-): Promise<TaskPrompt> {
-  if ("version" in teacher)
-    return withParameters(registry, await keptOr(registry, kept, { task, version: teacher.version }));
+): Promise<NonNullable<TrainJob["teacher"]>> {
+  if ("version" in teacher) {
+    const { version, fitted } = teacher;
+    const record = await keptOr(registry, kept, { task, version });
+    return { ...(await withParameters(registry, record)), ...(fitted && { fitted }) };
+  }
   return { template: teacher.template, parameters: null, ...(verbalizers && { verbalizers }) };
 }
 

@@ -109,12 +109,11 @@ export const isTrained = ({ bases = [], ...own }: PromptFile): boolean =>
   [own, ...bases].some(layer => kindOf(layer) !== "hard");
 
 /**
- * The bytes of the file, `dtype` being that of its own parameters; what it stands on stays as it is, as F16 where that
- * loses nothing. What `readPromptFile` refuses is refused here too: numbers beyond F16's among it.
+ * The bytes of the file, `dtype` being that of its own parameters; what it stands on is F16 where that loses nothing. What `readPromptFile` refuses is refused here too: numbers beyond F16's among it.
  */
-export function writePromptFile(file: PromptFile, dtype: Dtype = "F32"): Uint8Array {
+export function writePromptFile(file: PromptFile, dtype: Dtype | "as small as is exact" = "F32"): Uint8Array {
   const { bases = [] } = file;
-  const own = tensorsOf(file, "", () => dtype);
+  const own = tensorsOf(file, "", dtype === "as small as is exact" ? exactDtype : () => dtype);
   const tensors = [...own, ...bases.flatMap((layer, at) => tensorsOf(layer, ofBase(at), exactDtype))];
   const bytes = writeSafetensors(tensors, {
     format: promptFormat,

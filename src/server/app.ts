@@ -15,7 +15,7 @@ import { evaluate } from "./evaluate.ts";
 import { whenGone } from "./gone.ts";
 import { infer } from "./infer.ts";
 import { jobs } from "./jobs.ts";
-import { refuseOtherSites } from "./origin.ts";
+import { refuseOtherNames, refuseOtherSites } from "./origin.ts";
 import { positions } from "./positions.ts";
 import { frameworkErrors, installProblems } from "./problems.ts";
 import { prompts } from "./prompts.ts";
@@ -87,8 +87,10 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
       request.log.info({ req: request }, "the caller went away");
       given.metrics.requests.inc(labels(request, GONE));
     });
-    if (given.config.adminKey === undefined) refuseOtherSites(request);
-    else authorise(given.config.adminKey, request.url, request.headers.authorization);
+    if (given.config.adminKey === undefined) {
+      refuseOtherNames(request, given.config);
+      refuseOtherSites(request);
+    } else authorise(given.config.adminKey, request.url, request.headers.authorization);
   });
   const labels = (request: FastifyRequest, status: number) => ({
     route: request.routeOptions.url ?? "none",

@@ -10,6 +10,7 @@ import type { TrainJobRequest } from "../jobs/train-work.ts";
 import { compileTemplate, hasSlots } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
 import { labelsOf } from "../training/check.ts";
+import type { Fitted } from "../training/job.ts";
 import { wordsBeforeField } from "../training/plan.ts";
 import { baseUnder } from "./stack.ts";
 import { checkCompatible } from "./views.ts";
@@ -76,10 +77,16 @@ export async function distilled(
     template,
     parent: { task: task.id, version },
     verbalizers: record.verbalizers ?? null,
-    teacher: text === null ? { version } : { template },
+    teacher: text === null ? { version, fitted: fittedTo(task, version) } : { template },
     init: words.trim() === "" ? null : { text: words },
   };
 }
+
+/** What is active teaches as it answers, biases and temperature among it. */
+const fittedTo = ({ active }: Task, version: number): Fitted => {
+  const { bias, temperature } = (active?.prompt === version && active) || {};
+  return { ...(bias && { bias }), ...(temperature !== undefined && { temperature }) };
+};
 
 /** Inputs as examples, whose answers are the teacher's to give. */
 export function unanswered(task: Task, inputs: readonly Input[]): Example[] {

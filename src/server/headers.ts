@@ -15,14 +15,20 @@ export const Repeatable = Type.Object({
   ),
 });
 
+const conditional = (revision: string) =>
+  Type.Object({
+    "if-match": Type.Optional(
+      Type.String({ description: `${revision}, as in "3"; another one is a revision_conflict.` }),
+    ),
+  });
+
 /** Of a route that changes what may have been changed meanwhile. */
-export const Conditional = Type.Object({
-  "if-match": Type.Optional(
-    Type.String({
-      description: 'The revision that was read, as in "3"; another one is a revision_conflict.',
-    }),
-  ),
-});
+export const Conditional = conditional("The revision that was read");
+
+/** Of a route to which what is active matters, and nothing else of the task. */
+export const ConditionalOnActive = conditional(
+  "The revision of the task's active record (GET /tasks/:id/active)",
+);
 
 export function expectedRevision(request: FastifyRequest): Expected {
   const header = request.headers["if-match"];

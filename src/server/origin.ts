@@ -1,4 +1,6 @@
+import { isIP } from "node:net";
 import type { FastifyRequest } from "fastify";
+import type { Config } from "../config.ts";
 import { ForewordError } from "../errors.ts";
 
 /** What changes nothing may be asked from anywhere: a browser keeps the reply from the page. */
@@ -22,3 +24,30 @@ export function refuseOtherSites({ method, headers }: FastifyRequest): void {
 
 /** Null for an opaque origin, which a page without a site of its own has. */
 const hostOf = (origin: string): string | null => /^https?:\/\/(.+)$/.exec(origin)?.[1] ?? null;
+
+/** `127.0.0.1:8080`, `[::1]:8080`, `name:8080` without the port. */
+const nameOf = (host: string): string =>
+  host
+    .replace(/:\d+$/, "")
+    .replace(/^\[(.*)\]$/, "$1")
+    .toLowerCase();
+
+const isLocal = (name: string): boolean =>
+  name === "localhost" || name.endsWith(".localhost") || name === "::1" || /^127\./.test(name);
+
+/**
+ * Refuses, where the server listens to this machine alone, what is asked by another name: a page whose site has its name
+ * point here is of the same origin to its browser (DNS rebinding), which would let it read and change everything.
+ * Throws `forbidden`.
+ */
+export function refuseOtherNames(
+  { headers: { host = "" } }: FastifyRequest,
+  config: Pick<Config, "host">,
+): void {
+  const name = nameOf(host);
+  if (!isLocal(config.host) || name === config.host || isLocal(name) || isIP(name) !== 0) return;
+  throw new ForewordError(
+    "forbidden",
+    `The server listens to this machine alone, and was asked for as ${JSON.stringify(name)}. Ask for localhost or 127.0.0.1, or start it with a key (FOREWORD_ADMIN_KEY).`,
+  );
+}

@@ -1,15 +1,18 @@
+import { isDeepStrictEqual } from "node:util";
 import multipart from "@fastify/multipart";
 import { Type } from "typebox";
 import { Id, Page, PageQuery, PromptRef, Version } from "../contract/common.ts";
+import type { PromptRecord } from "../contract/prompt.ts";
 import { type Task, Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import { contentOf } from "../jobs/contents.ts";
+import { readPromptFile, writePromptFile } from "../prompt/file.ts";
 import { basesOf, restacked, type Stackable } from "../prompt/stack.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
 import { copiedVerbalizers } from "./copies.ts";
 import type { Resource } from "./dependencies.ts";
-import { actor, Conditional, expectedRevision, Repeatable } from "./headers.ts";
+import { actor, ConditionalOnActive, expectedRevision, Repeatable } from "./headers.ts";
 import { idempotent } from "./idempotency.ts";
 import { adaptedPrompt, adapterOf, archive } from "./peft.ts";
 import { readUpload, uploadContent } from "./peft-form.ts";
@@ -105,7 +108,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
         tags: ["prompts"],
         summary: "Add a prompt version: a hard prompt, a copy, a prompt file, or an adapter of PEFT",
         params: Params,
-        headers: Type.Object({ ...Repeatable.properties, ...Conditional.properties }),
+        headers: Type.Object({ ...Repeatable.properties, ...ConditionalOnActive.properties }),
         body: {
           content: {
             "application/json": { schema: NewPromptBody },
@@ -206,7 +209,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       return reply
         .type(promptMediaType)
         .header("Content-Disposition", `attachment; filename="${name}.safetensors"`)
-        .send(Buffer.from(await registry.getBlob(record.parameters)));
+        .send(Buffer.from(saying(record, await registry.getBlob(record.parameters))));
     },
   );
 
@@ -217,7 +220,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
         tags: ["prompts"],
         summary: "Delete a prompt version that is not active",
         params: One,
-        headers: Conditional,
+        headers: ConditionalOnActive,
         response: { 204: Type.Null() },
       },
     },
@@ -228,6 +231,14 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
     },
   );
 };
+
+/** A version's file, with the texts that it says for labels: a copy may say others than what its parameters were kept for. */
+function saying({ verbalizers }: Pick<PromptRecord, "verbalizers">, bytes: Uint8Array): Uint8Array {
+  const { verbalizers: before, ...file } = readPromptFile(bytes);
+  return isDeepStrictEqual(before, verbalizers)
+    ? bytes
+    : writePromptFile({ ...file, ...(verbalizers && { verbalizers }) }, "as small as is exact");
+}
 
 const noBody = () =>
   new ForewordError(

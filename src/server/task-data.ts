@@ -6,7 +6,7 @@ import { fillFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
 import { labelsOf, noLabel } from "../training/check.ts";
-import { type LineProblem, refused, writeExamples } from "../training/examples.ts";
+import { firstLineWith, type LineProblem, refused, writeExamples } from "../training/examples.ts";
 
 export interface TaskData {
   blob: string;
@@ -44,7 +44,10 @@ export async function dataFor(
     const { sha256, labels } = await registry.getDataset(data);
     checkKind(task, labels !== null, field);
     const unknown = Object.keys(labels ?? {}).find(label => !labelsOf(task).includes(label));
-    if (unknown !== undefined) throw unknownLabel(task, unknown, `${field}: data set ${data}: `);
+    if (unknown !== undefined) {
+      const line = firstLineWith(unknown, await registry.getBlob(sha256));
+      throw refused([{ line, detail: noLabel(task, unknown) }], field, labels![unknown]);
+    }
     return { blob: sha256, labels: Object.keys(labels ?? {}) };
   }
   const problems: LineProblem[] = [];
@@ -53,7 +56,8 @@ export async function dataFor(
   for (const [index, example] of data.entries()) {
     try {
       checkKind(task, "label" in example, field);
-      if ("label" in example && !known.has(example.label)) throw unknownLabel(task, example.label);
+      if ("label" in example && !known.has(example.label))
+        throw new ForewordError("bad_dataset", noLabel(task, example.label));
       for (const template of compiled) fillFields(template, example.input);
     } catch (error) {
       problems.push({ line: index + 1, detail: (error as Error).message });
@@ -84,10 +88,3 @@ function checkKind({ id, type }: Task, labelled: boolean, field: string): void {
     { field },
   );
 }
-
-const unknownLabel = (task: Task, label: string, where = ""): ForewordError =>
-  new ForewordError(
-    "bad_dataset",
-    `${where}${noLabel(task, label)}; or add it with PATCH /tasks/${task.id}.`,
-    { label },
-  );

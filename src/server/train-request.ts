@@ -3,6 +3,7 @@ import type { Task } from "../contract/task.ts";
 import type { Ensemble, TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
+import { trainingPrecision } from "../gate/choice.ts";
 import { contentOf, untrainedTemplate, versionsOf } from "../jobs/contents.ts";
 import { activeOf, keptFor, namedStart, type TrainJobRequest } from "../jobs/train-work.ts";
 import { readPromptFile } from "../prompt/file.ts";
@@ -141,6 +142,7 @@ export async function checkSettings(
 ): Promise<void> {
   const context = engine.backbone().context - (base ? await lengthOf(engine, base.file) : 0);
   const { method = "prefix", length } = settings;
+  trainingPrecision(settings.precision, engine.backbone());
   const template = compileTemplate(source);
   checkRequest(settings, template, task);
   checkPositions(knownPositions(template) ?? 0, context, "template");

@@ -71,8 +71,8 @@ export const labelsOf = ({ labels }: Pick<Task, "labels">): string[] =>
   labels === null ? [] : Array.isArray(labels) ? labels : Object.keys(labels);
 
 /** What is wrong with a label that the task has not. */
-export const noLabel = (task: Pick<Task, "labels">, label: string): string =>
-  `the label ${JSON.stringify(label)} is none of the task's. Use one of: ${labelsOf(task).join(", ")}`;
+export const noLabel = (task: Pick<Task, "labels"> & Partial<Pick<Task, "id">>, label: string): string =>
+  `the label ${JSON.stringify(label)} is none of the task's. Use one of: ${labelsOf(task).join(", ")}${task.id ? `; or add it with PATCH /tasks/${task.id}` : ""}`;
 
 const invalid = (field: string, what: string, more: object = {}): ForewordError =>
   new ForewordError("validation", `${field}: ${what}.`, { field, ...more });

@@ -14,10 +14,12 @@ import {
   refused,
 } from "./examples.ts";
 import type { TrainJob } from "./job.ts";
-import { type Split, splitExamples, withoutLeaks } from "./split.ts";
+import { type Split, sample, splitExamples, withoutLeaks } from "./split.ts";
 
 /** Line numbers, or labels, that a sentence lists. */
 const LISTED = 5;
+/** More tell scores no better than to half a point, and each is answered by two prompts. */
+const VALIDATED = 4000;
 
 export interface Places {
   /** Where an example stands in its list, from 1. */
@@ -61,11 +63,14 @@ export function dataOf(
     log(
       `validation: ${counted(leaks.map(lineOf))} are among the training examples too; they are left out of validation`,
     );
-  const validation = distinct(unseen);
-  const once = new Set(validation);
+  const usable = distinct(unseen);
+  const once = new Set(usable);
   const again = unseen.filter(example => !once.has(example));
   if (again.length > 0)
     log(`validation: ${counted(again.map(lineOf))} repeat an earlier one; an example counts once`);
+  const validation = sample(usable, VALIDATED, job.splitSeed);
+  if (validation.length < usable.length)
+    log(`validation: of ${usable.length} examples ${validation.length} are judged, by label and chance`);
   if (validation.length === 0) {
     throw new ForewordError(
       "bad_dataset",
@@ -87,7 +92,7 @@ export function dataOf(
 /** A task's labels may have changed since the job was sent. Throws `bad_dataset`, naming the lines. */
 export function checkLabels(
   { examples, lines }: ReadExamples,
-  task: Pick<TrainJob["task"], "labels">,
+  task: Pick<TrainJob["task"], "id" | "labels">,
   field: string,
 ): void {
   if (task.labels === null) return;
@@ -100,11 +105,12 @@ export function checkLabels(
   if (problems.length > 0) throw refused(problems, field);
 }
 
-/** A job's examples alone. Throws `bad_dataset` where inputs don't fill the fields of its template. */
+/** A job's examples alone. Throws `bad_dataset` where inputs don't fill the fields of its template, or labels aren't the task's. */
 export function examplesOf(
-  job: Pick<TrainJob, "examples" | "template">,
+  job: Pick<TrainJob, "examples" | "template" | "task">,
 ): Pick<ReadExamples, "examples"> & Places {
   const read = filling(job.examples, "examples", job.template);
+  checkLabels(read, job.task, "examples");
   return { ...placesOf({ examples: read }), examples: read.examples };
 }
 

@@ -20,6 +20,8 @@ import type { Split } from "./split.ts";
 
 /** Labels whose ways through the trie are taught, and the probability that they have together at most. */
 const WAYS = { most: 4, mass: 0.98 };
+/** Inputs that a teacher labels before their answers are kept as numbers. */
+const AT_ONCE = 1024;
 /** Of a text that the teacher writes. */
 const MAX_TOKENS = 256;
 
@@ -44,9 +46,9 @@ export interface TeacherAnswer {
 export async function askTeacher(
   bench: Bench,
   { task }: Pick<TrainJob, "task">,
-  teacher: TaskPrompt,
+  teacher: NonNullable<TrainJob["teacher"]>,
   { train, validation, nameOf }: Pick<RunData, "train" | "validation" | "nameOf">,
-  { pause, log }: Pick<TrainHooks, "pause" | "log">,
+  { log }: Pick<TrainHooks, "log">,
 ): Promise<TeacherAnswer[]> {
   const all = [...train, ...validation];
   log(`the teacher answers ${all.length} inputs`);
@@ -54,21 +56,27 @@ export async function askTeacher(
     ...bench,
     task,
     prompts: [teacher],
-    active: {},
-    pause,
-    nameOf: (index: number) => nameOf(all[index]!),
+    active: teacher.fitted ?? {},
   };
   if (task.labels !== null) {
-    const judged = await label(judging, all, { every: true });
     const labels = labelsOf(task);
-    return judged.map(({ given, scores }) => ({
-      given,
-      probabilities: Float64Array.from(labels, name => scores.get(name)!),
-      ended: true,
-    }));
+    const answers: TeacherAnswer[] = [];
+    // Scores by name take ten times the memory of the numbers.
+    for (let from = 0; from < all.length; from += AT_ONCE) {
+      const named = (index: number) => nameOf(all[from + index]!);
+      const some = all.slice(from, from + AT_ONCE);
+      for (const { given, scores } of await label({ ...judging, nameOf: named }, some, { every: true }))
+        answers.push({
+          given,
+          probabilities: Float64Array.from(labels, name => scores.get(name)!),
+          ended: true,
+        });
+    }
+    return answers;
   }
   const cases: TextCase[] = all.map(({ input }) => ({ input, wanted: [] }));
-  const written = await write(judging, cases, { maxTokens: MAX_TOKENS });
+  const named = (index: number) => nameOf(all[index]!);
+  const written = await write({ ...judging, nameOf: named }, cases, { maxTokens: MAX_TOKENS });
   return written.map(({ given, ended }) => ({ given, probabilities: null, ended }));
 }
 
@@ -169,13 +177,12 @@ export async function distillationOf(
   teacher: TaskPrompt,
   { file, template }: Pick<TrainOutcome, "file" | "template">,
   examples: readonly Example[],
-  hooks: Pick<TrainHooks, "pause">,
 ): Promise<Distillation> {
   const student: TaskPrompt = { template, parameters: file, ...(verbalizers && { verbalizers }) };
   const some = examples.slice(0, TIMED.examples);
   const kept = [teacher, student].map(prompt => bench.shelf.put(bench.core, prompt));
   const answer = async (prompt: TaskPrompt) => {
-    const judging = { ...bench, task, prompts: [prompt], active: {}, pause: async () => {} };
+    const judging = { ...bench, task, prompts: [prompt], active: {} };
     const started = performance.now();
     if (task.labels !== null) await label(judging, some);
     else
@@ -196,9 +203,7 @@ export async function distillationOf(
   const agreement =
     task.labels === null
       ? null
-      : accuracy(
-          await label({ ...bench, task, prompts: [student], active: {}, pause: hooks.pause }, examples),
-        );
+      : accuracy(await label({ ...bench, task, prompts: [student], active: {} }, examples));
   const lengthOf = (prompt: TaskPrompt) => bench.core.inspect(prompt).length;
   const [before, after] = [lengthOf(teacher), lengthOf(student)];
   return {

@@ -34,7 +34,7 @@ const ALL_SCORES = 32;
 
 export type DonorsJob = Pick<TrainJob, "task" | "request" | "template" | "verbalizers" | "base" | "donors">;
 
-type Hooks = Pick<TrainHooks, "pause" | "log" | "progress">;
+type Hooks = Pick<TrainHooks, "log" | "progress">;
 
 interface Start {
   init: Init;
@@ -69,7 +69,7 @@ export async function rankStarts(
   const settled = (results: readonly Judged[]) =>
     every ? recalibrated(results as Labelled[], labels) : results;
   const budget = Math.max(BUDGET.least, BUDGET.each * starts.length);
-  const pause = counting(hooks, Math.min(budget, starts.length * asked.length));
+  const tell = counting(hooks, Math.min(budget, starts.length * asked.length));
   const racers = await race<Start, Judged>(starts, {
     examples: asked.length,
     budget,
@@ -77,7 +77,7 @@ export async function rankStarts(
     answer: ({ prompt }, from, to) => {
       const part = asked.slice(from, to);
       const named = (index: number) => exampleName(part[index]!);
-      const judging = { ...bench, task, prompts: [prompt], active: {}, pause, nameOf: named };
+      const judging = { ...bench, task, prompts: [prompt], active: {}, tell, nameOf: named };
       return every ? label(judging, part, { every }) : judge(judging, part);
     },
     score: results => scores.loss(settled(results)),

@@ -5,7 +5,7 @@ import { sample } from "./split.ts";
 import type { TrainSettings } from "./trainer.ts";
 
 /** So many are always laid out, in seconds: more than a run reads that is not asked for more, or larger, steps. */
-const ALWAYS = 25_000;
+export const ALWAYS = 25_000;
 
 export interface LaidOut {
   rows: TrainingRow[][];

@@ -90,6 +90,22 @@ export function refused(
   });
 }
 
+/** The line of the first example with this label, which one has, as `ExampleWriter` wrote it: without reading the others. */
+export function firstLineWith(label: string, bytes: Uint8Array): number {
+  const rows = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const written = `"label":${JSON.stringify(label)}`;
+  const labelAt = (at: number): string | undefined => {
+    const end = rows.indexOf("\n", at);
+    return JSON.parse(rows.toString("utf8", rows.lastIndexOf("\n", at) + 1, end < 0 ? undefined : end)).label;
+  };
+  let at = rows.indexOf(written);
+  // A field of an input may have the same name.
+  while (at >= 0 && labelAt(at) !== label) at = rows.indexOf(written, at + 1);
+  let line = 1;
+  for (let end = rows.indexOf("\n"); end >= 0 && end < at; end = rows.indexOf("\n", end + 1)) line++;
+  return line;
+}
+
 /** NDJSON in which every example stands at the line that it began at, so that whoever reads it can name that line. */
 export class ExampleWriter {
   readonly #parts: Buffer[] = [];

@@ -11,6 +11,9 @@ export interface TaskPrompt extends PromptContent {
   verbalizers?: Verbalizers;
 }
 
+/** What an active record adds to a prompt's own scores. */
+export type Fitted = Pick<Active, "bias" | "temperature">;
+
 /** What answers now: one prompt, or an ensemble's members in its order. */
 export interface ActivePrompts {
   prompts: TaskPrompt[];
@@ -38,8 +41,8 @@ export interface TrainJob {
   initial: PromptContent | null;
   /** What there is to choose from where `init` asks for a donor. */
   donors?: readonly Donor[];
-  /** Whose answers are learnt in place of the examples' own. */
-  teacher: TaskPrompt | null;
+  /** Whose answers are learnt in place of the examples' own, with the numbers that were fitted to it. */
+  teacher: (TaskPrompt & { fitted?: Fitted }) | null;
   /** As `writeExamples` writes them. */
   examples: Uint8Array;
   /** A share of the examples, or examples of their own. */

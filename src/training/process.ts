@@ -1,6 +1,6 @@
 /**
- * The trainer's process: one job, then it ends. It runs at nice 19, lets requests go first between micro-batches, and
- * ends by itself when the server's channel closes.
+ * The trainer's process: one job, then it ends. It runs at nice 19, lets requests go first between micro-batches and
+ * between runs of the engine, and ends by itself when the server's channel closes.
  */
 import { setPriority } from "node:os";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ import type { FromTrainer, ToTrainer, TrainerPlace, Work, WorkKind, Works } from
 import { train } from "./run.ts";
 import { search } from "./search/search.ts";
 
-/** A micro-batch waits this long for requests at most: under steady load training is slow, but it ends. */
+/** A micro-batch, or a run, waits this long for requests at most: under steady load training is slow, but it ends. */
 const PATIENCE_MS = 1000;
 /** Tokens of a validation run: as short as a micro-batch of the gradient. */
 const BATCH_TOKENS = 512;
@@ -46,7 +46,7 @@ const works: { [Kind in WorkKind]: Does<Kind> } = {
 };
 
 let busy = false;
-/** Ends the pauses under way: examples that are judged side by side wait at the same time. */
+/** Ends the pauses under way. */
 const waiting = new Set<() => void>();
 let saved = () => {};
 
@@ -114,6 +114,7 @@ async function start(
       batchTokens: BATCH_TOKENS,
       queue: QUEUE,
       load: MAPPED,
+      pause,
     };
     const opened = await openCore(settings, shelf, () => {});
     const outcome = await (works[kind] as Does<WorkKind>)({ ...opened, shelf }, job, {

@@ -40,15 +40,11 @@ export class Pace {
   }
 }
 
-/** A pause before each of about `steps` answers, which tells how many there are, and when there will be all. */
-export function counting(
-  { pause, progress }: Pick<TrainHooks, "pause" | "progress">,
-  steps: number,
-): () => Promise<void> {
+/** To be called before each of about `steps` answers: tells how many there are, and when there will be all. */
+export function counting({ progress }: Pick<TrainHooks, "progress">, steps: number): () => void {
   let step = 0;
   let began = 0;
-  return async () => {
-    await pause();
+  return () => {
     began ||= Date.now();
     step++;
     const pace = (1000 * step) / (Date.now() - began + 1);

@@ -1,10 +1,11 @@
 /** Examples become rows: what is fed behind the trained prefix, and what the objective asks at which token. */
 import type { Example } from "../contract/dataset.ts";
 import type { Task } from "../contract/task.ts";
+import { boundFields } from "../engine/fit.ts";
 import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { layoutPrefix, layoutRow, layoutWritten, positions, type Segment } from "../prompt/layout.ts";
-import type { CompiledTemplate } from "../prompt/template.ts";
+import { type CompiledTemplate, fieldsOf } from "../prompt/template.ts";
 import { branches, buildTrie, endBranch, goldPath, type LabelTrie } from "../prompt/trie.ts";
 import { spellings, verbalize } from "../prompt/verbalizer.ts";
 import { noLabel } from "./check.ts";
@@ -189,11 +190,17 @@ export function generationRow(example: Example, context: RowContext): TrainingRo
   return row({ input, fed: output.slice(0, -1), decisions: [], next, answer }, context);
 }
 
-function inputSegments(example: Example, { template, codec, softLengths, beginning }: RowContext): Segment[] {
+function inputSegments(
+  { input }: Example,
+  { template, codec, softLengths, beginning, room }: RowContext,
+): Segment[] {
   const layouts = { all: layoutPrefix, "all but BOS": layoutWritten, none: () => [] };
+  const names = fieldsOf(template).map(({ name }) => name);
+  // As serving does, which would refuse the text at the first look.
+  const fields = boundFields(input, names, room, text => codec.encode(text), undefined);
   return [
     ...layouts[beginning](template, codec, softLengths),
-    ...layoutRow(template, codec, example.input as never, softLengths),
+    ...layoutRow(template, codec, fields, softLengths),
   ];
 }
 

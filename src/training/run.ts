@@ -27,7 +27,7 @@ import {
   taught,
 } from "./distil.ts";
 import { bestStart, donated } from "./donors.ts";
-import { layOutEnough } from "./enough.ts";
+import { ALWAYS, layOutEnough } from "./enough.ts";
 import { answersOfActive, compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
 import { forPeople, type Judged, scores, standardError } from "./evaluation/metrics.ts";
@@ -37,6 +37,7 @@ import { gradientsBehind, leadOf } from "./lead.ts";
 import { type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
 import { curveOf, type Look, Pace } from "./progress.ts";
 import { contextOf, layOut } from "./rows.ts";
+import { SEEN, seenElsewhere } from "./seen.ts";
 import { sample } from "./split.ts";
 import { promptFileOf } from "./start.ts";
 import { notFinite, Trainer, type TrainerState, type TrainSettings } from "./trainer.ts";
@@ -46,7 +47,7 @@ const LOOKS = 4;
 const LOOK_EXAMPLES = 128;
 
 /** Another one is of another split, and can't be gone on from. */
-const FORMAT = 2;
+const FORMAT = 3;
 
 /** What a checkpoint holds. */
 interface Checkpoint {
@@ -83,6 +84,7 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   const left = checkpointOf(asked);
   const job = await withDonor(bench, asked, hooks, left);
   const { distributions, answers, ...data } = await answersOf(bench, job, hooks, left);
+  if (seenElsewhere(job)) hooks.log(SEEN);
   const task = withVerbalizers(job);
   const { config } = source;
   const plan = planOf({ ...job, task }, data.train, tokenizer, config.vocabSize);
@@ -144,7 +146,7 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
     if (job.teacher === null || outcome.failure) return outcome;
     return {
       ...outcome,
-      distillation: await distillationOf(bench, job, job.teacher, outcome, data.validation, hooks),
+      distillation: await distillationOf(bench, job, job.teacher, outcome, data.validation),
     };
   } finally {
     await gradients.close();
@@ -177,9 +179,12 @@ async function withDonor(
 
 /** The examples, with the teacher's answers where there is one. */
 async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: Checkpoint | null) {
-  const data = dataOf(job, hooks.log);
-  const { teacher, member } = job;
-  if (teacher === null) return { ...data, distributions: null, answers: null };
+  const { train: all, ...others } = dataOf(job, hooks.log);
+  const { teacher, member, request } = job;
+  if (teacher === null) return { train: all, ...others, distributions: null, answers: null };
+  // As many are asked for as may be laid out.
+  const { steps = 0, batch_size = 0, seed = 0 } = request;
+  const data = { train: sample(all, Math.max(ALWAYS, steps * batch_size), seed), ...others };
   const { lineOf, nameOf, validationField } = data;
   let answers = left?.answers ?? null;
   if (answers === null) {
@@ -346,7 +351,6 @@ class Run {
         task,
         prompts: [{ ...content, ...(verbalizers && { verbalizers }) }],
         active: {},
-        pause: this.#options.hooks.pause,
         nameOf: index => this.#options.nameOf(examples[index]!),
       },
       examples,
@@ -356,10 +360,10 @@ class Run {
   async #compare(mine: readonly Judged[]) {
     const { active, task } = this.#options.job;
     const { core, shelf } = this.#options.bench;
-    const { pause, log } = this.#options.hooks;
+    const { log } = this.#options.hooks;
     const examples = this.#options.validation;
     const nameOf = (index: number) => this.#options.nameOf(examples[index]!);
-    const judging = active && { core, shelf, task, ...active, pause, nameOf };
+    const judging = active && { core, shelf, task, ...active, nameOf };
     const theirs = judging && (await answersOfActive(judge(judging, examples), log));
     const { metric } = this.#options.plan;
     return compare({ type: task.type, metric, examples }, mine, theirs);

@@ -1,4 +1,5 @@
 /** Which examples are trained on, and which validate. */
+import { createHash } from "node:crypto";
 import type { Example } from "../contract/dataset.ts";
 import { randomFrom } from "../engine/sampler.ts";
 import { shuffled } from "./batches.ts";
@@ -42,6 +43,18 @@ const placesOf = (inputs: number, label: number, share: number): Place[] =>
   }));
 
 /**
+ * By a chance that is the input's own: where examples were added, or another share is wanted, what validated before goes
+ * on to, and a prompt of then is judged by what it was not trained on.
+ */
+function drawn(keys: readonly string[], seed: number): string[] {
+  const chance = (key: string) => createHash("sha256").update(`${seed} ${key}`).digest().readUIntBE(0, 6);
+  return keys
+    .map(key => ({ key, at: chance(key) }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ key }) => key);
+}
+
+/**
  * The share of all inputs, one at least, by label: by largest remainders, chance deciding between equal ones, and before
  * them one of each label with three inputs or more, as far as the places go. Equal inputs stay on one side, and every
  * label keeps one to be trained on.
@@ -55,11 +68,7 @@ export function splitExamples(examples: readonly Example[], share: number, seed:
   const labelsOf = new Map<string, number[]>();
   for (const [label, keys] of labels.entries())
     for (const key of keys) labelsOf.set(key, [...(labelsOf.get(key) ?? []), label]);
-  const queues = labels.map(keys =>
-    shuffled(keys.length, random)
-      .map(index => keys[index]!)
-      .values(),
-  );
+  const queues = labels.map(keys => drawn(keys, seed).values());
   const places = shuffled(labels.length, random)
     .flatMap(label => placesOf(labels[label]!.length, label, share))
     .sort((a, b) => Number(b.needed) - Number(a.needed) || b.due - a.due);

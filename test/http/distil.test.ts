@@ -38,6 +38,13 @@ describeBackbone("a distillation", backbone => {
   let server: TestServer;
   beforeAll(async () => {
     server = await started(backbone);
+    await server.task({
+      id: "echo",
+      type: "generation",
+      prompt: {
+        template: "<|im_start|>user\nSay this again: {{ input }}<|im_end|>\n<|im_start|>assistant\n",
+      },
+    });
   });
   afterAll(() => server.close());
 
@@ -81,19 +88,29 @@ describeBackbone("a distillation", backbone => {
     expect(apart(mine)).toBeLessThan(apart(plain) / 2);
     expect(Math.abs(distillation.agreement - share(mine))).toBeLessThan(0.15);
   });
+
+  test("a text before the task's own words teaches too; texts are learnt as the teacher writes them", async () => {
+    const text = "Everything is said again in the very same words, and nothing else.";
+    const job = await distil(server, "echo", {
+      teacher: { text },
+      inputs: inputs.slice(0, 12),
+      steps: 4,
+      length: 6,
+    });
+    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+    expect(job.result.distillation).toMatchObject({ agreement: null, length: 6 });
+    const { recipe, metrics } = (await server.get(`/tasks/echo/prompts/${job.result.versions[0]}`)).body;
+    expect(recipe.template).toBe(
+      `${text}\n\n<|im_start|>user\nSay this again: {{ input }}<|im_end|>\n<|im_start|>assistant\n`,
+    );
+    expect(metrics.distillation).toEqual(job.result.distillation);
+  });
 });
 
 describeShallow("distillation over HTTP", backbone => {
   let server: TestServer;
   beforeAll(async () => {
     server = await started(backbone);
-    await server.task({
-      id: "echo",
-      type: "generation",
-      prompt: {
-        template: "<|im_start|>user\nSay this again: {{ input }}<|im_end|>\n<|im_start|>assistant\n",
-      },
-    });
     await server.task({ id: "endless", type: "generation", prompt: { template: "{{ input }} And then" } });
   });
   afterAll(() => server.close());
@@ -102,16 +119,22 @@ describeShallow("distillation over HTTP", backbone => {
     server.post(`/tasks/${task}/train`, { method: "distill", ...body });
   const ended = (task: string, body: object) => distil(server, task, body);
 
-  test("a text before the task's own words teaches too; texts are learnt as the teacher writes them", async () => {
-    const text = "Everything is said again in the very same words, and nothing else.";
-    const job = await ended("echo", { teacher: { text }, inputs: inputs.slice(0, 12), steps: 4, length: 6 });
+  test("what is active teaches with the biases that it answers with", async () => {
+    const said = (results: { label: string }[]) => new Set(results.map(({ label }) => label));
+    await server.put("/tasks/review/active", { prompt: 1, bias: { negative: 30 } });
+    const biased = (await server.infer("review", { inputs })).results;
+    expect([...said(biased)]).toEqual(["negative"]);
+    const job = await ended("review", { inputs, length: 4, steps: 30, seed: 3 });
     expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
-    expect(job.result.distillation).toMatchObject({ agreement: null, length: 6 });
-    const { recipe, metrics } = (await server.get(`/tasks/echo/prompts/${job.result.versions[0]}`)).body;
-    expect(recipe.template).toBe(
-      `${text}\n\n<|im_start|>user\nSay this again: {{ input }}<|im_end|>\n<|im_start|>assistant\n`,
-    );
-    expect(metrics.distillation).toEqual(job.result.distillation);
+    const { versions, distillation } = job.result;
+    expect(distillation.agreement).toBe(1);
+    expect([...said((await server.infer("review", { inputs, prompt: versions[0] })).results)]).toEqual([
+      "negative",
+    ]);
+    // Another version than the active one teaches by itself.
+    const other = await ended("review", { teacher: 2, inputs, length: 4, steps: 30, seed: 3 });
+    expect(other.result.distillation.agreement).toBeGreaterThan(0.5);
+    await server.put("/tasks/review/active", { prompt: 1 });
   });
 
   test("a killed distillation asks its teacher once, and ends in the same bits", async () => {

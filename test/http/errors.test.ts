@@ -69,7 +69,7 @@ describeShallow("problems", path => {
       const [head, body] = (await text(socket)).split("\r\n\r\n");
       return { head, problem: JSON.parse(body!) };
     };
-    const long = await told(`GET /tasks HTTP/1.1\r\nHost: x\r\nX-Long: ${"x".repeat(20_000)}\r\n\r\n`);
+    const long = await told(`GET /tasks HTTP/1.1\r\nHost: localhost\r\nX-Long: ${"x".repeat(20_000)}\r\n\r\n`);
     expect(long.head).toMatch(/^HTTP\/1\.1 431 .*\r\nContent-Type: application\/problem\+json\r\n/);
     expect(long.problem).toMatchObject({ code: "headers_too_large", status: 431, limit: maxHeaderSize });
     const garbage = await told("what is this?\r\n\r\n");
@@ -103,7 +103,7 @@ describeShallow("problems", path => {
     };
     for (const [type, body] of Object.entries(refused)) {
       const socket = connect(Number(port), "127.0.0.1").pause();
-      const head = `POST /datasets?id=d HTTP/1.1\r\nHost: x\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n`;
+      const head = `POST /datasets?id=d HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${type}\r\nContent-Length: ${body.length}\r\n\r\n`;
       // As a caller who reads nothing before all is sent.
       await new Promise<void>((resolve, reject) =>
         socket.once("error", reject).write(head + body, error => (error ? reject(error) : resolve())),
@@ -127,7 +127,7 @@ describeShallow("problems", path => {
     for (const route of ["/tasks", "/datasets?id=d"]) {
       const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
       socket.write(
-        `POST ${route} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"input":`,
+        `POST ${route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"input":`,
       );
       expect(await text(socket), route).toMatch(/^HTTP\/1.1 408 [\s\S]*"code":"request_timeout"/);
     }
@@ -138,7 +138,7 @@ describeShallow("problems", path => {
   test("a body that stalls holds no server open that closes", async () => {
     server = await startServer(path);
     const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
-    socket.write("POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{");
+    socket.write("POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{");
     await server.get("/healthz");
     const timers = vi.spyOn(globalThis, "setTimeout");
     const closed = server.close();
@@ -176,6 +176,28 @@ describeShallow("problems", path => {
     expect((await server.get("/tasks", { origin: "https://elsewhere.example" })).status).toBe(200);
     for (const headers of [{}, { origin }, { "sec-fetch-site": "same-origin", origin }])
       expect((await sent(headers)).status).toBe(201);
+  });
+
+  test("what a page asks for whose site has its name point to this machine", async () => {
+    const asked = async (method: string, host: string) => {
+      const { port } = new URL(server.url);
+      const headers = { host: `${host}:${port}`, origin: `http://${host}:${port}` };
+      const request = http.request({ port, method, path: "/tasks/spam", headers }).end();
+      const [response] = await once(request, "response");
+      return { status: response.statusCode, body: JSON.parse(await text(response)) };
+    };
+    server = await startServer(path);
+    for (const method of ["GET", "DELETE"])
+      expect(await asked(method, "evil.example")).toMatchObject({
+        status: 403,
+        body: { code: "forbidden", detail: expect.stringContaining('"evil.example"') },
+      });
+    for (const host of ["localhost", "127.0.0.1", "[::1]", "foreword.localhost"])
+      expect((await asked("GET", host)).status).toBe(200);
+    await server.close();
+    // Where other machines may ask, names are theirs to choose.
+    server = await startServer(path, { host: "0.0.0.0" });
+    expect((await asked("GET", "foreword.example")).status).toBe(200);
   });
 
   test("a body of more levels than can be written again, under an Idempotency-Key", async () => {

@@ -119,6 +119,11 @@ describeBackbone("a server in a process of its own", path => {
       scores: "all",
     });
     expect(reply).toMatchObject({ label: "positive" });
+    const refused = await server.post("/tasks/sentiment/train", {
+      examples: ["fine", "dull"].map((input, i) => ({ input, label: ["positive", "negative"][i] })),
+      precision: "int8",
+    });
+    expect([refused.status, await refused.json()]).toMatchObject([422, { field: "precision" }]);
     const { runtime } = (await (await server.get("/backbone")).json()) as BackboneReport;
     expect(runtime.name).toBe("tfjs");
     expect(["tensorflow", "wasm", "cpu"]).toContain(runtime.backend);

@@ -52,6 +52,20 @@ describeShallow("stacked prompts over HTTP", backbone => {
     expect(await scores(other.body.version)).toEqual(before);
   });
 
+  test("texts of its own for labels are in the file that is downloaded, and answer alike", async () => {
+    const verbalizers = { positive: [" warm"], negative: [" cold"] };
+    const words = "Review: {{ input }}\nSentiment:";
+    const made = await add({ template: words, verbalizers, on });
+    const copied = await add({ from: { task: "review", version: made.body.version }, name: "copied" });
+    expect(copied.body.verbalizers).toEqual(verbalizers);
+    for (const { version } of [made.body, copied.body]) {
+      const file = await fetch(`${server.url}/tasks/review/prompts/${version}?format=safetensors`);
+      const again = await server.upload("review", new Uint8Array(await file.arrayBuffer()));
+      expect(again.body).toMatchObject({ verbalizers });
+      expect(await scores(again.body.version)).toEqual(await scores(version));
+    }
+  });
+
   test("a trained prompt is copied onto another one, downloaded and uploaded as one file", async () => {
     const report = await server.backbone();
     const uploaded = await server.post("/tasks/review/prompts", files.prefix(report), {

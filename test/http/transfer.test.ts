@@ -178,6 +178,8 @@ describeBackbone("transfer over HTTP", backbone => {
       expectProblem(await attention("sentiment", 3, ["x ".repeat(600)]), 422, "input_too_long", {
         limit: 512,
       });
+      // Nobody waits until all of it is encoded.
+      expectProblem(await attention("sentiment", 3, [" ".repeat(4_000_000)]), 422, "input_too_long");
       expectProblem(await attention("sentiment", 9, ["x"]), 404, "prompt_not_found");
     });
   });

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
 import type { Example } from "../../src/contract/dataset.ts";
 import type { Labels } from "../../src/contract/task.ts";
 import { boundFields, fitRow } from "../../src/engine/fit.ts";
@@ -81,6 +81,14 @@ describeBackbone("requests that ask for much", path => {
       expect(Math.abs(of(top.scores) - of(scores))).toBeLessThan(1e-3);
     }
   }, 120_000);
+
+  test("as many labels as a task may have, of ordinary lengths, are taken", () => {
+    const labels = Array.from({ length: 1024 }, (_, at) => ({
+      label: `label-${at}`,
+      verbalizers: [` a text of number ${at}, as long as they are`, ` another one, of number ${at} too`],
+    }));
+    expect(core.core.checkLabels(labels)).toHaveLength(1024);
+  });
 
   test("a text that can't fit is refused before it is encoded, or cut first", async () => {
     const prompt = core.prompt("{{ input }}\nTopic:");
@@ -218,13 +226,44 @@ describe("a context of 128 positions", () => {
       expect(Math.abs(logprob - byLabel.get(label)!)).toBeLessThan(1e-4);
   });
 
+  test("labels that come again are not encoded again, their scores are the same", async () => {
+    const prompt = core.prompt("{{ input }} is");
+    const ask = () =>
+      core.infer(classifyRequest(prompt, "the cat", { yes: " yes it is", no: " not at all" }));
+    const encode = vi.spyOn(core.tokenizer, "encode");
+    onTestFinished(() => encode.mockRestore());
+    const first = await ask();
+    const texts = () => encode.mock.calls.map(([text]) => text);
+    expect(texts()).toContain(" not at all");
+    encode.mockClear();
+    expect((await ask()).scores).toEqual(first.scores);
+    expect(texts()).not.toContain(" not at all");
+  });
+
+  test("verbalizers of too many characters together are refused before one is encoded", async () => {
+    const encode = vi.spyOn(core.tokenizer, "encode");
+    onTestFinished(() => encode.mockRestore());
+    const most = core.core.listedCharacters;
+    const labels = (characters: number) => [
+      { label: "a", verbalizers: ["a".repeat(characters / 2), "b"] },
+      { label: "b", verbalizers: ["c".repeat(characters / 2 - 1)] },
+    ];
+    expect(() => core.core.checkLabels(labels(most + 2))).toThrow(
+      expect.objectContaining({
+        code: "validation",
+        message: expect.stringMatching(/8194 characters together, and may have 8192\. Give fewer labels/),
+      }),
+    );
+    expect(encode).not.toHaveBeenCalled();
+    expect(core.core.checkLabels(labels(most))).toHaveLength(2);
+  });
+
   const judging = (prompt: TaskPrompt, labels: Labels | null) => ({
     core: core.core,
     shelf,
     task: { labels },
     prompts: [prompt],
     active: {},
-    pause: async () => {},
   });
 
   test("an input's references are scored by as many requests as they take, and a repeated one counts again", async () => {

@@ -160,6 +160,15 @@ describe("training", () => {
     expect(report).toMatchObject({ agreement: 1, validation: { active: null } });
   });
 
+  test("refuses at once what no look could answer: more characters than are encoded", async () => {
+    const on = await bench("llama", { max_position_embeddings: 512 });
+    const wide = { input: `w ${"abcdefgh".repeat(500)}`, label: "good" };
+    const heard = hooks();
+    const job = training({ examples: bytesOf(some(20, 2)), validation: bytesOf([example(9, 3), wide]) });
+    await expect(train(on, job, heard)).rejects.toThrow(/^validation: line 2: .*4002 characters/);
+    expect(heard.lines.join()).not.toContain("training");
+  });
+
   test("asks a teacher again where the task's labels have changed since it answered", async () => {
     const on = await bench("llama", { max_position_embeddings: 512 });
     const teacher = { template: "abc {{ input }} is", parameters: null };

@@ -25,10 +25,10 @@ export type EnsembleOutcome = EnsembleReport & Compared;
 export async function combine(
   bench: Bench,
   { ensemble, metric, active, ...job }: EnsembleJob,
-  { pause, log }: Pick<TrainHooks, "pause" | "log">,
+  { log }: Pick<TrainHooks, "log">,
 ): Promise<EnsembleOutcome> {
   const { validation, nameOf } = dataOf(job, () => {});
-  const shared = { ...bench, task: job.task, pause, nameOf: (index: number) => nameOf(validation[index]!) };
+  const shared = { ...bench, task: job.task, nameOf: (index: number) => nameOf(validation[index]!) };
   const score = scoresBy[metric];
   const judged = await label({ ...shared, ...ensemble }, validation);
   const weights = fitWeights(judged);

@@ -62,8 +62,8 @@ export interface Judging extends Contestant {
   core: Core;
   shelf: Shelf;
   task: Pick<Task, "labels">;
-  /** Awaited before each example: the machine is offered to others. */
-  pause: () => Promise<void>;
+  /** Called before each example. */
+  tell?: () => void;
   /** What the item at an index is called where it can't be answered. */
   nameOf?: (index: number) => string;
 }
@@ -304,13 +304,13 @@ async function onShelf<Result>(
 
 /** An example can't be sent with "truncate", which is what serving advises. */
 function toldHere({ code, message, fields }: ForewordError): string {
-  if (code !== "input_too_long") return message;
+  if (code !== "input_too_long" || fields.tokens === undefined) return message;
   return `The input has ${fields.tokens} tokens or more, and at most ${fields.limit} fit. Shorten it, or leave it out.`;
 }
 
 /** `AT_ONCE` items are always under way, so that no run has a few late rows alone. */
 async function sideBySide<Item, Result>(
-  { pause, nameOf }: Judging,
+  { tell, nameOf }: Judging,
   items: readonly Item[],
   work: (item: Item) => Promise<Result>,
 ): Promise<Result[]> {
@@ -321,7 +321,7 @@ async function sideBySide<Item, Result>(
     for (const [index, item] of queue) {
       if (failed) return;
       try {
-        await pause();
+        tell?.();
         results[index] = await work(item);
       } catch (error) {
         failed = true;

@@ -9,7 +9,7 @@ import type {
 import type { Active } from "../../contract/task.ts";
 import { calibrate, isUnsure, type Scores } from "../../prompt/votes.ts";
 import { type Confidence, calibrationError, temperatureOf } from "./calibration.ts";
-import { agreed } from "./ensemble.ts";
+import { agreed, fitWeights } from "./ensemble.ts";
 import { crossFitted, type Labelled } from "./judge.ts";
 import { accuracy, countsOf, isRight, type Judged, macroF1, meanOf } from "./metrics.ts";
 import { mcnemar, meanBootstrap, shareOf } from "./significance.ts";
@@ -114,10 +114,14 @@ const confidenceOf = (each: Judged & { scores: Scores }): Confidence => ({
 
 /**
  * The temperature that all examples fit, and what it does, measured honestly: each half of the examples with the
- * temperature of the other half.
+ * temperature, and the weights of a vote that has none, of the other half.
  */
 function calibration(judged: readonly Labelled[], active: Active) {
-  const fitted = (examples: readonly Labelled[]) => temperatureOf(examples, active);
-  const crossed = crossFitted(judged, fitted, temperature => ({ ...active, temperature }));
-  return { temperature: fitted(judged), after: trust(crossed) };
+  const fitted = (examples: readonly Labelled[]) => {
+    const weighted = active.vote === "weighted" && !active.weights;
+    const voting = weighted ? { ...active, weights: fitWeights(examples, active) } : active;
+    return { ...voting, temperature: temperatureOf(examples, voting) };
+  };
+  const crossed = crossFitted(judged, fitted, each => each);
+  return { temperature: fitted(judged).temperature, after: trust(crossed) };
 }

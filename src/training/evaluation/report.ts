@@ -56,7 +56,7 @@ export async function evaluate(
   const shared = {
     ...bench,
     task,
-    pause: counting(hooks, job.contestants.length * cases.length),
+    tell: counting(hooks, job.contestants.length * cases.length),
     nameOf: (index: number) => `examples: line ${cases[index]!.line}`,
   };
   const outcomes = await (task.type === "classification" ? labelled() : written());
@@ -93,7 +93,7 @@ export async function evaluate(
       const report = {
         name,
         prompt,
-        ...classifierReport(mine, { ...active, ...(weights && { weights }) }, labelsOf(task), settings),
+        ...classifierReport(mine, active, labelsOf(task), settings),
         ...(weights && { weights }),
       };
       hooks.log(`${name}: accuracy ${report.accuracy.value.toFixed(4)} on ${cases.length} examples`);

@@ -128,10 +128,11 @@ export const isPlain = (example: Example, task: Pick<Task, "labels">, codec: Tex
   return [...texts, said(example, task)].every(text => typeof text === "string" && isPlainText(text, codec));
 };
 
-/** Whether a template reads a text as that text: it has no braces, and nothing in it is a special token. */
+/** Whether a template reads a text as that text: it has no braces, no half of a surrogate pair, and no special token. */
 export function isPlainText(text: string, codec: TextCodec): boolean {
+  if (text.includes("{{") || /\p{Surrogate}/u.test(text)) return false;
   const [plain, special] = [codec.encode(text), codec.encodeWithSpecials(text)];
-  return !text.includes("{{") && plain.length === special.length && plain.every((id, i) => id === special[i]);
+  return plain.length === special.length && plain.every((id, i) => id === special[i]);
 }
 
 /** The first `count` of each label, labels in turn. */
@@ -166,7 +167,7 @@ function spelt(codec: TextCodec, messages: { role: string; content: string }[]):
   try {
     return codec.renderChat?.(messages, { addGenerationPrompt: true }) ?? null;
   } catch (error) {
-    return orElse(null, "bad_template")(error);
+    return orElse(null, "bad_template", "validation")(error);
   }
 }
 

@@ -44,7 +44,8 @@ export async function race<Item, Result>(
     const failures: unknown[] = [];
     for (const racer of [...racing]) {
       try {
-        if (to > known) racer.results.push(...(await answer(racer.item, known, to)));
+        // There may be more of them than a call takes arguments.
+        if (to > known) for (const each of await answer(racer.item, known, to)) racer.results.push(each);
         racer.score = score(racer.results);
         racer.round = round;
       } catch (error) {

@@ -76,7 +76,7 @@ class Search {
   /** Answers by candidate, which a second race does not ask for again. */
   readonly #known = new Map<string, Judged[]>();
   readonly #data: RunData;
-  readonly #pause: () => Promise<void>;
+  readonly #tell: () => void;
 
   constructor(bench: Bench, job: SearchJob, hooks: Hooks) {
     this.#bench = bench;
@@ -84,7 +84,7 @@ class Search {
     this.#hooks = hooks;
     this.#metric = job.settings.metric ?? (job.task.type === "generation" ? "loss" : "accuracy");
     this.#budget = job.settings.budget ?? BUDGET;
-    this.#pause = counting(hooks, this.#budget);
+    this.#tell = counting(hooks, this.#budget);
     this.#data = dataOf(job, hooks.log);
     this.#every = job.task.type === "classification" && labelsOf(job.task).length <= ALL_SCORES;
   }
@@ -182,7 +182,8 @@ class Search {
       answer: async (candidate, from, to) => {
         const known = this.#known.get(keyOf(candidate)) ?? [];
         if (known.length < to)
-          known.push(...(await this.#answers(candidate, {}, examples.slice(known.length, to))));
+          for (const each of await this.#answers(candidate, {}, examples.slice(known.length, to)))
+            known.push(each);
         this.#known.set(keyOf(candidate), known);
         return known.slice(from, to);
       },
@@ -231,7 +232,7 @@ class Search {
     const { task } = this.#job;
     const prompts = [{ ...this.#standing(candidate), ...words(candidate) }];
     const nameOf = (index: number) => this.#data.nameOf(examples[index]!);
-    const judging = { ...this.#bench, task, prompts, active, nameOf, pause: this.#pause };
+    const judging = { ...this.#bench, task, prompts, active, nameOf, tell: this.#tell };
     return this.#every ? label(judging, examples, { every: true }) : judge(judging, examples);
   }
 
@@ -283,7 +284,7 @@ class Search {
       ...others.map((racer, index) => row(racer, finals.length + index, null)),
     ];
     const nameOf = (index: number) => this.#data.nameOf(examples[index]!);
-    const judging = active && { ...this.#bench, task, ...active, nameOf, pause: () => this.#hooks.pause() };
+    const judging = active && { ...this.#bench, task, ...active, nameOf };
     const theirs = judging && (await answersOfActive(judge(judging, examples), this.#hooks.log));
     // The best of the finalists was chosen by these examples too.
     const compared = compare(

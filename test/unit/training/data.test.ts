@@ -1,15 +1,18 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Example } from "../../../src/contract/dataset.ts";
-import { dataOf } from "../../../src/training/data.ts";
+import { writePromptFile } from "../../../src/prompt/file.ts";
+import { dataOf, examplesOf } from "../../../src/training/data.ts";
 import {
   distinct,
+  firstLineWith,
   inputKey,
   parseExamples,
   readExamples,
   writeExamples,
 } from "../../../src/training/examples.ts";
 import type { TrainJob } from "../../../src/training/job.ts";
+import { seenElsewhere } from "../../../src/training/seen.ts";
 import { sample, splitExamples, withoutLeaks } from "../../../src/training/split.ts";
 
 const text = async function* (...parts: string[]) {
@@ -168,9 +171,9 @@ describe("split", () => {
     }));
     const chosen = new Set(splitExamples(all, 0.1, 3).validation);
     expect(all.flatMap((each, i) => (chosen.has(each) ? [i] : []))).toEqual([
-      1, 10, 16, 29, 34, 38, 39, 44, 69, 70, 71, 94, 97, 98, 102, 108, 112, 125, 131, 142, 143, 149, 150, 154,
-      163, 172, 184, 193, 204, 224, 229, 231, 245, 254, 263, 288, 310, 317, 341, 357, 366, 367, 368, 383, 391,
-      427, 450, 453, 460, 469,
+      1, 7, 10, 15, 33, 49, 53, 64, 69, 75, 119, 124, 138, 145, 153, 154, 166, 175, 183, 186, 228, 240, 252,
+      267, 297, 298, 313, 318, 321, 326, 335, 338, 368, 375, 382, 389, 390, 395, 396, 398, 401, 406, 423, 425,
+      441, 442, 444, 451, 472, 490,
     ]);
   });
 
@@ -236,6 +239,19 @@ describe("split", () => {
     const all = labelled({ a: 40, b: 40 });
     expect(splitExamples(all, 0.2, 1)).toEqual(splitExamples(all, 0.2, 1));
     expect(splitExamples(all, 0.2, 1)).not.toEqual(splitExamples(all, 0.2, 2));
+  });
+
+  test("what validated goes on to where examples were added, their order is another, or the share is larger", () => {
+    const inputs = (examples: readonly Example[]) => new Set(examples.map(({ input }) => input));
+    const before = splitExamples(labelled({ a: 300, b: 200 }), 0.1, 0);
+    const stays = (after: { train: Example[] }) => {
+      const trained = inputs(after.train);
+      return before.validation.filter(({ input }) => !trained.has(input)).length / before.validation.length;
+    };
+    const grown = labelled({ a: 360, b: 240, c: 10 }).toReversed();
+    expect(stays(splitExamples(grown, 0.1, 0))).toBeGreaterThan(0.85);
+    expect(stays(splitExamples(grown, 0.3, 0))).toBe(1);
+    expect(stays(splitExamples(grown, 0.1, 1))).toBeLessThan(0.4);
   });
 
   test("equal inputs stay on one side, so a split never leaks", () => {
@@ -324,6 +340,51 @@ describe("a run's data", () => {
     expect(told).toEqual([
       "validation: 2 of them (lines 3, 4) repeat an earlier one; an example counts once",
     ]);
+  });
+
+  test("of very many validation examples some thousands are judged, every label's share of them", () => {
+    const told: string[] = [];
+    const own = labelled({ a: 3000, b: 1500 }).map(each => ({ ...each, input: `new ${each.input}` }));
+    const { validation } = dataOf(job(labelled({ a: 3, b: 3 }), own), line => told.push(line));
+    expect(countsOf(validation)).toEqual({ a: 2667, b: 1333 });
+    expect(told).toEqual(["validation: of 4500 examples 4000 are judged, by label and chance"]);
+  });
+
+  test("examples alone, which donors answer, have the task's labels too", () => {
+    const { task, ...rest } = job(labelled({ a: 3, gone: 1 }), 0.2);
+    expect(() => examplesOf({ ...rest, task })).toThrow(/^examples: line 4: the label "gone" is none/);
+  });
+
+  test("the line of a label is found among the kept rows, whatever else says the same", () => {
+    const odd: Example[] = [
+      { input: 'he wrote "label":"x"', label: "a" },
+      { input: { label: "x", text: "t" }, label: "a" },
+      { input: "c", label: "x" },
+    ];
+    expect(firstLineWith("x", writeExamples({ examples: odd, lines: [2, 3, 7] }))).toBe(7);
+    expect(firstLineWith("a", writeExamples({ examples: odd, lines: [2, 3, 7] }))).toBe(2);
+  });
+
+  test("is unfair to compare by where another seed chose what validates", () => {
+    const some = job(labelled({ a: 30, b: 30 }), 0.2);
+    const trained = (recipe: unknown) => ({
+      template: "{{ soft(1) }}{{ input }}:",
+      parameters: writePromptFile({
+        kind: "soft",
+        template: "{{ soft(1) }}{{ input }}:",
+        backbone: "b",
+        recipe,
+        soft: { dims: [1, 2], data: new Float32Array(2) },
+      }),
+    });
+    const against = (recipe: unknown, more: Partial<TrainJob> = {}) =>
+      seenElsewhere({ ...some, active: { prompts: [trained(recipe)], active: { prompt: 2 } }, ...more });
+    expect(seenElsewhere(some)).toBe(false);
+    expect(against({ split_seed: 0 })).toBe(false);
+    expect(against(null)).toBe(false);
+    expect(against({ split_seed: 3 })).toBe(true);
+    expect(against({ split_seed: 3 }, { validation: job([], []).examples })).toBe(false);
+    expect(seenElsewhere({ ...some, initial: trained({ split_seed: 3 }) })).toBe(true);
   });
 
   test("inputs that don't fill the template's fields are listed by their lines, before anything else is done", () => {

@@ -82,6 +82,8 @@ describe("candidates", () => {
     expect(all.find(({ source }) => source === "examples")!.template).toBe(
       "Text: one\nLabel: praise\n\nText: four\nLabel: blame\n\nText: {{ input }}\nLabel:",
     );
+    // Cut in the middle of an emoji.
+    expect(isPlain({ input: "so good \ud83d", label: "x" }, { labels: ["x"] }, codec)).toBe(false);
     const braces = { labels: { x: " {{ x }}" } };
     expect(isPlain({ input: "a", label: "x" }, braces, codec)).toBe(false);
   });
@@ -98,6 +100,14 @@ describe("candidates", () => {
     );
     const { renderChat, ...silent } = codec;
     expect(patterns(subject({ task, shown, codec: silent })).map(({ name }) => name)).not.toContain("chat");
+    // Nor one that wants a system message first.
+    const strict = {
+      ...codec,
+      renderChat: () => {
+        throw new ForewordError("validation", "The backbone's chat template refuses these messages.");
+      },
+    };
+    expect(patterns(subject({ task, shown, codec: strict })).map(({ name }) => name)).not.toContain("chat");
   });
 });
 
@@ -140,6 +150,18 @@ describe("a race", () => {
       { numRuns: 60 },
     );
   });
+});
+
+test("a race takes as many answers at once as a budget has", async () => {
+  const ranked = await race([1, 2], {
+    examples: 300_000,
+    budget: 1_000_000,
+    finalists: 4,
+    onFailure: () => {},
+    answer: async (item, from, to) => new Array<number>(to - from).fill(item),
+    score: results => results[0]!,
+  });
+  expect(ranked.map(({ results }) => results.length)).toEqual([300_000, 300_000]);
 });
 
 test("an item that can't answer leaves the race; where none can, the first reason is thrown", async () => {
