@@ -69,7 +69,9 @@ describeShallow("problems", path => {
       const [head, body] = (await text(socket)).split("\r\n\r\n");
       return { head, problem: JSON.parse(body!) };
     };
-    const long = await told(`GET /tasks HTTP/1.1\r\nHost: localhost\r\nX-Long: ${"x".repeat(20_000)}\r\n\r\n`);
+    const long = await told(
+      `GET /tasks HTTP/1.1\r\nHost: localhost\r\nX-Long: ${"x".repeat(20_000)}\r\n\r\n`,
+    );
     expect(long.head).toMatch(/^HTTP\/1\.1 431 .*\r\nContent-Type: application\/problem\+json\r\n/);
     expect(long.problem).toMatchObject({ code: "headers_too_large", status: 431, limit: maxHeaderSize });
     const garbage = await told("what is this?\r\n\r\n");
