@@ -42,6 +42,11 @@ export class Batch {
     this.#caches = Array.from({ length: config.layers }, (_, layer) => Object.values(keptOf(layer))).flat();
   }
 
+  /** Gives the memory back that pasts were laid side by side in. */
+  free(): void {
+    this.#scratch = new Float32Array(0);
+  }
+
   /** Rows of any prompts and lengths, one run. */
   async prefill(works: readonly PrefillWork[]): Promise<PrefillResult[]> {
     const rows = works.map(rowOf);

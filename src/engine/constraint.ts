@@ -28,3 +28,36 @@ export function choiceConstraint(sequences: readonly (readonly number[])[], eos:
     dispose() {},
   };
 }
+
+/** Spells the choice that its tokens are, as the caller wrote it: a vocabulary may normalise what it reads. */
+export function choiceText(choices: readonly string[], sequences: readonly (readonly number[])[]) {
+  let open = [...choices.keys()];
+  let depth = 0;
+  let shown = 0;
+  const show = (text: string): string => {
+    const fresh = text.slice(shown);
+    shown += fresh.length;
+    return fresh;
+  };
+  return {
+    /** What all that may still be chosen go on with. */
+    push(token: number): string {
+      open = open.filter(choice => sequences[choice]![depth] === token);
+      depth++;
+      const texts = open.map(choice => choices[choice]!);
+      const [first = ""] = texts;
+      let end = first.length;
+      for (const text of texts) {
+        let at = shown;
+        while (at < end && text[at] === first[at]) at++;
+        end = at;
+      }
+      // Half a surrogate pair is none.
+      return show(first.slice(0, end).replace(/[\uD800-\uDBFF]$/, ""));
+    },
+    end(): string {
+      const chosen = open.find(choice => sequences[choice]!.length === depth);
+      return chosen === undefined ? "" : show(choices[chosen]!);
+    },
+  };
+}

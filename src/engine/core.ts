@@ -9,11 +9,11 @@ import { promptDigest } from "../prompt/file.ts";
 import { layoutBehind, layoutRow, positions } from "../prompt/layout.ts";
 import { promptKind } from "../prompt/pieces.ts";
 import { compileTemplate, fieldsOf, wordsOf } from "../prompt/template.ts";
-import { buildTrie, type LabelSequences } from "../prompt/trie.ts";
+import type { LabelSequences } from "../prompt/trie.ts";
 import type { Session } from "../runtime/runtime.ts";
 import { Batch } from "./batch.ts";
 import { classify } from "./classify.ts";
-import { choiceConstraint } from "./constraint.ts";
+import { choiceConstraint, choiceText } from "./constraint.ts";
 import type {
   AnswerTo,
   ClassifyAnswer,
@@ -32,6 +32,7 @@ import { boundFields, fitRow, isFixed, requireShort } from "./fit.ts";
 import { closed, generate } from "./generate.ts";
 import { Grammars } from "./grammars.ts";
 import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
+import { LabelCache, type Spelled } from "./label-cache.ts";
 import { type Beginning, LeadingText } from "./leading.ts";
 import {
   compileLayer,
@@ -94,7 +95,7 @@ export class Core {
   readonly #leading: LeadingText;
   readonly #grammars: Grammars;
   readonly #encodings = new WeakMap<readonly string[], number[][]>();
-  readonly #labels = new WeakMap<readonly LabelVerbalizers[], readonly LabelSequences[]>();
+  readonly #labels = new LabelCache(LABEL_BYTES);
   /** Rows whose prompt was there, and those that had to wait for it. */
   #hits = 0;
   #misses = 0;
@@ -111,7 +112,7 @@ export class Core {
     this.#grammars = new Grammars(options.tokenizer, options.config.vocabSize);
   }
 
-  /** That a request's choices, or its targets, may have together. */
+  /** That a request's choices, its targets, or a task's verbalizers may have together. */
   get listedCharacters(): number {
     return LISTED_CHARACTERS * this.#options.config.maxPositions;
   }
@@ -137,11 +138,9 @@ export class Core {
     };
   }
 
-  /** Token ids of every verbalizer; building the trie refuses what cannot be told apart. */
+  /** Token ids of every verbalizer. Refuses too many, and those that cannot be told apart. */
   checkLabels(labels: readonly LabelVerbalizers[]): number[][][] {
-    const sequences = this.#sequences(labels);
-    buildTrie(sequences);
-    return sequences.map(label => label.sequences);
+    return this.#spelled(labels).sequences.map(label => label.sequences);
   }
 
   async infer<Request extends EngineRequest>(
@@ -240,7 +239,7 @@ export class Core {
     const program = classify({
       past: prepared.past,
       segments: prepared.segments,
-      trie: buildTrie(this.#sequences(request.labels)),
+      trie: this.#spelled(request.labels).trie,
       eos: tokenizer.eosIds[0]!,
       mode: request.scores,
       settle: request.settle ?? [],
@@ -274,7 +273,7 @@ export class Core {
         eos: new Set(tokenizer.eosIds),
         logprobs: request.logprobs,
         constraint,
-        decoder: tokenizer.stream(),
+        decoder: this.#decoder(request),
         show: (token: number) => tokenizer.decode([token], { skipSpecial: false }),
         onToken: options.onToken,
       };
@@ -308,6 +307,12 @@ export class Core {
     const { tokenizer } = this.#options;
     if (jsonSchema) return this.#grammars.json(jsonSchema, waits(options));
     return choices ? choiceConstraint(this.#encoded(choices, "choices"), tokenizer.eosIds[0]!) : null;
+  }
+
+  #decoder({ choices }: GenerateRequest) {
+    return choices
+      ? choiceText(choices, this.#encoded(choices, "choices"))
+      : this.#options.tokenizer.stream();
   }
 
   /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
@@ -394,17 +399,22 @@ export class Core {
     return preparePrompt(content, tokenizer, config, compiled);
   }
 
-  /** A request's labels, encoded once. */
-  #sequences(labels: readonly LabelVerbalizers[]): readonly LabelSequences[] {
-    const known = this.#labels.get(labels);
-    if (known) return known;
-    const found = labels.map(({ label, verbalizers }) => ({
-      label,
-      sequences: verbalizers.map(this.#encode),
-    }));
-    this.#labels.set(labels, found);
-    return found;
+  #spelled(labels: readonly LabelVerbalizers[]): Spelled {
+    return this.#labels.take(labels, this.#sequences);
   }
+
+  /** Throws `validation` before any of too many are encoded. */
+  readonly #sequences = (labels: readonly LabelVerbalizers[]): LabelSequences[] => {
+    const most = this.listedCharacters;
+    const characters = labels.flatMap(label => label.verbalizers).reduce((sum, text) => sum + text.length, 0);
+    if (characters > most)
+      throw new ForewordError(
+        "validation",
+        `labels: their verbalizers have ${characters} characters together, and may have ${most}. Give fewer labels, or fewer or shorter texts.`,
+        { field: "labels" },
+      );
+    return labels.map(({ label, verbalizers }) => ({ label, sequences: verbalizers.map(this.#encode) }));
+  };
 
   #targets(request: EngineRequest, { segments }: Prepared) {
     const room = branchRoom(segments, this.#options.config.maxPositions);
@@ -457,7 +467,9 @@ export class Core {
       return Math.max(written, this.#longestChoice(request) + 1, ...targets);
     }
     return Math.max(
-      ...this.#sequences(request.labels).flatMap(label => label.sequences.map(sequence => sequence.length)),
+      ...this.#spelled(request.labels).sequences.flatMap(label =>
+        label.sequences.map(sequence => sequence.length),
+      ),
       ...targets,
     );
   }
@@ -467,8 +479,11 @@ export class Core {
 const textBytes = ({ template, words }: ReadyPrefix["prompt"]): number =>
   2 * template.source.length + 8 * words.length;
 
-/** Of a request's choices, or targets, for each position of the context: encoding them holds everything up. */
+/** Of a request's choices, its targets, or a task's verbalizers, for each position of the context: encoding them holds everything up. */
 const LISTED_CHARACTERS = 64;
+
+/** That labels in tokens are kept in: hundreds of tasks of 77 labels. */
+const LABEL_BYTES = 64 * 2 ** 20;
 
 /** How often it is looked whether a caller still waits, while others decide when what it waits for is there. */
 const LOOK_MS = 20;

@@ -113,22 +113,20 @@ export async function closed(
 /** Constraint, penalty and sampling; log-probabilities are the model's own, before any of them. */
 function chooser({ sampling, random, context, constraint, logprobs, show }: GenerateRow) {
   const seen = new Set(sampling.repetitionPenalty === 1 ? [] : context);
-  const greedy =
-    sampling.temperature === 0 &&
-    sampling.repetitionPenalty === 1 &&
-    constraint === null &&
-    logprobs === null;
+  const changed = sampling.repetitionPenalty !== 1 || constraint !== null;
+  const greedy = sampling.temperature === 0 && !changed && logprobs === null;
   const choose = (next: NextToken): { token: number; logprob: TokenLogprob | null } => {
     if (greedy) return { token: next.best, logprob: null };
     const raw = next.logits!;
-    const total = logSumExp(raw);
-    const logits = raw.slice();
+    checkNumbers(raw);
+    const logits = changed ? raw.slice() : raw;
     if (sampling.repetitionPenalty !== 1) penalise(logits, seen, sampling.repetitionPenalty);
     constraint?.mask(logits);
     const token = sample(logits, sampling, random);
     constraint?.accept(token);
     seen.add(token);
     if (logprobs === null) return { token, logprob: null };
+    const total = logSumExp(raw);
     const of = (id: number) => ({ token: show(id), logprob: raw[id]! - total });
     return { token, logprob: { ...of(token), top: largest(raw, logprobs).map(of) } };
   };

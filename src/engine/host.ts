@@ -226,7 +226,7 @@ class EngineHost implements Engine {
           );
           resolve();
         } else if (message.type === "failed") reject(ForewordError.fromProblem(message.problem));
-        else this.#hear(message);
+        else this.#hear(message, worker);
       });
       worker.once("error", error => {
         this.#options.log.error({ err: error }, "the engine's worker failed");
@@ -239,9 +239,9 @@ class EngineHost implements Engine {
     });
   }
 
-  #hear(message: Exclude<FromWorker, { type: "ready" | "failed" }>): void {
+  #hear(message: Exclude<FromWorker, { type: "ready" | "failed" }>, from: Worker): void {
     if (message.type === "phase") this.#enter(message.phase, message.done);
-    else if (message.type === "load") void this.#supply(message.id, message.digest);
+    else if (message.type === "load") void this.#supply(message.id, message.digest, from);
     else if (message.type === "token") this.#pending.get(message.id)?.onToken?.(message.token);
     else this.#settle(message);
   }
@@ -258,12 +258,14 @@ class EngineHost implements Engine {
     pending.reject(ForewordError.fromProblem(message.problem));
   }
 
-  async #supply(id: number, digest: PromptDigest): Promise<void> {
+  /** Told to the worker that asked: the next one counts anew, and would take it for another prompt. */
+  async #supply(id: number, digest: PromptDigest, to: Worker): Promise<void> {
+    const post = (message: ToWorker) => to.postMessage(message);
     try {
-      this.#post({ type: "prompt", id, content: await this.#options.prompts.load(digest) });
+      post({ type: "prompt", id, content: await this.#options.prompts.load(digest) });
     } catch (error) {
       const problem: Problem = ForewordError.from(error).toProblem();
-      this.#post({ type: "no-prompt", id, problem });
+      post({ type: "no-prompt", id, problem });
     }
   }
 

@@ -74,7 +74,7 @@ export interface SchedulerLimits {
   queue: number;
 }
 
-/** How long memory for rows that decode is kept when nothing runs: the next burst is served without asking for it anew. */
+/** How long memory for rows is kept when nothing runs: the next burst is served without asking for it anew. */
 const IDLE_MS = 10_000;
 
 /** How long nothing must have run or waited before the background begins: whoever asks one after another never meets it. */
@@ -177,7 +177,10 @@ export class Scheduler implements Seats {
       await new Promise(setImmediate);
     }
     this.#stepping = null;
-    this.#freeing = setTimeout(() => this.#pool.free(), IDLE_MS).unref();
+    this.#freeing = setTimeout(() => {
+      this.#pool.free();
+      this.#batch.free();
+    }, IDLE_MS).unref();
   }
 
   /** Until it has been quiet for a while, or somebody comes. */

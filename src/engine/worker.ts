@@ -176,10 +176,10 @@ port.on("message", (message: ToWorker) => {
   else if (message.type === "cancel") {
     if (served.has(message.id)) cancelled.add(message.id);
   } else {
-    const load = loads.get(message.id)!;
+    const load = loads.get(message.id);
     loads.delete(message.id);
-    if (message.type === "prompt") load.resolve(message.content);
-    else load.reject(ForewordError.fromProblem(message.problem));
+    if (message.type === "prompt") load?.resolve(message.content);
+    else load?.reject(ForewordError.fromProblem(message.problem));
   }
 });
 

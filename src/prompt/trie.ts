@@ -12,7 +12,7 @@ export const endBranch = -1;
 
 export interface TrieNode {
   /** The tokens from the root to here. */
-  path: readonly number[];
+  readonly path: readonly number[];
   children: Map<number, TrieNode>;
   /** The label that a verbalizer ending here stands for. */
   end: number | null;
@@ -39,7 +39,7 @@ export interface LabelSequences {
 
 /** Throws `duplicate_verbalizer` where two verbalizers have the same tokens, `validation` where one has none. */
 export function buildTrie(labels: readonly LabelSequences[]): LabelTrie {
-  const root = newNode([]);
+  const root = newNode([], 0);
   const names = labels.map(({ label }) => label);
   labels.forEach(({ label, sequences }, index) => {
     for (const sequence of sequences) insert(root, sequence, index, label, names);
@@ -98,7 +98,7 @@ function insert(
   sequence.forEach((token, depth) => {
     let child = node.children.get(token);
     if (!child) {
-      child = newNode(sequence.slice(0, depth + 1));
+      child = newNode(sequence, depth + 1);
       node.children.set(token, child);
     }
     node = child;
@@ -116,8 +116,16 @@ function insert(
   node.end = index;
 }
 
-function newNode(path: readonly number[]): TrieNode {
-  return { path, children: new Map(), end: null, labels: [] };
+/** Long verbalizers have many nodes, and few of those are decisions, whose paths alone are read: none keeps its own. */
+function newNode(sequence: readonly number[], depth: number): TrieNode {
+  return {
+    get path() {
+      return sequence.slice(0, depth);
+    },
+    children: new Map(),
+    end: null,
+    labels: [],
+  };
 }
 
 /** Labels are inserted in order, so the last one tells whether this one is there. */

@@ -46,7 +46,8 @@ export async function dataFor(
     const unknown = Object.keys(labels ?? {}).find(label => !labelsOf(task).includes(label));
     if (unknown !== undefined) {
       const line = firstLineWith(unknown, await registry.getBlob(sha256));
-      throw refused([{ line, detail: noLabel(task, unknown) }], field, labels![unknown]);
+      const detail = `${field}: data set ${data}, line ${line}: ${noLabel(task, unknown)}.`;
+      throw new ForewordError("bad_dataset", detail, { field, line, label: unknown });
     }
     return { blob: sha256, labels: Object.keys(labels ?? {}) };
   }

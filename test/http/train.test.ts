@@ -495,8 +495,10 @@ describeShallow("training over HTTP", backbone => {
       await send("odd-labels", ["positive", "odd"]);
       expectProblem(await train("review", { dataset: "one-label" }), 422, "bad_dataset");
       const odd = await train("review", { dataset: "odd-labels" });
-      expectProblem(odd, 422, "bad_dataset", { label: "odd" });
-      expect(odd.body.detail).toMatch(/data set odd-labels.*positive, negative/);
+      expectProblem(odd, 422, "bad_dataset", { field: "examples", line: 2, label: "odd" });
+      expect(odd.body.detail).toMatch(
+        /data set odd-labels, line 2: .*positive, negative; or add it with PATCH/,
+      );
     });
 
     test("validation examples that are all trained on fail the job; each is named", async () => {

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { greedy } from "../../../src/engine/engine.ts";
+import { greedy, type PromptContent, type PromptSource } from "../../../src/engine/engine.ts";
 import { createEngine } from "../../../src/engine/host.ts";
 import { tinyBackbone } from "../../support/tiny.ts";
 
@@ -21,7 +21,9 @@ vi.mock(import("node:worker_threads"), async original => {
   };
 });
 
-async function opened() {
+async function opened(
+  load: PromptSource["load"] = async () => ({ template: "{{ input }}", parameters: null }),
+) {
   const backbone = await tinyBackbone("llama", false);
   const data = await mkdtemp(join(tmpdir(), "foreword-host-"));
   const errors: unknown[] = [];
@@ -35,7 +37,7 @@ async function opened() {
     cacheBytes: 1e6,
     batchTokens: 64,
     queue: 4,
-    prompts: { load: async () => ({ template: "{{ input }}", parameters: null }) },
+    prompts: { load },
     log: { info: () => {}, error: (_, text) => errors.push(text) },
   });
   onTestFinished(async () => {
@@ -70,6 +72,36 @@ test("where its worker ends another one takes its place; what it owed is told", 
   await expect(ask()).rejects.toMatchObject({ code: "not_ready" });
   await engine.ready();
   expect((await ask()).usage.output_tokens).toBeGreaterThan(0);
+  expect(begun.workers).toHaveLength(2);
+  expect(errors).toEqual(["the engine's worker ended; another one starts"]);
+});
+
+test("a prompt that comes after its worker has ended is nobody's: the next one takes none for another", async () => {
+  /** Prompts that are being read, in the order in which they were asked for. */
+  const reading: ((content: PromptContent) => void)[] = [];
+  const { engine, errors } = await opened(() => new Promise(resolve => reading.push(resolve)));
+  await engine.ready();
+  const ask = (prompt: string) =>
+    engine.infer(
+      { kind: "generate", prompt, fields: "a", maxTokens: 1, ...greedy },
+      { deadline: Date.now() + 60_000 },
+    );
+  const asked = (count: number) => vi.waitFor(() => expect(reading).toHaveLength(count));
+  const content = (template: string) => ({ template, parameters: null });
+  const owed = expect(ask("late")).rejects.toThrow(/Send the request again/);
+  const further = expect(ask("later")).rejects.toThrow(/Send the request again/);
+  await asked(2);
+  await begun.workers[0]!.terminate();
+  await Promise.all([owed, further]);
+  await engine.ready();
+  const now = ask("now");
+  await asked(3);
+  // One has the number of what the new worker waits for, the other none that it knows.
+  reading[0]!(content("Long words that are another prompt's: {{ input }}"));
+  reading[1]!(content("{{ input }}!"));
+  await engine.statistics();
+  reading[2]!(content("{{ input }}"));
+  expect((await now).usage.input_tokens).toBe(1);
   expect(begun.workers).toHaveLength(2);
   expect(errors).toEqual(["the engine's worker ended; another one starts"]);
 });

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { keepingGraph } from "../../../src/backbone/kept.ts";
 import { type BackboneConfig, openBackbone } from "../../../src/backbone/source.ts";
 import { compileBackbone } from "../../../src/compile/backbone.ts";
@@ -26,8 +26,9 @@ const roomy: SchedulerLimits = {
 let cache: string;
 let config: BackboneConfig;
 let session: Session;
-/** Tokens of every run, and what a run may be made to do. */
+/** Tokens of every run, the memory that its pasts lie in, and what a run may be made to do. */
 let runs: { tokens: number; rows: number }[];
+let memory: ArrayBufferLike[];
 let failing: Error | null;
 
 beforeAll(async () => {
@@ -44,6 +45,7 @@ afterAll(async () => {
 });
 beforeEach(() => {
   runs = [];
+  memory = [];
   failing = null;
 });
 
@@ -51,6 +53,7 @@ function scheduler(limits: Partial<SchedulerLimits> = {}): Scheduler {
   const watched: Session = {
     run: (feeds, fetches) => {
       runs.push({ tokens: feeds.ids!.dims[0]!, rows: feeds.pad!.dims[0]! });
+      memory.push((feeds["past_key.0"]!.data as Float32Array).buffer);
       return failing ? Promise.reject(failing) : session.run(feeds, fetches);
     },
     close: async () => {},
@@ -102,6 +105,29 @@ test("keys, values and scores of a run are bounded too", async () => {
   runs = [];
   await Promise.all(Array.from({ length: 7 }, () => after(past)));
   expect(runs.map(({ rows }) => rows)).toEqual([7]);
+});
+
+test("memory in which pasts lie side by side is used again, and given back when nothing runs any more", async () => {
+  const [past, own] = await Promise.all(
+    [40, 40].map(length => scheduler().submit(prefill(length), { seat: null, ...far })),
+  );
+  const one = scheduler();
+  const after = () =>
+    Promise.all(
+      [past!, own!].map(blocks => one.submit(fill(blocks, [{ ids: [1, 2] }]), { seat: null, ...far })),
+    );
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  onTestFinished(() => void vi.useRealTimers());
+  memory = [];
+  await after();
+  vi.advanceTimersByTime(9_000);
+  await after();
+  expect(memory).toHaveLength(2);
+  expect(memory[1]).toBe(memory[0]);
+  await one.idle();
+  vi.advanceTimersByTime(11_000);
+  await after();
+  expect(memory[2]).not.toBe(memory[0]);
 });
 
 test("a row's tokens do not depend on who decodes beside it, comes or leaves", async () => {

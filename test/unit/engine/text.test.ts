@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { choiceConstraint } from "../../../src/engine/constraint.ts";
+import { choiceConstraint, choiceText } from "../../../src/engine/constraint.ts";
 import { boundFields, fitRow } from "../../../src/engine/fit.ts";
 import { largest, logSumExp, penalise, randomFrom, sample } from "../../../src/engine/sampler.ts";
 import { StopText } from "../../../src/engine/stop.ts";
@@ -123,6 +123,29 @@ test("choices: only what goes on with one of them, and EOS where one is whole", 
   expect(allowed()).toEqual([0, 2]);
   constraint.accept(2);
   expect(allowed()).toEqual([0]);
+});
+
+test("a choice is told as it was written, as soon as nothing else may follow", () => {
+  // In NFC both of the first are the same, and the vocabulary knows no capitals.
+  const choices = ["cafe\u0301", "caf\u00e9", "Caf", "CAFTAN 😀", "caftan 😁"];
+  const tokens = [[1, 2], [1, 2], [1], [1, 3, 4], [1, 3, 5]];
+  const told = (ids: number[]) => {
+    const text = choiceText(choices, tokens);
+    return [...ids.map(id => text.push(id)), text.end()];
+  };
+  // The first of those that are the same tokens.
+  expect(told([1, 2])).toEqual(["", "caf", "e\u0301"]);
+  expect(told([1])).toEqual(["", "Caf"]);
+  expect(told([1, 3, 5])).toEqual(["", "", "caftan 😁", ""]);
+  const pair = choiceText(
+    ["a 😀", "a 😁b"],
+    [
+      [1, 2, 3],
+      [1, 2, 4, 5],
+    ],
+  );
+  expect([1, 2, 4, 5].map(id => pair.push(id))).toEqual(["a ", "", "😁b", ""]);
+  expect(pair.end()).toBe("");
 });
 
 describe("rows that are too long", () => {
