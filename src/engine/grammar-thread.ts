@@ -78,9 +78,12 @@ export class GrammarThread {
 
   #ask(message: ToGrammar): void {
     this.#worker.postMessage(message);
-    if (this.#owed++ > 0) return;
+    const compiles = message.type === "compile";
+    // Whatever the schema before still owes, what is compiled has all its time.
+    if (this.#owed++ > 0 && !compiles) return;
     this.#worker.ref();
-    const limit = this.#compiling ? COMPILE_MS : MASK_MS;
+    clearTimeout(this.#patience);
+    const limit = compiles ? COMPILE_MS : MASK_MS;
     this.#patience = setTimeout(() => this.#lose(limit), limit).unref();
   }
 

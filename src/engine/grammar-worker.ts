@@ -1,6 +1,7 @@
 /** The thread of one grammar: a copy of XGrammar that compiles its schema, and works out the masks of its rows. */
 import { parentPort, workerData } from "node:worker_threads";
 import type { FromGrammar, GrammarThreadData, ToGrammar } from "./grammar-protocol.ts";
+import { schemaGrammar } from "./json-grammar.ts";
 import { JsonMatcher } from "./json-matcher.ts";
 import { type JsonTokens, Utf8 } from "./json-tokens.ts";
 import { loadXGrammar } from "./xgrammar.ts";
@@ -12,7 +13,7 @@ const post = (message: FromGrammar, transfer: ArrayBuffer[] = []) => port.postMe
 /** What XGrammar wrote of the schema that it compiles; the last line says why it gave up. */
 const complaints: string[] = [];
 const rows = new Map<number, JsonMatcher>();
-let grammar: Awaited<ReturnType<Loaded["compiler"]["compileJSONSchema"]>> | null = null;
+let grammar: Awaited<ReturnType<Loaded["compiler"]["compileGrammar"]>> | null = null;
 
 type Loaded = Awaited<ReturnType<typeof load>>;
 async function load() {
@@ -33,11 +34,12 @@ const loading = load();
 
 async function compile(schema: string): Promise<void> {
   try {
-    const { compiler } = await loading;
+    const { xgrammar, compiler } = await loading;
     grammar?.dispose();
     grammar = null;
     complaints.length = 0;
-    grammar = await compiler.compileJSONSchema(schema);
+    const parsed = await xgrammar.Grammar.fromEBNF(await schemaGrammar(schema, xgrammar));
+    grammar = await compiler.compileGrammar(parsed).finally(() => parsed.dispose());
     // Some schemas it gives up on at the first mask.
     const first = await matcher();
     await first.mask();

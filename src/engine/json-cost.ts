@@ -1,6 +1,6 @@
 /** How long a JSON schema compiles, measured with XGrammar 0.1.27: a unit is about 12 ms on two cores of 2024. */
 import { patternLength } from "./json-pattern.ts";
-import type { Described, Schema } from "./json-pointer.ts";
+import { type Described, type Schema, within } from "./json-pointer.ts";
 
 /** Of all kinds together; 1,000 compile for some 12 s. */
 export const MOST_COST = 1000;
@@ -20,8 +20,9 @@ const remedies = {
   "the lengths of strings": "Use fewer different ones, or leave some out",
   patterns: "Shorten them, or use * or +",
   "lists with bounds": "Bound fewer of them",
+  "integers with bounds": "Bound fewer of them, or several alike",
   properties: "Describe fewer of them",
-  "names and values": "Shorten them",
+  "names and values": "Shorten them, or use fewer",
 } as const;
 type Kind = keyof typeof remedies;
 
@@ -33,16 +34,22 @@ export function compileCost(schema: Schema): Cost {
     parts.map(each => [`${each.minLength} ${each.maxLength}`, longest(each, "Length")]),
   );
   const patterns = new Set(parts.flatMap(({ pattern }) => (typeof pattern === "string" ? [pattern] : [])));
+  const bounded = parts.flatMap(part => ("minimum" in part ? `${part.minimum}${part.maximum}` : []));
+  const digits = [...new Set(bounded)].join("").length;
   const costs: Readonly<Record<Kind, number>> = {
     "the lengths of strings": [...lengths.values()].reduce((total, length) => total + length, 0),
     patterns: [...patterns].reduce((total, pattern) => total + patternLength(pattern), 0),
     // With as many as cost 1,000 it takes 7 s; with twice as many 36 s.
     "lists with bounds": sum(each => longest(each, "Items") / 10),
-    properties:
-      parts.length ** 2 / 40_000 +
-      sum(each => names(each).length ** 2 / 1500 + ("minimum" in each ? 1 / 8 : 0)),
-    "names and values":
-      sum(each => names(each).join("").length + JSON.stringify(each.enum ?? "").length) / 2800,
+    // A digit is a rule, which cost by their square; so do values.
+    "integers with bounds": bounded.length / 8 + digits ** 2 / 250_000,
+    properties: parts.length ** 2 / 40_000 + sum(each => names(each).length ** 2 / 1500),
+    "names and values": sum(
+      each =>
+        (names(each).join("").length + JSON.stringify(values(each)).length) / 2800 +
+        values(each).length / 60 +
+        values(each).length ** 2 / 90_000,
+    ),
   };
   const [most] = (Object.keys(costs) as Kind[]).sort((a, b) => costs[b] - costs[a]);
   return { total: Object.values(costs).reduce((a, b) => a + b), most: most!, remedy: remedies[most!] };
@@ -51,15 +58,5 @@ export function compileCost(schema: Schema): Cost {
 const longest = (part: Described, of: "Length" | "Items"): number =>
   Math.min(COUNTED, ((part[`max${of}`] ?? part[`min${of}`]) as number | undefined) ?? 0);
 
+const values = (part: Described) => (part.enum ?? []) as unknown[];
 const names = ({ properties = {} }: Described): string[] => Object.keys(properties as object);
-
-/** A schema and all that it holds. */
-function* within(schema: unknown): Generator<Described> {
-  if (typeof schema !== "object" || schema === null) return;
-  const part = schema as Described;
-  yield part;
-  const { $defs = {}, definitions = {}, properties = {}, prefixItems = [], anyOf = [] } = part;
-  for (const group of [$defs, definitions, properties, prefixItems, anyOf])
-    for (const each of Object.values(group as object)) yield* within(each);
-  for (const each of [part.items, part.additionalProperties]) yield* within(each);
-}

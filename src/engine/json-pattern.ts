@@ -7,7 +7,7 @@ const PATTERN =
 export const canPromise = (pattern: string): boolean =>
   isRegExp(pattern) && PATTERN.test(pattern) && !hasOpenChoice(pattern) && !reachesEscaped(pattern);
 
-function isRegExp(pattern: string): boolean {
+export function isRegExp(pattern: string): boolean {
   try {
     return new RegExp(pattern, "u") !== null;
   } catch {
@@ -16,7 +16,7 @@ function isRegExp(pattern: string): boolean {
 }
 
 const parts = (pattern: string): string[] =>
-  pattern.match(/\\.|\[(?:\\.|[^\]])*\]|\{[\d,]*\}|\(\?:|./g) ?? [];
+  pattern.match(/\\.|\[(?:\\.|[^\]\\])*\]|\{[\d,]*\}|\(\?:|./g) ?? [];
 
 /** Whether a range of a class covers what JSON escapes, such as `[ -~]`: the grammars would write it as it is. */
 const reachesEscaped = (pattern: string): boolean =>

@@ -14,3 +14,14 @@ export function pointerOf(reference: string): string {
     return reference;
   }
 }
+
+/** A schema and all that it holds. */
+export function* within(schema: unknown): Generator<Described> {
+  if (typeof schema !== "object" || schema === null) return;
+  const part = schema as Described;
+  yield part;
+  const { $defs = {}, definitions = {}, properties = {}, prefixItems = [], anyOf = [] } = part;
+  for (const group of [$defs, definitions, properties, prefixItems, anyOf])
+    for (const each of Object.values(group as object)) yield* within(each);
+  for (const each of [part.items, part.additionalProperties]) yield* within(each);
+}

@@ -5,7 +5,7 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { ForewordError } from "../errors.ts";
 import { compileCost, MOST_COST } from "./json-cost.ts";
-import { canPromise, patternLength } from "./json-pattern.ts";
+import { canPromise, isRegExp, patternLength } from "./json-pattern.ts";
 import { type Described, escaped, pointerOf, type Schema } from "./json-pointer.ts";
 import { plainReferences } from "./json-references.ts";
 import { shortestLength } from "./json-shortest.ts";
@@ -295,6 +295,11 @@ class Promised {
     if (pattern === undefined) return {};
     if (["minLength", "maxLength", "format"].some(keyword => keyword in schema))
       throw this.#refusal(at, 'has "pattern" beside a length or a format. Let the pattern say it');
+    if (!isRegExp(pattern))
+      throw this.#refusal(
+        at,
+        'has a "pattern" that is no regular expression (ECMA-262, Unicode). Correct it',
+      );
     if (patternLength(pattern) > LONGEST)
       throw this.#refusal(at, `has a pattern of more than ${LONGEST} characters. Repeat less, or use * or +`);
     if (!canPromise(pattern))
@@ -305,7 +310,7 @@ class Promised {
     return {};
   }
 
-  /** Both ends: with one alone the grammars lose the sign. */
+  /** Both ends, which the rules of integers need; as wide as what is exact in JavaScript. */
   #integer(schema: Described, at: string): object {
     const { minimum, maximum, exclusiveMinimum, exclusiveMaximum, ...rest } = schema as Record<
       string,
@@ -315,12 +320,12 @@ class Promised {
     if (ends.every(end => end === undefined)) return {};
     const low = Math.max(
       Math.ceil(minimum ?? -WIDEST),
-      Math.floor((exclusiveMinimum ?? -WIDEST - 1) + 1),
+      Math.floor(exclusiveMinimum ?? -WIDEST - 1) + 1,
       -WIDEST,
     );
     const high = Math.min(
       Math.floor(maximum ?? WIDEST),
-      Math.ceil((exclusiveMaximum ?? WIDEST + 1) - 1),
+      Math.ceil(exclusiveMaximum ?? WIDEST + 1) - 1,
       WIDEST,
     );
     if (low > high)

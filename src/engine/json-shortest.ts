@@ -12,6 +12,8 @@ interface Parts {
   items?: Schema;
   prefixItems?: Schema[];
   minItems?: number;
+  minimum?: number;
+  maximum?: number;
   minLength?: number;
   pattern?: string;
 }
@@ -72,7 +74,8 @@ function shortest(schema: Schema, ofReference: (pointer: string) => number): num
     object: fields,
     array: list,
     string: text,
-    integer: 1,
+    // What is nearest to 0.
+    integer: String(Math.max(parts.minimum ?? 0, Math.min(0, parts.maximum ?? 0))).length,
     number: 1,
   };
   return Math.min(...[...types].map(type => lengths[type] ?? 4));

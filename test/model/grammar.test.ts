@@ -59,6 +59,16 @@ const good: Record<string, object> = {
   "pattern anywhere": { type: "string", pattern: "[0-9]{3}" },
   uuid: { type: "string", format: "uuid" },
   range: { type: "integer", minimum: -50, maximum: 12_345 },
+  "ranges beside each other": {
+    type: "object",
+    properties: {
+      age: { type: "integer", minimum: 0, maximum: 120 },
+      longitude: { type: ["integer", "null"], minimum: -180, maximum: 180 },
+      rest: { type: "array", items: { type: "integer", minimum: -1091, maximum: -1047 }, minItems: 1 },
+    },
+    required: ["age", "longitude", "rest"],
+  },
+  "values that begin alike": { enum: ["aab", "a", "ab", "abab", "aaab", "aaaa", "b"] },
   least: { type: "integer", minimum: -5 },
   most: { type: "integer", maximum: -3 },
   between: { type: "integer", exclusiveMinimum: 3, exclusiveMaximum: 6 },
@@ -312,6 +322,23 @@ const bad: [what: string, schema: object, says: RegExp][] = [
     properties(22, () => properties(200, () => ({ type: "integer" }))),
     /most of it for properties; .* Describe fewer/,
   ],
+  [
+    "very many different ranges",
+    {
+      type: "array",
+      prefixItems: Array.from({ length: 600 }, (_, each) => ({
+        type: "integer",
+        minimum: -(9e15 - each ** 5),
+        maximum: 8e15 + each ** 5,
+      })),
+    },
+    /most of it for integers with bounds; .* Bound fewer/,
+  ],
+  [
+    "very many values",
+    { enum: Array.from({ length: 9900 }, (_, each) => each) },
+    /names and values; .* fewer/,
+  ],
   ["very long values", { enum: ["b", "a".repeat(3_000_000)] }, /most of it for names and values; .* Shorten/],
   ["an enum of another type", { type: "string", enum: [1, 2] }, /can't be met/],
   [
@@ -331,6 +358,17 @@ test.each(bad)("%s is refused in words", (_, schema, says) => {
 
 test("lengths that are the same count once", () => {
   expect(() => promised(properties(200, () => ({ type: "string", maxLength: 300 })) as never)).not.toThrow();
+});
+
+test("ranges that are the same hardly count", () => {
+  const range = { type: "integer", minimum: 0 };
+  expect(() => promised({ type: "array", prefixItems: Array(1500).fill(range) } as never)).not.toThrow();
+});
+
+test("integers count with all their digits for the shortest value", () => {
+  const item = { type: "integer", maximum: -1_000_000_000 };
+  // A sign, ten digits, and a comma.
+  expect(() => promised({ type: "array", minItems: 200, items: item } as never)).toThrow(/requires 2402 /);
 });
 
 test("a schema that would be endless written out is read once", () => {
