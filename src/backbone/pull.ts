@@ -152,6 +152,7 @@ async function pullRepository(repo: string, { data, signal, onProgress }: PullOp
     throw new ForewordError(
       "backbone_unavailable",
       `${repo} cannot be had. ${source}: ${reasonOf(error)}. Download it yourself and set FOREWORD_BACKBONE to its directory.`,
+      { failures: [`${source}: ${reasonOf(error)}`] },
     );
   }
 }

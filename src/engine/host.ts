@@ -1,5 +1,6 @@
 /** The engine as the server sees it: it finds or pulls the backbone, starts the worker, and passes calls to it. */
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Worker } from "node:worker_threads";
 import { pull, resolveBackbone } from "../backbone/pull.ts";
 import type { Precision } from "../compile/variants.ts";
@@ -44,6 +45,9 @@ export interface EngineOptions {
   /** Told what the engine is doing while it loads, and of failures that no caller is told in full. */
   log: { info(fields: object, text: string): void; error(fields: object, text: string): void };
 }
+
+/** Between one try to load the backbone and the next, in milliseconds. */
+const RETRY = { first: 5000, most: 300_000 };
 
 interface Pending {
   resolve: (answer: never) => void;
@@ -157,11 +161,26 @@ class EngineHost implements Engine {
     await this.#exited;
   }
 
-  #begin(): Promise<void> {
-    const loaded = this.#load();
+  #begin(again = false): Promise<void> {
+    const loaded = this.#loadPatiently(again);
     // Whoever awaits ready() hears of a failure; nobody has to.
     loaded.catch(() => {});
     return loaded;
+  }
+
+  /** What no source could give just now may be had later, and what served once can be loaded `again`. */
+  async #loadPatiently(again: boolean): Promise<void> {
+    for (let wait = RETRY.first; ; wait = Math.min(2 * wait, RETRY.most)) {
+      try {
+        return await this.#load();
+      } catch (error) {
+        const away = error instanceof ForewordError && "failures" in error.fields;
+        if (this.#closing || !(away || again)) throw error;
+      }
+      await sleep(wait, null, { signal: this.#abort.signal }).catch(() => {
+        throw shuttingDown();
+      });
+    }
   }
 
   async #load(): Promise<void> {
@@ -280,7 +299,7 @@ class EngineHost implements Engine {
     if (!this.#closing && this.#state.status === "ready") {
       this.#options.log.error({}, "the engine's worker ended; another one starts");
       this.#enter("starting again", null);
-      this.#loaded = this.#begin();
+      this.#loaded = this.#begin(true);
     }
     const error = this.#closing
       ? shuttingDown()

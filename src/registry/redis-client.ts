@@ -10,6 +10,14 @@ export interface RedisLog {
   error(fields: object, text: string): void;
 }
 
+/**
+ * Silence after which a connection that waits for an answer is taken for dead: a host that is gone closes none, and the
+ * kernel sends again for a quarter of an hour.
+ */
+const SILENCE_MS = 30_000;
+/** A cluster's client hears of a fail-over from the nodes that are left. */
+const SLOTS_MS = 5000;
+
 const retryStrategy = (times: number) => Math.min(50 * times, 500);
 
 /** `more` is what one use needs. Errors are heard: each new reason is logged once until the connection is back. */
@@ -27,6 +35,7 @@ export function createRedisClient(
     protocol: 2,
     replyMapping: "legacy",
     connectTimeout: 2000,
+    socketTimeout: SILENCE_MS,
     // A former master that became a replica: connect again, to the new one.
     reconnectOnError: error => (error.message.startsWith("READONLY") ? 2 : false),
     ...more,
@@ -70,6 +79,7 @@ const inCluster = (redisOptions: Options, tls: boolean): ClusterOptions & { redi
   redisOptions,
   clusterRetryStrategy: times => Math.min(100 * times, 1000),
   slotsRefreshTimeout: 2000,
+  slotsRefreshInterval: SLOTS_MS,
   // Certificates are for names, which a look-up would replace by addresses.
   ...(tls && { dnsLookup: (address, callback) => callback(null, address) }),
 });

@@ -63,6 +63,9 @@ export interface AppOptions extends Omit<Dependencies, "draining" | "shadows"> {
 export async function createApp({ log, ...given }: AppOptions): Promise<{ app: App; drain: () => void }> {
   let draining = false;
   const shadows = new Shadows(given);
+  const unwatch = given.registry.watch(({ kind }) => {
+    if (kind === "reload") shadows.forget();
+  });
   const dependencies: Dependencies = { ...given, shadows, draining: () => draining };
   const app: App = fastify({
     loggerInstance: log as FastifyBaseLogger,
@@ -112,6 +115,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
     app,
     drain: () => {
       draining = true;
+      unwatch();
       shadows.close();
       setTimeout(() => app.server.closeAllConnections(), LINGER).unref();
     },

@@ -1,17 +1,12 @@
 import { finished, PassThrough, Readable } from "node:stream";
+import { setImmediate as turn } from "node:timers/promises";
 import { Type } from "typebox";
 import { Id, Page, PageQuery } from "../contract/common.ts";
 import { Dataset, DatasetFormat, type Example } from "../contract/dataset.ts";
+import { MOST_LABELS } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import type { Registry } from "../registry/registry.ts";
-import {
-  ExampleWriter,
-  inputKey,
-  parseExamples,
-  type ReadExamples,
-  Repetitions,
-  readExamples,
-} from "../training/examples.ts";
+import { ExampleWriter, inputKey, Repetitions, readExamples, refused } from "../training/examples.ts";
 import { takeTheRest } from "./bodies.ts";
 import type { Resource } from "./dependencies.ts";
 import { Repeatable } from "./headers.ts";
@@ -21,6 +16,8 @@ import { idempotent } from "./idempotency.ts";
 const LIMIT = 2 ** 28;
 /** Line numbers that a reply lists. */
 const LISTED = 20;
+/** Bytes of a kept data set that are read between others' requests. */
+const PART = 2 ** 18;
 
 const Params = Type.Object({ id: Id });
 const Query = Type.Object({
@@ -71,17 +68,24 @@ export const datasets: Resource = (app, { registry }) => {
       const body = (request.body as Readable | undefined) ?? Readable.from([]);
       const written = new ExampleWriter();
       const repeated = new Repetitions();
+      const counts = new LabelCounts();
+      const { against } = request.query;
+      const unread = (error: unknown): never => {
+        takeTheRest(request);
+        throw error;
+      };
+      const known = against === undefined ? null : await inputsOf(registry, against).catch(unread);
+      const leaks: number[] = [];
       const read = await readExamples(
         bytesOf(body, type),
         request.query.format ?? (type.startsWith("text/csv") ? "csv" : "ndjson"),
         (example, line) => {
+          counts.add(example, line);
           written.add(example, line);
           repeated.add(example, line);
+          if (known?.has(inputKey(example))) leaks.push(line);
         },
-      ).catch(error => {
-        takeTheRest(request);
-        throw error;
-      });
+      ).catch(unread);
       const bytes = written.bytes();
       const sha256 = await registry.putBlob(bytes);
       return idempotent(
@@ -90,10 +94,8 @@ export const datasets: Resource = (app, { registry }) => {
         reply,
         async () => {
           const { id = `data-${sha256.slice(0, 12)}` } = request.query;
-          const { against } = request.query;
-          const leaks = against === undefined ? null : await sharedLines(registry, read, against);
           const { length: rows } = read.examples;
-          const labels = countLabels(read.examples);
+          const labels = counts.found();
           const dataset = await registry.putDataset({ id, rows, labels, sha256, bytes: bytes.byteLength });
           return {
             status: 201,
@@ -102,7 +104,7 @@ export const datasets: Resource = (app, { registry }) => {
               ...dataset,
               duplicates: listed(repeated.duplicates),
               conflicts: listed(repeated.conflicts),
-              ...(leaks && { leaks: listed(leaks) }),
+              ...(known && { leaks: listed(leaks) }),
             },
           };
         },
@@ -172,21 +174,37 @@ async function* bytesOf(body: Readable, type: string): AsyncGenerator<Uint8Array
   }
 }
 
-async function sharedLines(
-  registry: Registry,
-  { examples, lines }: ReadExamples,
-  against: string,
-): Promise<number[]> {
-  const { sha256 } = await registry.getDataset(against);
-  const known = new Set(parseExamples(await registry.getBlob(sha256)).examples.map(inputKey));
-  return lines.filter((_, index) => known.has(inputKey(examples[index]!)));
+/** The inputs of a data set that is kept, read a part at a time: others are served meanwhile. */
+async function inputsOf(registry: Registry, id: string): Promise<Set<string>> {
+  const { sha256 } = await registry.getDataset(id);
+  const bytes = await registry.getBlob(sha256);
+  const parts = async function* () {
+    for (let at = 0; at < bytes.byteLength; at += PART) {
+      yield bytes.subarray(at, at + PART);
+      await turn();
+    }
+  };
+  const inputs = new Set<string>();
+  await readExamples(parts(), "ndjson", example => inputs.add(inputKey(example)));
+  return inputs;
 }
 
-function countLabels(examples: readonly Example[]): Record<string, number> | null {
-  const counts = new Map<string, number>();
-  for (const example of examples)
-    if ("label" in example) counts.set(example.label, (counts.get(example.label) ?? 0) + 1);
-  return counts.size === 0 ? null : Object.fromEntries(counts);
+/** How many examples each label has; null where they have outputs. */
+class LabelCounts {
+  readonly #counts = new Map<string, number>();
+
+  /** Throws `bad_dataset` at a label more than a task may have: the counts are part of every list of data sets. */
+  add(example: Example, line: number): void {
+    if (!("label" in example)) return;
+    this.#counts.set(example.label, (this.#counts.get(example.label) ?? 0) + 1);
+    if (this.#counts.size <= MOST_LABELS) return;
+    const detail = `the examples up to here have more than ${MOST_LABELS} labels, which no task can have. If they are texts to write, call them output`;
+    throw refused([{ line, detail }]);
+  }
+
+  found(): Record<string, number> | null {
+    return this.#counts.size === 0 ? null : Object.fromEntries(this.#counts);
+  }
 }
 
 const listed = (lines: readonly number[]) => ({ count: lines.length, lines: lines.slice(0, LISTED) });

@@ -79,6 +79,11 @@ export class Shadows {
     };
   }
 
+  /** The registry has other rows now, whose revisions may be lower: every count begins anew. */
+  forget(): void {
+    this.#counts.clear();
+  }
+
   /** What waits is dropped: a server that stops does not wait for it. */
   close(): void {
     this.#closing.abort();

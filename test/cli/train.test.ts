@@ -19,7 +19,7 @@ const rows = [
 ].map(([input, label]) => ({ input, label }));
 const ndjson = rows.map(row => `${JSON.stringify(row)}\n`).join("");
 const dev = `input,label\nCharming and clever.,positive\n"Boring,\nlong and loud.",negative\n${rows[0]!.input},positive\n`;
-const quick = ["--steps", "4", "--length", "8", "--batch-size", "4", "--seed", "1"];
+const quick = ["--steps", "4", "--length", "8", "--batch-size", "4", "--seed", "4"];
 
 describeShallow("training on the command line", path => {
   let server: TestServer;
@@ -105,7 +105,7 @@ describeShallow("training on the command line", path => {
       });
       const { recipe } = (await server.get("/tasks/review/prompts/2")).body;
       expect(recipe).toMatchObject({
-        ...{ steps: 4, batchSize: 4, seed: 1 },
+        ...{ steps: 4, batchSize: 4, seed: 4 },
         init: { text: "A review of a film." },
       });
     },

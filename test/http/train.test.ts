@@ -384,6 +384,18 @@ describeShallow("training over HTTP", backbone => {
       expectProblem(await train("review", { dataset: "reviews" }), 404, "dataset_not_found");
     });
 
+    test("of more labels than a task may have are refused at the line, and told that texts are outputs", async () => {
+      const many = Array.from({ length: 1100 }, (_, i) => `{"input":"q${i}","label":"answer ${i}"}\n`).join(
+        "",
+      );
+      const refused = await send("?id=texts", many);
+      expectProblem(refused, 422, "bad_dataset", {
+        line: 1025,
+        detail: expect.stringMatching(/call them output/),
+      });
+      expectProblem(await server.get("/datasets/texts"), 404, "dataset_not_found");
+    });
+
     test("say which inputs they share with what is trained on", async () => {
       await send("?id=to-train", ndjson);
       const dev = [validation[0], reviews[2], validation[1]].map(row => JSON.stringify(row)).join("\n\n");

@@ -1,5 +1,5 @@
 /**
- * A TCP relay that a test can cut (what was connected breaks, and nothing connects until it is mended) or slow down. It
+ * A TCP relay that a test can cut (what was connected breaks, and nothing connects until it is mended), silence or slow down. It
  * holds what it is sent however much that is.
  */
 import { connect, createServer, type Server, type Socket } from "node:net";
@@ -8,6 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 export class Relay {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** Nothing passes any more. */
+  readonly #silent = new WeakSet<Socket>();
   #cut = false;
   /** How long what comes is held back, and what ends that sooner. */
   #slow: { ms: number; over: AbortController } | null = null;
@@ -24,7 +26,7 @@ export class Relay {
         [far, near],
       ] as const) {
         this.#sockets.add(one);
-        one.on("data", piece => void this.#held().then(() => other.write(piece)));
+        one.on("data", piece => void this.#held().then(() => this.#silent.has(one) || other.write(piece)));
         one.on("error", () => {});
         one.once("close", () => {
           other.destroy();
@@ -51,6 +53,11 @@ export class Relay {
 
   mend(): void {
     this.#cut = false;
+  }
+
+  /** What is connected stays so, and hears nothing more; what connects from now on does. */
+  silence(): void {
+    for (const socket of this.#sockets) this.#silent.add(socket);
   }
 
   /** Every piece arrives `ms` later, until `hurry`. */

@@ -1,5 +1,5 @@
 /** The engine as the server holds it: closed while it loads, its worker gone. */
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test, vi } from "vitest";
@@ -23,13 +23,14 @@ vi.mock(import("node:worker_threads"), async original => {
 
 async function opened(
   load: PromptSource["load"] = async () => ({ template: "{{ input }}", parameters: null }),
+  name?: string,
 ) {
   const backbone = await tinyBackbone("llama", false);
   const data = await mkdtemp(join(tmpdir(), "foreword-host-"));
   const errors: unknown[] = [];
   begun.workers.length = 0;
   const engine = createEngine({
-    backbone: backbone.path,
+    backbone: name ?? backbone.path,
     data,
     runtime: "onnx",
     threads: 1,
@@ -45,7 +46,7 @@ async function opened(
     await backbone.remove();
     await rm(data, { recursive: true, force: true });
   });
-  return { engine, errors };
+  return { engine, errors, data, backbone: backbone.path };
 }
 
 test("what is closed before its worker begins starts none", async () => {
@@ -54,6 +55,21 @@ test("what is closed before its worker begins starts none", async () => {
   await expect(engine.ready()).rejects.toMatchObject({ code: "draining" });
   await expect(engine.statistics()).rejects.toThrow(/shutting down\. Ask another one/);
   expect([begun.workers, errors]).toEqual([[], []]);
+});
+
+test("a backbone that could not be had is fetched again", async () => {
+  const hub = "http://127.0.0.1:9";
+  vi.stubEnv("HF_ENDPOINT", hub);
+  onTestFinished(() => void vi.unstubAllEnvs());
+  const { engine, errors, data, backbone } = await opened(undefined, "owner/name");
+  await vi.waitFor(() => expect(engine.state()).toMatchObject({ status: "failed" }));
+  await expect(engine.statistics()).rejects.toMatchObject({ code: "backbone_unavailable" });
+  expect(errors).toEqual(["the backbone cannot be served"]);
+  const place = join(data, "backbones", "owner", "name");
+  await cp(backbone, place, { recursive: true });
+  await writeFile(join(place, ".complete"), "");
+  await engine.ready();
+  expect(engine.state()).toMatchObject({ status: "ready" });
 });
 
 test("where its worker ends another one takes its place; what it owed is told", async () => {
