@@ -32,6 +32,13 @@ export function verbalize(
   });
 }
 
+/**
+ * A hard prompt's template as it is kept for labels that are names alone: each brings the space before it, and a blank
+ * that ends the template would be a second one.
+ */
+export const withoutBlank = (template: string, labels: Labels | null): string =>
+  Array.isArray(labels) ? template.replace(/[ \t]+$/, "") : template;
+
 /** A label's name as words. A sign in front or behind says something: "-1" is not "1", nor "A-" an "A". */
 export const spoken = (label: string): string => label.replace(/_|(?<=.)-(?=.)/gsu, " ");
 

@@ -1,5 +1,5 @@
 import { setMaxListeners } from "node:events";
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyReply, FastifyRequest, FastifySchemaValidationError } from "fastify";
 import pMap from "p-map";
 import { Type } from "typebox";
 import { Id } from "../contract/common.ts";
@@ -10,7 +10,7 @@ import { ForewordError, shuttingDown } from "../errors.ts";
 import { answer, checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
 import { whenGone } from "./gone.ts";
-import { problemOf } from "./problems.ts";
+import { problemOf, violatedWithin } from "./problems.ts";
 
 const Params = Type.Object({ id: Id });
 
@@ -56,10 +56,11 @@ export const infer: Resource = (app, dependencies) => {
       const inputs = inputsOf(body);
       const one = async (input: unknown, onToken?: InferOptions["onToken"]) => {
         if (isInput(input) === false)
-          throw new ForewordError(
-            "validation",
-            "input: send a text, or an object with a text for each field.",
-            { field: "input" },
+          throw (
+            violatedWithin((isInput as { errors?: FastifySchemaValidationError[] }).errors ?? [], "input") ??
+            new ForewordError("validation", "input: send a text, or an object with a text for each field.", {
+              field: "input",
+            })
           );
         const wanted = { ...options, ...(onToken && { onToken }) };
         const replied = await answer(dependencies, task, body, input as Input, wanted);

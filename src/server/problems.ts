@@ -101,13 +101,32 @@ export function sendProblem(
 
 function toForewordError(error: FastifyError, request: FastifyRequest): ForewordError {
   if (error instanceof ForewordError) return error;
-  if (error.validation) return invalid(telling(error.validation), error.validationContext ?? "request");
+  if (error.validation) {
+    const where = error.validationContext ?? "request";
+    return invalid(
+      telling(error.validation),
+      where,
+      propertiesOf(request.routeOptions.schema?.[where as "body"]),
+    );
+  }
   const make = known[error.code];
   if (make) return make(error, request);
   if (error.statusCode !== undefined && error.statusCode < 500)
     return new ForewordError("validation", error.message);
   return ForewordError.from(error);
 }
+
+/** What is wrong inside a value; null where the value as a whole is none of what is taken. */
+export function violatedWithin(
+  violations: readonly FastifySchemaValidationError[],
+  where: string,
+): ForewordError | null {
+  if (violations.every(({ instancePath }) => instancePath === "")) return null;
+  return invalid(telling(violations), where);
+}
+
+const propertiesOf = (schema: unknown): string[] =>
+  Object.keys((schema as { properties?: object } | undefined)?.properties ?? {});
 
 /**
  * Of the violations of a choice, one for each form that it could have had: the one that came furthest is of the form
@@ -120,6 +139,8 @@ function telling(violations: readonly FastifySchemaValidationError[]): FastifySc
   // An object whose members are wrong is of the forms that are objects.
   const unknown = last.find(({ keyword }) => keyword === "additionalProperties");
   if (unknown) return unknown;
+  const misnamed = last.find(({ keyword }) => keyword === "propertyNames");
+  if (misnamed) return { ...misnamed, message: misnaming(misnamed, last) };
   const incomplete = last.filter(({ keyword }) => keyword === "required");
   const there = incomplete.length > 0 ? incomplete : last;
   const all = (keyword: string) => there.every(each => each.keyword === keyword);
@@ -129,6 +150,16 @@ function telling(violations: readonly FastifySchemaValidationError[]): FastifySc
   if (there.some(({ keyword }) => keyword === "enum" || keyword === "const"))
     return { ...there[0]!, keyword: "enum", params: { allowedValues: [...new Set(there.flatMap(allowed))] } };
   return there.findLast(({ keyword }) => keyword !== "type")!;
+}
+
+/** A member's name, and what is wrong with it, which another violation tells. */
+function misnaming(
+  { params }: FastifySchemaValidationError,
+  all: readonly (FastifySchemaValidationError & { propertyName?: string })[],
+): string {
+  const name = String(params.propertyName);
+  const why = all.find(({ propertyName }) => propertyName === name)?.message ?? "is not valid";
+  return `has the name ${JSON.stringify(name.slice(0, 40))}, which ${why}`;
 }
 
 /** What one form of a choice takes. */
@@ -144,6 +175,7 @@ function allowed({ keyword, params }: FastifySchemaValidationError): unknown[] {
 function invalid(
   { instancePath, keyword, params, message }: FastifySchemaValidationError,
   where: string,
+  known: readonly string[] = [],
 ): ForewordError {
   const path = instancePath.slice(1).replaceAll("/", ".");
   const named = (name: unknown) => (path === "" ? String(name) : `${path}.${name}`);
@@ -151,7 +183,12 @@ function invalid(
     keyword === "required"
       ? [named(params.missingProperty), "is missing. Send it."]
       : keyword === "additionalProperties"
-        ? [named(params.additionalProperty), "is not known. Leave it out."]
+        ? [
+            named(params.additionalProperty),
+            path === "" && known.length > 0
+              ? `is not known. Leave it out; known are ${known.join(", ")}.`
+              : "is not known. Leave it out.",
+          ]
         : keyword === "enum"
           ? [path, `must be one of ${(params.allowedValues as unknown[]).join(", ")}.`]
           : [path || where, `${message ?? "is not valid"}.`];

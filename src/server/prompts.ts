@@ -8,6 +8,7 @@ import { ForewordError } from "../errors.ts";
 import { contentOf } from "../jobs/contents.ts";
 import { readPromptFile, writePromptFile } from "../prompt/file.ts";
 import { basesOf, restacked, type Stackable } from "../prompt/stack.ts";
+import { withoutBlank } from "../prompt/verbalizer.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt } from "../registry/registry.ts";
 import { copiedVerbalizers } from "./copies.ts";
@@ -72,7 +73,8 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
     const wanted = body as NewPromptBody;
     const base = wanted.on ? await baseOn(registry, engine, wanted.on) : null;
     if ("template" in wanted) {
-      const { template, name = null, verbalizers } = wanted;
+      const { name = null, verbalizers } = wanted;
+      const template = withoutBlank(wanted.template, to.labels);
       const prompt = base
         ? await stacked({ template, parameters: null }, null, base)
         : await hardPrompt(engine, template, name);

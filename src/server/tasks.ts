@@ -5,7 +5,7 @@ import { Labels, MOST_LABELS, Task, TaskPatch, TaskType } from "../contract/task
 import { ForewordError, orElse } from "../errors.ts";
 import { chatField, fillFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
-import { verbalize } from "../prompt/verbalizer.ts";
+import { verbalize, withoutBlank } from "../prompt/verbalizer.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
 import { taskNotFound } from "../registry/problems.ts";
 import { labelsOf } from "../training/check.ts";
@@ -78,7 +78,7 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
         const { id, description = "", prompt } = request.body;
         const { type, labels, reason } = settle(request.body);
         const { examples = [] } = request.body;
-        const template = prompt?.template ?? patternOf(type, examples);
+        const template = withoutBlank(prompt?.template ?? patternOf(type, examples), labels);
         const made = () => hardPrompt(engine, template, prompt?.name ?? null);
         // A pattern that is made here is about the examples' fields.
         const first = await (prompt ? made() : inField("examples", made));

@@ -193,16 +193,21 @@ async function* ndjsonRows(source: AsyncIterable<Uint8Array | string>): AsyncGen
     try {
       yield { line, row: { value: JSON.parse(text) } };
     } catch (error) {
-      yield { line, row: `it is not JSON (${(error as Error).message})${line === 1 ? csvHint(text) : ""}` };
+      yield { line, row: `it is not JSON (${(error as Error).message})${line === 1 ? hint(text) : ""}` };
     }
   }
 }
 
-/** What a CSV's header is told that came as lines of JSON. */
-const csvHint = (text: string): string =>
-  !text.trimStart().startsWith("{") && text.split(",").some(name => /^\s*"?(label|output)"?\s*$/.test(name))
+const ONE_A_LINE = "; send one object a line, without a list around them (jq -c '.[]' file.json)";
+
+/** What a CSV's header is told that came as lines of JSON, and JSON that goes over several lines. */
+function hint(text: string): string {
+  if (/^\s*(\[|\{\s*$)/.test(text)) return ONE_A_LINE;
+  return !text.trimStart().startsWith("{") &&
+    text.split(",").some(name => /^\s*"?(label|output)"?\s*$/.test(name))
     ? "; it looks like the header of a CSV, which is sent as text/csv or with format csv"
     : "";
+}
 
 async function* linesOf(source: AsyncIterable<Uint8Array | string>): AsyncGenerator<[number, string]> {
   let rest = "";
@@ -334,7 +339,7 @@ function exampleOf(head: readonly string[], record: readonly string[]): unknown 
 /** Why a row is no example, or null. */
 function problemOf(value: unknown): string | null {
   if (value === null || typeof value !== "object" || Array.isArray(value))
-    return 'it is no object such as {"input": "…", "label": "…"}';
+    return `it is no object such as {"input": "…", "label": "…"}${Array.isArray(value) ? ONE_A_LINE : ""}`;
   const { input, label, output, ...others } = value as Record<string, unknown>;
   if (input === undefined) return 'it has no "input"';
   if ((label === undefined) === (output === undefined)) return 'give it exactly one of "label" and "output"';
@@ -349,7 +354,12 @@ function problemOf(value: unknown): string | null {
     return `"label" has more than ${LONGEST_LABEL} characters; a text to write is called "output"`;
   const fields = typeof input === "object" && !Array.isArray(input) ? Object.entries(input ?? {}) : [];
   const wrong = fields.find(([name, field]) => !Value.Check(Input, { [name]: field }));
-  return wrong
-    ? `${JSON.stringify(wrong[0])} in "input" must be a text; put it in quotes`
-    : '"input" must be a text or an object of texts';
+  if (!wrong) return '"input" must be a text or an object of texts';
+  const [name, field] = wrong;
+  const message = Array.isArray(field)
+    ? field.findIndex(each => !Value.Check(Input, { [name]: [each] }))
+    : -1;
+  return message < 0
+    ? `${JSON.stringify(name)} in "input" must be a text; put it in quotes`
+    : `message ${message + 1} of ${JSON.stringify(name)} in "input" must be {"role": "system", "user", "assistant" or "tool", "content": a text}, with nothing else`;
 }

@@ -155,7 +155,9 @@ describeShallow("problems", path => {
     server = await startServer(path);
     for (const route of ["/jobs?state=running", "/tasks?limit=5&page=2", "/prompts/similarity?tasl=x"])
       expectProblem(await server.get(route), 422, "validation", {
-        detail: expect.stringMatching(/^querystring: \w+ is not known\. Leave it out\.$/),
+        detail: expect.stringMatching(
+          /^querystring: \w+ is not known\. Leave it out(; known are [\w, ]+)?\.$/,
+        ),
       });
     expect((await server.get("/healthz?at=3")).status).toBe(200);
   });
@@ -223,6 +225,14 @@ describeShallow("problems", path => {
     for (const [answer, detail] of [
       [await labels({ a: [], b: " x" }), "body: labels.a must NOT have fewer than 1 items."],
       [await labels("a"), "body: labels must be array or object."],
+      [
+        await labels({ a: " x", "": " y" }),
+        'body: labels has the name "", which must NOT have fewer than 1 characters.',
+      ],
+      [
+        await server.post("/tasks/sentiment/infer", { text: "x" }),
+        /^body: text is not known\. Leave it out; known are input, inputs, /,
+      ],
       [await ask(3), "body: input must be string or object."],
       [await train({ method: "lora" }), "body: method must be one of prefix, soft, distill."],
       [await train({ method: 0 }), "body: method must be one of prefix, soft, distill."],
@@ -241,6 +251,13 @@ describeShallow("problems", path => {
       expectProblem(answer, 422, "validation", {
         detail: typeof detail === "string" ? detail : expect.stringMatching(detail),
       });
+    const { results } = await server.infer("data-to-text", {
+      inputs: [{ messages: [{ role: "nobody", content: "x" }] }, 3],
+    });
+    expect(results.map(({ error }: { error: { detail: string } }) => error.detail)).toEqual([
+      expect.stringMatching(/^input: messages.0.role must be one of system, /),
+      "input: send a text, or an object with a text for each field.",
+    ]);
   });
 
   test("too many at once, and too late", async () => {

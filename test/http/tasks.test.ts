@@ -62,6 +62,17 @@ describeBackbone("tasks over HTTP", path => {
     expectProblem(await server.post("/tasks/mood/infer", { input: "x" }), 404, "task_not_found");
   });
 
+  test("a blank that ends a template is each label's own, where labels are names alone", async () => {
+    const template = "Text: {{ input }}\nLabel: ";
+    await server.task({ id: "blank", labels: ["x", "y"], prompt: { template } });
+    await server.post("/tasks/blank/prompts", { template: "{{ input }} \t" });
+    await server.task({ id: "spelt", labels: { x: "x", y: "y" }, prompt: { template } });
+    const kept = async (path: string) => (await server.get(`/tasks/${path}`)).body.template;
+    expect(await kept("blank/prompts/1")).toBe("Text: {{ input }}\nLabel:");
+    expect(await kept("blank/prompts/2")).toBe("{{ input }}");
+    expect(await kept("spelt/prompts/1")).toBe(template);
+  });
+
   test("type and labels follow from examples, with the reason", async () => {
     const labelled = await server.post("/tasks", {
       id: "inferred",

@@ -116,6 +116,10 @@ test("a CSV that comes as lines of JSON is known by its header", async () => {
     );
   const broken = readExamples(text('{"input":"a","label"\n'), "ndjson");
   await expect(broken).rejects.toThrow(/^Line 1: it is not JSON (?!.*CSV)/);
+  for (const start of ["[\n", "{\n"])
+    await expect(readExamples(text(`${start}  "input": "a"\n`), "ndjson")).rejects.toThrow(
+      /one object a line/,
+    );
 });
 
 test.each([
@@ -123,6 +127,14 @@ test.each([
   ['{"input":"a","output":null}', '"output" must be a text'],
   ['{"input":{"a":"x","b":2},"label":"x"}', '"b" in "input" must be a text'],
   ['{"input":7,"label":"x"}', '"input" must be a text or an object of texts'],
+  [
+    '{"input":{"messages":[{"role":"user","content":"a"},{"role":"function","content":"b"}]},"label":"x"}',
+    'message 2 of "messages" in "input" must be {"role": "system", "user", "assistant" or "tool"',
+  ],
+  [
+    '[{"input":"a","label":"x"}]',
+    'it is no object such as {"input": "…", "label": "…"}; send one object a line',
+  ],
   [`{"input":"a","label":"${"x".repeat(257)}"}`, '"label" has more than 256 characters'],
 ])("%s: the member that is wrong is named", async (line, reason) => {
   await expect(readExamples(text(line), "ndjson")).rejects.toThrow(`Line 1: ${reason}`);
