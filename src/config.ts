@@ -140,9 +140,11 @@ function readFile(path: string): Layer {
   const origin = `file ${path}`;
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
   } catch (error) {
-    refuse("config", origin, `it can't be read: ${(error as Error).message}`);
+    const { code, message } = error as NodeJS.ErrnoException;
+    const encoded = code === "ERR_ENCODING_INVALID_ENCODED_DATA";
+    refuse("config", origin, encoded ? "it is no UTF-8: save it as UTF-8" : `it can't be read: ${message}`);
   }
   let content: unknown;
   try {

@@ -1,18 +1,36 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import type { InferReply } from "../contract/infer.ts";
 import { ForewordError } from "../errors.ts";
-import { call, print, route, type ServerFlags, serverOptions } from "./request.ts";
+import { untilReady } from "./progress.ts";
+import { withRemedy } from "./remedy.ts";
+import { call, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { backboneOptions, settingsOf } from "./settings.ts";
+import { standardInput } from "./text-file.ts";
+import { numberOf } from "./values.ts";
+
+const dashed = 'foreword infer sentiment -- "-1 star"';
 
 export const infer = (): Command =>
-  serverOptions(backboneOptions(new Command("infer")))
+  withRemedy(serverOptions(backboneOptions(new Command("infer"))), message =>
+    message.includes("unknown option") && !message.includes("Did you mean")
+      ? `If it is the input: one that begins with - goes behind --, as in: ${dashed}`
+      : "",
+  )
     .description("ask a task: a running server's, or with --local one in this process")
     .argument("<task>", "the task's id")
-    .argument("<input>", "the text; a JSON object where the template has several fields")
+    .argument(
+      "<input>",
+      `the text; a JSON object where the template has several fields; - reads standard input; what else begins with - goes behind --: ${dashed}`,
+    )
     .option("--local", "start the backbone in this process, with its data folder")
-    .option("--scores <which>", "top or all")
-    .option("--max-tokens <count>", "tokens to generate at most")
-    .option("--text", "the input is a text, also where it could be a JSON object")
+    .addOption(
+      new Option("--scores <which>", "show the probability of the best label, or of all").choices([
+        "top",
+        "all",
+      ]),
+    )
+    .option("--max-tokens <count>", "tokens to generate at most", numberOf)
+    .option("--text", "the input is a text, also where it could be a JSON object, or is -")
     .action(
       async (
         task: string,
@@ -25,14 +43,14 @@ export const infer = (): Command =>
           : Object.keys(flags);
         if (idle !== undefined) refuseIdle(command, idle, local);
         const body = {
-          input: text ? input : fields(input),
-          ...(scores && { scores }),
-          ...(maxTokens && { max_tokens: Number(maxTokens) }),
+          input: text ? input : fields(input === "-" ? await piped() : input),
+          scores,
+          max_tokens: maxTokens,
         };
         const ask = (url: string, key?: string) =>
           call<InferReply>({ server: url, key } as ServerFlags, "POST", route`/tasks/${task}/infer`, body);
-        const reply = local ? await inProcess(flags, ask) : await ask(server, key);
-        print(json, reply, () => `${reply.text ?? reply.label ?? "unsure"}\n`);
+        const reply = local ? await inProcess(flags, json, ask) : await ask(server, key);
+        print(json, reply, () => told(reply, scores !== undefined));
       },
     );
 
@@ -51,17 +69,39 @@ function refuseIdle(command: Command, name: string, local: boolean | undefined):
 /** A whole server on a free port of this machine, for one question: the same code answers as in production. */
 async function inProcess(
   flags: Record<string, unknown>,
+  json: boolean | undefined,
   ask: (url: string, key?: string) => Promise<InferReply>,
 ): Promise<InferReply> {
   const config = await settingsOf({ logLevel: "error", ...flags, host: "127.0.0.1", port: 0 });
+  const { logToStderr } = await import("../observe/log.ts");
+  logToStderr();
   const { start } = await import("../main.ts");
   const running = await start(config);
   try {
-    await running.ready;
+    // Whoever asks for the log reads the same there, and programs watch nothing.
+    await (json || flags.logLevel !== undefined ? running.ready : untilReady(running));
     return await ask(running.address, config.adminKey);
   } finally {
     await running.close();
   }
+}
+
+function told({ text, label, scores }: InferReply, wanted: boolean): string {
+  const answer = `${text ?? label ?? "unsure"}\n`;
+  if (!wanted || !scores) return answer;
+  const best = Object.entries(scores).sort(([, one], [, other]) => other - one);
+  return `${answer}\n${table(
+    ["label", "probability"],
+    best.map(([name, probability]) => [name, probability.toFixed(4)]),
+  )}`;
+}
+
+/** Without the line's end that echo puts behind it. */
+async function piped(): Promise<string> {
+  const text = await standardInput().catch(error => {
+    throw new ForewordError("validation", `Standard input can't be read (${(error as Error).message}).`);
+  });
+  return text.replace(/\r?\n$/, "");
 }
 
 function fields(input: string): unknown {

@@ -12,7 +12,7 @@ export function jobs(): Command {
     .description("list the jobs, newest first")
     .option("--task <id>", "of one task")
     .action(async ({ task, ...flags }) => {
-      const query = task ? `?${new URLSearchParams({ task })}` : "";
+      const query = task !== undefined ? `?${new URLSearchParams({ task })}` : "";
       const reply = await listAll<Job>(flags as ServerFlags, `/jobs${query}`);
       print(flags.json, reply, () =>
         table(

@@ -1,8 +1,13 @@
-/** A job as it runs: one live line in a terminal, plain lines elsewhere. On standard error: the result is output. */
-import { MultiBar, Presets } from "cli-progress";
+/** Jobs as they run, and a start: live lines in a terminal, plain ones elsewhere. On standard error: results are output. */
+import { MultiBar, Presets, SingleBar } from "cli-progress";
 import type { JobProgress } from "../contract/job.ts";
+import type { Running } from "../main.ts";
 import { forPeople } from "../training/evaluation/metrics.ts";
+import { jsonOf } from "./request.ts";
 import { plain } from "./text.ts";
+
+/** How often a start is looked at. */
+const LOOK_MS = 200;
 
 export interface ProgressLine {
   update(progress: JobProgress): void;
@@ -53,10 +58,13 @@ function liveLine(): ProgressLine {
 }
 
 /** Progress by tenths, so that a log stays short. */
-function plainLines(): ProgressLine {
-  let tenth = 0;
+export function plainLines(): ProgressLine {
+  let [tenth, last, of] = [0, 0, 0];
   return {
     update: ({ step, steps, loss, eta_seconds }) => {
+      // Another part of the job, such as training behind the donors' ranking, or the same one begun again.
+      if (steps !== of || step < last) tenth = 0;
+      [last, of] = [step, steps];
       const now = Math.floor((10 * step) / steps);
       if (now <= tenth) return;
       tenth = now;
@@ -67,6 +75,39 @@ function plainLines(): ProgressLine {
     log: text => void process.stderr.write(`${plain(text)}\n`),
     stop: () => {},
   };
+}
+
+/** Of what `/readyz` tells. */
+interface State {
+  phase: string;
+  progress: number | null;
+}
+
+/** How far a server of this process is: the first start takes minutes. In a terminal alone, on a line that goes. */
+export async function untilReady(
+  { address, ready }: Pick<Running, "address" | "ready">,
+  stream: NodeJS.WritableStream & { isTTY?: boolean } = process.stderr,
+): Promise<void> {
+  if (!stream.isTTY) return ready;
+  // The terminal's cursor and wrapping stay on: Ctrl-C, which nothing catches here, would leave them off.
+  const bar = new SingleBar(
+    { stream, format: "{phase}{percent}", linewrap: true, clearOnComplete: true },
+    Presets.shades_classic,
+  );
+  bar.start(1, 0, { phase: "starting", percent: "" });
+  const look = async () => {
+    const answer = await fetch(`${address}/readyz`);
+    const { phase, progress } = await jsonOf<State>({ server: address }, answer);
+    bar.update({ phase: plain(phase), percent: progress === null ? "" : ` ${Math.floor(100 * progress)} %` });
+  };
+  // What goes wrong is told by `ready`.
+  const looking = setInterval(() => void look().catch(() => {}), LOOK_MS);
+  try {
+    await ready;
+  } finally {
+    clearInterval(looking);
+    bar.stop();
+  }
 }
 
 const number = (value: number | null, digits = 3): string => (value === null ? "-" : value.toFixed(digits));

@@ -103,7 +103,7 @@ export function prompts(): Command {
     .addOption(onOption())
     .option("--name <name>", "the copy's name; by default the original's")
     .action(async (from: PromptRef, task: string, { activate, on, name, ...flags }) => {
-      const body = { from, ...(on && { on }), ...(name && { name }) };
+      const body = { from, ...(on && { on }), ...(name !== undefined && { name }) };
       const prompt = await call<Prompt>(flags as ServerFlags, "POST", promptsOf(task, activate), body);
       print(
         flags.json,

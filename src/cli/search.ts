@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import type { SearchRequest } from "../contract/search.ts";
 import { ForewordError } from "../errors.ts";
@@ -11,6 +10,7 @@ import {
   type JobFlags,
 } from "./job-flags.ts";
 import { route, serverOptions } from "./request.ts";
+import { readText } from "./text-file.ts";
 import { type DataFlags, dataOf, takesExamples } from "./upload.ts";
 import { numberOf } from "./values.ts";
 import { startJob } from "./watch.ts";
@@ -78,7 +78,7 @@ async function settingsOf(flags: SearchFlags): Promise<Asked<Omit<SearchRequest,
 
 async function listOf(file: string): Promise<NonNullable<SearchRequest["candidates"]>> {
   try {
-    return JSON.parse(await readFile(file, "utf8"));
+    return JSON.parse(await readText(file));
   } catch (error) {
     throw new ForewordError("validation", `${file} can't be read as JSON (${(error as Error).message}).`);
   }

@@ -1,7 +1,10 @@
 import { Command } from "commander";
 import type { Labels, Task } from "../contract/task.ts";
+import { ForewordError } from "../errors.ts";
 import { addActivations } from "./activations.ts";
+import { withRemedy } from "./remedy.ts";
 import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
+import { quoted } from "./values.ts";
 
 const names = (labels: Labels | null) =>
   labels === null ? "" : Array.isArray(labels) ? labels.join(", ") : Object.keys(labels).join(", ");
@@ -36,18 +39,23 @@ export function tasks(): Command {
       );
     });
 
-  serverOptions(command.command("create <id>"))
+  const create = command.command("create <id>");
+  withRemedy(serverOptions(create), message =>
+    message.includes("missing required argument") && create.opts().labels
+      ? "--labels takes every word behind it: put the id first, as in: foreword tasks create ticket --labels bug praise"
+      : "",
+  )
     .description("create a task; labels make it a classification")
-    .option("--labels <labels...>", "the labels")
+    .option("--labels <labels...>", "the labels, separated by blanks, after the id")
     .option("--template <text>", "the prompt, with {{ input }} where the input belongs")
     .option("--description <text>", "what it is for")
     .action(async (id: string, { labels, template, description, ...flags }) => {
       const body = {
         id,
-        type: labels ? "classification" : "generation",
-        ...(labels && { labels }),
-        ...(description && { description }),
-        ...(template && { prompt: { kind: "hard", template } }),
+        type: labels !== undefined ? "classification" : "generation",
+        ...(labels !== undefined && { labels: severalOf(labels) }),
+        ...(description !== undefined && { description }),
+        ...(template !== undefined && { prompt: { kind: "hard", template } }),
       };
       const task = await call<Task>(flags as ServerFlags, "POST", "/tasks", body);
       print(
@@ -67,4 +75,15 @@ export function tasks(): Command {
 
   addActivations(command);
   return command;
+}
+
+/** A label may hold a comma; one alone that does was meant as several. */
+function severalOf(labels: string[]): string[] {
+  const [label = ""] = labels;
+  if (labels.length > 1 || !label.includes(",")) return labels;
+  const several = label.split(",").map(each => quoted(each.trim()));
+  throw new ForewordError(
+    "validation",
+    `--labels: "${label}" is one label, and a task has two at least. Separate them by blanks: --labels ${several.join(" ")}`,
+  );
 }

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { Command, Option } from "commander";
 import type { PromptRef } from "../contract/common.ts";
 import type { Vote } from "../contract/task.ts";
@@ -13,6 +12,7 @@ import {
   type JobFlags,
 } from "./job-flags.ts";
 import { route, serverOptions } from "./request.ts";
+import { readText } from "./text-file.ts";
 import { type DataFlags, dataOf, takesExamples } from "./upload.ts";
 import { initOf, numberOf, onOption } from "./values.ts";
 import { startJob } from "./watch.ts";
@@ -110,7 +110,7 @@ export const train = (): Command =>
 async function teacherOf(given: string): Promise<Teacher> {
   if (/^\d+$/.test(given)) return Number(given);
   try {
-    return { text: await readFile(given, "utf8") };
+    return { text: await readText(given) };
   } catch (error) {
     throw new ForewordError(
       "validation",

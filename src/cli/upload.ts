@@ -63,7 +63,11 @@ export async function upload(
   file: string,
   { id, format = extname(file).toLowerCase() === ".csv" ? "csv" : "ndjson", against, task }: UploadOptions,
 ): Promise<Uploaded> {
-  const query = new URLSearchParams({ format, ...(id && { id }), ...(against && { against }) });
+  const query = new URLSearchParams({
+    format,
+    ...(id !== undefined && { id }),
+    ...(against !== undefined && { against }),
+  });
   const rows = await source(file);
   try {
     if (task !== undefined) await call(flags, "GET", route`/tasks/${task}`);

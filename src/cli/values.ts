@@ -20,8 +20,11 @@ export function refOf(text: string): PromptRef {
 export const onOption = () =>
   new Option("--on <prompt>", "stack it on another prompt, <task>/<version>").argParser(refOf);
 
-/** Several by comma. */
-export const refsOf = (text: string): PromptRef[] => text.split(",").map(each => refOf(each.trim()));
+/** Several by comma, behind those of the same flag before. */
+export const refsOf = (text: string, before: PromptRef[] = []): PromptRef[] => [
+  ...before,
+  ...text.split(",").map(each => refOf(each.trim())),
+];
 
 const starts = ["examples", "labels", "vocabulary", "random", "donor"] as const;
 
@@ -36,9 +39,9 @@ export function initOf(text: string): Init {
 
 const votes = ["mean", "majority", "weighted"] as const;
 
-/** `3`, `2+3+4`, `2+3+4:majority`; several by comma. */
-export function contendersOf(text: string): Contender[] {
-  return text.split(",").map(each => {
+/** `3`, `2+3+4`, `2+3+4:majority`; several by comma, behind those of the same flag before. */
+export function contendersOf(text: string, before: Contender[] = []): Contender[] {
+  const more = text.split(",").map((each): Contender => {
     const [, members, way] = /^(\d+(?:\+\d+)*)(?::(\w+))?$/.exec(each.trim()) ?? [];
     const vote = votes.find(name => name === way);
     if (members === undefined || (way !== undefined && !vote))
@@ -46,6 +49,7 @@ export function contendersOf(text: string): Contender[] {
     const versions = members.split("+").map(Number);
     return versions.length === 1 && !vote ? versions[0]! : { ensemble: versions, ...(vote && { vote }) };
   });
+  return [...before, ...more];
 }
 
 /** What is to answer: `3`, `2+3+4:majority`, or the record that `PUT /tasks/:id/active` takes, as JSON. */

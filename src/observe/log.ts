@@ -1,4 +1,4 @@
-/** The log: JSON lines on stdout. Neither what callers send nor their keys is ever written. */
+/** The log: JSON lines, on stdout as a rule. Neither what callers send nor their keys is ever written. */
 import { type DestinationStream, type Logger, pino } from "pino";
 import { ForewordError } from "../errors.ts";
 
@@ -44,8 +44,15 @@ const serializers = {
       : pino.stdSerializers.err(error),
 };
 
-/** `level`: fatal, error, warn, info, debug, trace or silent. `destination` is for tests; without it, stdout. */
-export function createLogger(level: string, destination?: DestinationStream): Logger {
+let usual: DestinationStream | undefined;
+
+/** For a command whose result is on stdout: whatever logs in this process from then on writes to stderr. */
+export const logToStderr = (): void => {
+  usual = process.stderr;
+};
+
+/** `level`: fatal, error, warn, info, debug, trace or silent. `destination` is for tests. */
+export function createLogger(level: string, destination = usual): Logger {
   const options = {
     level,
     redact,

@@ -156,6 +156,19 @@ describe("foreword", () => {
     }
   });
 
+  test("infer --local: its log goes beside the answer, on standard error", async () => {
+    const tiny = await tinyBackbone("llama", false);
+    try {
+      const place = ["--backbone", tiny.path, "--data", join(tiny.path, "data"), "--precision", "fp32"];
+      const { out, err } = await foreword(["infer", "t", "x", "--local", "--log-level", "info", ...place]);
+      expect(out).toBe("");
+      expect(err).toMatch(/^\{.*"msg":"the backbone is ready"\}$/m);
+      expect(err).toMatch(/^There is no task "t".*\n$/m);
+    } finally {
+      await tiny.remove();
+    }
+  });
+
   test("a folder is no file of examples", async () => {
     const { code, err } = await foreword(["datasets", "add", tmpdir()]);
     expect(code).toBe(1);
@@ -234,6 +247,10 @@ describeBackbone("foreword with a server and a backbone", path => {
     expect(reply).toMatchObject({ task: "sentiment", label: "positive" });
     const said = await foreword(["infer", "sentiment", "A warm and funny film.", ...to]);
     expect(said.out).toBe("positive\n");
+    const scored = await foreword(["infer", "sentiment", "A warm and funny film.", "--scores", "all", ...to]);
+    expect(scored.out).toMatch(
+      /^positive\n\nlabel +probability\npositive +(1|0)\.\d{4}\nnegative +0\.\d{4}\n$/,
+    );
   });
 
   test("a problem is its detail on one line", async () => {

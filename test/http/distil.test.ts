@@ -131,14 +131,11 @@ describeShallow("distillation over HTTP", backbone => {
     expect([...said((await server.infer("review", { inputs, prompt: versions[0] })).results)]).toEqual([
       "negative",
     ]);
-    // Another version than the active one teaches by itself.
-    const other = await ended("review", { teacher: 2, inputs, length: 4, steps: 30, seed: 3 });
-    expect(other.result.distillation.agreement).toBeGreaterThan(0.5);
     await server.put("/tasks/review/active", { prompt: 1 });
   });
 
   test("a killed distillation asks its teacher once, and ends in the same bits", async () => {
-    const body = { teacher: 2, inputs: inputs.slice(0, 40), length: 4, steps: 60, seed: 2 };
+    const body = { teacher: 2, inputs: inputs.slice(0, 40), length: 4, steps: 24, seed: 2 };
     const whole = await ended("review", body);
     const { id } = (await train("review", body)).body;
     await vi.waitFor(

@@ -7,9 +7,9 @@ import { type ConfigSources, loadConfig } from "../../src/config.ts";
 const folder = mkdtempSync(join(tmpdir(), "foreword-config-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-function fileOf(content: unknown): string {
+function fileOf(content: unknown, encoding: BufferEncoding = "utf8"): string {
   const path = join(folder, `${Math.random()}.json`);
-  writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
+  writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content), encoding);
   return path;
 }
 
@@ -123,6 +123,14 @@ describe("settings", () => {
     expect(refusal({ flags: { config: fileOf("{port: 1}") } })).toMatch(/JSON/);
     expect(refusal({ flags: { config: join(folder, "absent.json") } })).toMatch(/absent\.json/);
     expect(refusal({ flags: { unheard: 1 } as object })).toMatch(/flag --unheard/);
+  });
+
+  it("are read of a file with a byte order mark; one that is no UTF-8 is refused, with what to do", () => {
+    expect(loadConfig({ env: {}, flags: { config: fileOf('\ufeff{"host": "hôte"}') } }).host).toBe("hôte");
+    for (const file of [fileOf("\ufeff{}", "utf16le"), fileOf({ host: "hôte" }, "latin1")])
+      expect(refusal({ flags: { config: file } })).toBe(
+        `Setting config (file ${file}): it is no UTF-8: save it as UTF-8.`,
+      );
   });
 
   it("never repeat a secret in an error", () => {

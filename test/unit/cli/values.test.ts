@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";
-import { activating, activeOf } from "../../../src/cli/values.ts";
+import { activating, activeOf, contendersOf, refsOf } from "../../../src/cli/values.ts";
 import type { Active } from "../../../src/contract/task.ts";
 
 test.each<[Active, string | null]>([
@@ -20,4 +20,13 @@ test.each<[Active, string | null]>([
 
 test.each(["1,2", "one", "{", "2+3:best"])("%s activates nothing", text => {
   expect(() => activeOf(text)).toThrow(/^It takes|^It is no JSON|^One alone/);
+});
+
+test("a list's flag that is given again goes on with the list", () => {
+  expect(contendersOf("2+3:mean,4", contendersOf("1"))).toEqual([1, { ensemble: [2, 3], vote: "mean" }, 4]);
+  const [a, b] = [
+    { task: "a", version: 1 },
+    { task: "b", version: 2 },
+  ];
+  expect(refsOf("b/2", refsOf("a/1"))).toEqual([a, b]);
 });
