@@ -1,7 +1,7 @@
 /** Files fetched whole or not at all: a partial file goes on where it stopped, and only a verified one gets its name. */
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Readable, Transform } from "node:stream";
@@ -45,6 +45,9 @@ export async function fetchFile(
       );
     }
   }
+  // A name that outlived the power without its bytes would be trusted for ever.
+  const file = await open(partial, "r+");
+  await file.sync().finally(() => file.close());
   await rename(partial, path);
 }
 

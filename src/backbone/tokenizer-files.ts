@@ -44,7 +44,12 @@ export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles
     ...files,
     tokenizer: {
       ...tokenizer,
-      added_tokens: added_tokens.filter(({ id }) => has(id)),
+      // Whatever a file says of it, what begins or ends a text is no word.
+      added_tokens: added_tokens
+        .filter(({ id }) => has(id))
+        .map(token =>
+          token.id === bosTokenId || eosTokenIds.includes(token.id) ? { ...token, special: true } : token,
+        ),
       pre_tokenizer: asInRust(pre_tokenizer ?? null),
     },
     eosTokenIds,
@@ -57,13 +62,18 @@ function wordsOf({ vocab = {} }: Model = {}): [text: string, id: unknown][] {
 
 /**
  * A tokenizer.json by which no text becomes a special token, however it is spelled: some vocabularies have those among
- * the words. The unknown token stays, as what no piece spells becomes it.
+ * the words. The unknown token stays, as what no piece spells becomes it, and so do added tokens that are words, such as
+ * `<think>`.
  */
 export function plainly(tokenizer: object): object {
   const { added_tokens, model } = tokenizer as { added_tokens: AddedToken[]; model: Model };
   const special = new Set(added_tokens.flatMap(token => (token.special ? token.content : [])));
   if (model.unk_token) special.delete(model.unk_token);
-  return { ...tokenizer, added_tokens: [], model: unspelled(model, special) };
+  return {
+    ...tokenizer,
+    added_tokens: added_tokens.filter(token => !token.special),
+    model: unspelled(model, special),
+  };
 }
 
 function unspelled(model: Model, words: ReadonlySet<string>): Model {

@@ -8,7 +8,7 @@ import { writesBos } from "../layout.ts";
 import { scanTag } from "../tag.ts";
 import { compileTemplate, hasSlots } from "../template.ts";
 
-/** In an adapter that Foreword wrote: what stands behind the prompt, in which BOS is held already. */
+/** In an adapter that Foreword wrote: what stands behind the prompt. A prefix holds BOS already. */
 export const templateKey = "foreword.template";
 
 export interface TemplateWishes {
@@ -33,7 +33,8 @@ export function peftTemplate({ asked, written, slot, bos }: TemplateWishes): str
       { field: "template" },
     );
   const whole = slot === null || hasSlots(compiled) ? text : `{{ soft(${slot}) }}${text}`;
-  if (bos === null || written !== undefined || writesBos(compiled, { bosText: bos })) return whole;
+  const held = slot === null && written !== undefined;
+  if (bos === null || held || writesBos(compiled, { bosText: bos })) return whole;
   const front = frontOf(whole);
   return slot !== null && front === 0 ? whole : whole.slice(0, front) + bos + whole.slice(front);
 }

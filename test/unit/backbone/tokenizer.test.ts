@@ -174,3 +174,16 @@ test.each([
   const stream = found.stream();
   expect(found.encode(" great great").map(id => stream.push(id))).toEqual([" great", " great"]);
 });
+
+test("a word that was added to the vocabulary is one token in any text; an end of text is none, whatever a file says of it", () => {
+  const USER_DEFINED = 4;
+  const added = bytes({
+    "tokenizer.ggml.tokens": ["a", "b", "<|endoftext|>", "<think>"],
+    "tokenizer.ggml.token_type": [NORMAL, NORMAL, USER_DEFINED, USER_DEFINED],
+  });
+  const tokenizer = Tokenizer.from(ggufTokenizer(added), 4);
+  expect(tokenizer.encode("a<think>b")).toEqual([0, 3, 1]);
+  expect(tokenizer.encode("<think>a")).toEqual(tokenizer.encodeWithSpecials("<think>a"));
+  expect(tokenizer.encode("a<|endoftext|>")).not.toContain(2);
+  expect(tokenizer.encodeWithSpecials("a<|endoftext|>")).toEqual([0, 2]);
+});
