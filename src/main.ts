@@ -62,7 +62,10 @@ interface Opened {
 }
 
 /** The engine loads on; `load` says how it holds the weights. */
-async function open(config: Config, load?: LoadOptions): Promise<Opened> {
+async function open(
+  config: Config,
+  { load, patient }: { load?: LoadOptions; patient: boolean },
+): Promise<Opened> {
   const log = createLogger(config.logLevel);
   const registry = await openRegistry(config, log);
   const serving = new Serving(registry);
@@ -78,15 +81,19 @@ async function open(config: Config, load?: LoadOptions): Promise<Opened> {
     batchTokens,
     queue,
     ...(load && { load }),
+    patient,
     prompts: serving,
     log,
   });
   return { registry, serving, engine, log };
 }
 
-/** Throws when the port is taken, when another process has the data folder open, or when Redis can't be reached. */
-export async function start(config: Config): Promise<Running> {
-  const opened = await open(config);
+/**
+ * Throws when the port is taken, when another process has the data folder open, or when Redis can't be reached.
+ * `patient`: whether a backbone that can't be fetched is waited for.
+ */
+export async function start(config: Config, { patient = true } = {}): Promise<Running> {
+  const opened = await open(config, { patient });
   const { registry, serving, engine, log } = opened;
   const metrics = createMetrics();
   let prepared = false;
@@ -170,7 +177,7 @@ export async function startWorker(config: Config): Promise<Pick<Running, "ready"
       "Without Redis the server runs its jobs itself, and needs no worker. Set FOREWORD_REGISTRY to the Redis that the servers use.",
       { setting: "registry" },
     );
-  const opened = await open(config, { packed: false, memory: "returned" });
+  const opened = await open(config, { load: { packed: false, memory: "returned" }, patient: true });
   const { registry, serving, engine, log } = opened;
   let jobs: Jobs | null = null;
   // No job is taken before it can be run.

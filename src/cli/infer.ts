@@ -76,7 +76,7 @@ async function inProcess(
   const { logToStderr } = await import("../observe/log.ts");
   logToStderr();
   const { start } = await import("../main.ts");
-  const running = await start(config);
+  const running = await start(config, { patient: false });
   try {
     // Whoever asks for the log reads the same there, and programs watch nothing.
     await (json || flags.logLevel !== undefined ? running.ready : untilReady(running));

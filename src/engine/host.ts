@@ -41,6 +41,8 @@ export interface EngineOptions {
   queue: number;
   /** How the runtime holds the weights; packed, for speed, when left out. */
   load?: LoadOptions;
+  /** Whether what no source could give is fetched again, and again; else `ready()` says why it is not there. */
+  patient?: boolean;
   prompts: PromptSource;
   /** Told what the engine is doing while it loads, and of failures that no caller is told in full. */
   log: { info(fields: object, text: string): void; error(fields: object, text: string): void };
@@ -174,7 +176,7 @@ class EngineHost implements Engine {
       try {
         return await this.#load();
       } catch (error) {
-        const away = error instanceof ForewordError && "failures" in error.fields;
+        const away = this.#options.patient && error instanceof ForewordError && "failures" in error.fields;
         if (this.#closing || !(away || again)) throw error;
       }
       await sleep(wait, null, { signal: this.#abort.signal }).catch(() => {

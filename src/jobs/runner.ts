@@ -25,13 +25,15 @@ function loaded(engine: Engine, { signal, log }: JobControl): Promise<void> {
     const stop = () => reject(signal.reason);
     if (signal.aborted) return stop();
     signal.addEventListener("abort", stop, { once: true });
+    const { status, error } = engine.state();
+    if (status === "failed") log(`waits for a backbone: ${error}`);
     engine.ready().then(
       () => {
         signal.removeEventListener("abort", stop);
         resolve();
       },
       (error: Error) => {
-        if (!signal.aborted) log(`waits for a backbone: ${error.message}`);
+        if (!signal.aborted && status !== "failed") log(`waits for a backbone: ${error.message}`);
       },
     );
   });

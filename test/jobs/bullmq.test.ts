@@ -183,7 +183,11 @@ describeRedis("BullMQ", () => {
         load = resolve;
       });
       const backbone = () => ({ fingerprint: "f", precision: { active: "fp32", table: [] } });
-      const engine = { ready: async () => {}, backbone } as unknown as Engine;
+      const engine = {
+        ready: async () => {},
+        state: () => ({ status: "ready" }),
+        backbone,
+      } as unknown as Engine;
       const own = await openRedisRegistry(redis.url);
       const late = {
         ...own,

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Engine } from "../../src/engine/engine.ts";
+import type { Engine, EngineState } from "../../src/engine/engine.ts";
 import { openEmbeddedJobs } from "../../src/jobs/embedded.ts";
 import { Interrupted, type Jobs, type Runner } from "../../src/jobs/jobs.ts";
 import { createRunner } from "../../src/jobs/runner.ts";
@@ -143,8 +143,10 @@ describe("the embedded queue", () => {
   });
 
   describe("without a backbone", () => {
-    const open = async (ready: () => Promise<void>) => {
-      const runner = createRunner({ registry, engine: { ready } as Engine } as TrainRunnerOptions);
+    const loading: EngineState = { status: "loading", phase: "starting", progress: null };
+    const open = async (ready: () => Promise<void>, state = loading) => {
+      const engine = { ready, state: () => state } as Engine;
+      const runner = createRunner({ registry, engine } as TrainRunnerOptions);
       jobs = await openEmbeddedJobs({ registry, runner, log: { error: () => {} } });
       const { id } = await jobs.submit(request);
       const says = (line: string) =>
@@ -155,6 +157,15 @@ describe("the embedded queue", () => {
         }, 10_000);
       return { id, says };
     };
+
+    test("jobs wait while it is fetched again, and say why", async () => {
+      const { says } = await open(() => new Promise(() => {}), {
+        ...loading,
+        status: "failed",
+        error: "no hub",
+      });
+      await says("waits for a backbone: no hub");
+    });
 
     test("jobs wait for a server that has one, and have lost nothing", async () => {
       const { id, says } = await open(() => Promise.reject(new Error("there is no such file")));

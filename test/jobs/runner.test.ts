@@ -53,6 +53,7 @@ function awayAt(method: keyof Registry, calls: (call: number) => boolean): Regis
 
 const engine = {
   ready: async () => {},
+  state: () => ({ status: "ready" }),
   backbone: () => ({ name: "tiny", fingerprint: "f", precision: { active: "fp32", table: [] } }),
 } as unknown as Engine;
 const runnerOf = (of: Registry) =>

@@ -38,6 +38,7 @@ async function opened(
     cacheBytes: 1e6,
     batchTokens: 64,
     queue: 4,
+    patient: true,
     prompts: { load },
     log: { info: () => {}, error: (_, text) => errors.push(text) },
   });
