@@ -23,7 +23,7 @@ const SWEEP_MS = 3_600_000;
 export interface Running {
   /** Where it listens, as a URL. */
   address: string;
-  /** Resolves when requests can be answered; rejects when the backbone cannot be had. */
+  /** Resolves when requests can be answered; rejects where the backbone can't be had, or, unless patient, not now. */
   ready: Promise<void>;
   /** Refuses new inference, finishes what is running, and closes everything. */
   close(): Promise<void>;

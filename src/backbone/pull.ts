@@ -3,7 +3,7 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { access, mkdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { fileDownloadInfo, listFiles } from "@huggingface/hub";
+import { fileDownloadInfo, HubApiError, listFiles } from "@huggingface/hub";
 import { ForewordError, reasonOf } from "../errors.ts";
 import { type CatalogueEntry, catalogue, entryOf } from "./catalogue.ts";
 import { counted, download, fetchFile, SILENCE_MS, type Wanted } from "./download.ts";
@@ -27,6 +27,9 @@ export interface PullOptions extends Place {
   signal?: AbortSignal;
   onProgress?: (progress: PullProgress) => void;
 }
+
+/** A repository lacks a file that a backbone needs. */
+class Missing extends Error {}
 
 /** `owner/name` of the hub. */
 const hubName = /^[\w.-]+\/[\w.-]+$/;
@@ -130,13 +133,13 @@ async function pullRepository(repo: string, { data, signal, onProgress }: PullOp
       return found;
     });
     if (!files.some(file => file.endsWith(".safetensors")))
-      throw new Error(`${repo} has no safetensors weights`);
+      throw new Missing(`${repo} has no safetensors weights`);
     await mkdir(folder, { recursive: true });
     for (const file of files) {
       const path = join(folder, file);
       if ((await existing(path)) !== null) continue;
       const info = await askHub(signal, through => fileDownloadInfo({ ...through, repo, path: file }));
-      if (!info) throw new Error(`${repo} has no ${file}`);
+      if (!info) throw new Missing(`${repo} has no ${file}`);
       const etag = info.etag.replaceAll('"', "");
       const sha256 = /^[0-9a-f]{64}$/.test(etag) ? etag : null;
       const onBytes = (received: number, total: number | null) =>
@@ -149,10 +152,13 @@ async function pullRepository(repo: string, { data, signal, onProgress }: PullOp
     return folder;
   } catch (error) {
     if (signal?.aborted) throw error;
+    const failure = `${source}: ${reasonOf(error)}`;
+    const refused = error instanceof HubApiError && error.statusCode < 500;
     throw new ForewordError(
       "backbone_unavailable",
-      `${repo} cannot be had. ${source}: ${reasonOf(error)}. Download it yourself and set FOREWORD_BACKBONE to its directory.`,
-      { failures: [`${source}: ${reasonOf(error)}`] },
+      `${repo} cannot be had. ${failure}. Download it yourself and set FOREWORD_BACKBONE to its directory.`,
+      // What the hub hasn't got it won't have in a minute.
+      refused || error instanceof Missing ? {} : { failures: [failure] },
     );
   }
 }

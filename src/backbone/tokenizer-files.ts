@@ -44,17 +44,23 @@ export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles
     ...files,
     tokenizer: {
       ...tokenizer,
-      // Whatever a file says of it, what begins or ends a text is no word.
+      // Whatever a file says of it, what begins or ends a text or a turn is no word.
       added_tokens: added_tokens
         .filter(({ id }) => has(id))
         .map(token =>
-          token.id === bosTokenId || eosTokenIds.includes(token.id) ? { ...token, special: true } : token,
+          token.id === bosTokenId || eosTokenIds.includes(token.id) || marks(token, files.chatTemplate)
+            ? { ...token, special: true }
+            : token,
         ),
       pre_tokenizer: asInRust(pre_tokenizer ?? null),
     },
     eosTokenIds,
   };
 }
+
+/** Whether a chat template spells the token: a caller could open another turn with it. A model's thoughts are text. */
+const marks = ({ content }: AddedToken, chatTemplate: string | null): boolean =>
+  !/^<\/?think>$/.test(content) && content.trim() !== "" && (chatTemplate?.includes(content) ?? false);
 
 function wordsOf({ vocab = {} }: Model = {}): [text: string, id: unknown][] {
   return Array.isArray(vocab) ? vocab.map(([text], id) => [text, id]) : Object.entries(vocab);

@@ -15,7 +15,7 @@ export const worker = (): Command =>
       try {
         await running.ready;
       } catch (error) {
-        // A worker without a backbone is no worker: it ends, and says why.
+        // A worker that can't have a backbone is no worker: it ends, and says why.
         uninstall();
         await running.close();
         throw error;

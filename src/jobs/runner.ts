@@ -16,6 +16,9 @@ const runners: Partial<Record<JobKind, (options: TrainRunnerOptions) => Runner>>
   donors: donorsRunner,
 };
 
+/** How often a job that waits for the backbone looks whether it could not be had. */
+const LOOK_MS = 500;
+
 /**
  * Until the backbone is there, or the job is stopped. One that can't be loaded is no job's fault: jobs wait, and go on
  * when the server is started with one that can.
@@ -25,17 +28,27 @@ function loaded(engine: Engine, { signal, log }: JobControl): Promise<void> {
     const stop = () => reject(signal.reason);
     if (signal.aborted) return stop();
     signal.addEventListener("abort", stop, { once: true });
-    const { status, error } = engine.state();
-    if (status === "failed") log(`waits for a backbone: ${error}`);
-    engine.ready().then(
-      () => {
-        signal.removeEventListener("abort", stop);
-        resolve();
-      },
-      (error: Error) => {
-        if (!signal.aborted && status !== "failed") log(`waits for a backbone: ${error.message}`);
-      },
-    );
+    let told = "";
+    const tell = (why: string) => {
+      if (why !== told && !signal.aborted) log(`waits for a backbone: ${why}`);
+      told = why;
+    };
+    // A backbone that can't be fetched is tried again, and again.
+    const looking = setInterval(() => {
+      const { status, error = "" } = engine.state();
+      if (status === "failed") tell(error);
+    }, LOOK_MS).unref();
+    signal.addEventListener("abort", () => clearInterval(looking), { once: true });
+    engine
+      .ready()
+      .then(
+        () => {
+          signal.removeEventListener("abort", stop);
+          resolve();
+        },
+        (error: Error) => tell(error.message),
+      )
+      .finally(() => clearInterval(looking));
   });
 }
 

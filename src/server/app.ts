@@ -64,7 +64,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
   let draining = false;
   const shadows = new Shadows(given);
   const unwatch = given.registry.watch(({ kind }) => {
-    if (kind === "reload") shadows.forget();
+    if (kind === "reload") shadows.doubt();
   });
   const dependencies: Dependencies = { ...given, shadows, draining: () => draining };
   const app: App = fastify({

@@ -74,7 +74,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
     const base = wanted.on ? await baseOn(registry, engine, wanted.on) : null;
     if ("template" in wanted) {
       const { name = null, verbalizers } = wanted;
-      const template = withoutBlank(wanted.template, to.labels);
+      const template = withoutBlank(wanted.template, verbalizers ? null : to.labels);
       const prompt = base
         ? await stacked({ template, parameters: null }, null, base)
         : await hardPrompt(engine, template, name);

@@ -28,6 +28,8 @@ interface Counts extends Record<Outcome, number> {
 export class Shadows {
   readonly #with: Answering & { metrics: Metrics };
   readonly #counts = new Map<string, Counts>();
+  /** Whose revision may have gone back. */
+  readonly #doubted = new Set<string>();
   readonly #closing = new AbortController();
   #waiting = 0;
 
@@ -79,9 +81,9 @@ export class Shadows {
     };
   }
 
-  /** The registry has other rows now, whose revisions may be lower: every count begins anew. */
-  forget(): void {
-    this.#counts.clear();
+  /** The registry may have other rows now: of a task whose revision went back the counts begin anew. */
+  doubt(): void {
+    for (const id of this.#counts.keys()) this.#doubted.add(id);
   }
 
   /** What waits is dropped: a server that stops does not wait for it. */
@@ -91,7 +93,10 @@ export class Shadows {
 
   #of({ id, created_at: born, active_revision: revision, active }: Task): Counts {
     const known = this.#counts.get(id);
-    if (known?.born === born && known.revision >= revision) return known;
+    const ahead = known !== undefined && known.revision > revision;
+    if (known?.born === born && (known.revision === revision || (ahead && !this.#doubted.has(id))))
+      return known;
+    this.#doubted.delete(id);
     const zeros = { agreed: 0, differed: 0, failed: 0, dropped: 0, failure: null };
     const counts = { ...zeros, born, revision, since: new Date().toISOString() };
     if (active?.shadow) this.#counts.set(id, counts);

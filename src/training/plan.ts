@@ -142,6 +142,12 @@ function classWeights(
   return new Map([...counts].map(([label, count]) => [label, examples.length / (counts.size * count)]));
 }
 
+/** Examples that a run's steps read at most. */
+export const mostRead = ({
+  steps = Math.round(LABELS.most * STEPS.most),
+  batch_size = BATCH.most,
+}: TrainJob["request"]): number => steps * batch_size;
+
 /** The optimiser's and the loop's numbers, which depend on how long the examples are, and what leads each step. */
 export function settingsOf(
   { request, task, teacher }: TrainJob,

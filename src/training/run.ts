@@ -34,10 +34,10 @@ import { forPeople, type Judged, scores, standardError } from "./evaluation/metr
 import { lostAsHalf } from "./half.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { gradientsBehind, leadOf } from "./lead.ts";
-import { type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
+import { mostRead, type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
 import { curveOf, type Look, Pace } from "./progress.ts";
 import { contextOf, layOut } from "./rows.ts";
-import { SEEN, seenElsewhere } from "./seen.ts";
+import { SEEN, seenElsewhere, splitOf } from "./seen.ts";
 import { sample } from "./split.ts";
 import { promptFileOf } from "./start.ts";
 import { notFinite, Trainer, type TrainerState, type TrainSettings } from "./trainer.ts";
@@ -183,8 +183,11 @@ async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: C
   const { teacher, member, request } = job;
   if (teacher === null) return { train: all, ...others, distributions: null, answers: null };
   // As many are asked for as may be laid out.
-  const { steps = 0, batch_size = 0, seed = 0 } = request;
-  const data = { train: sample(all, Math.max(ALWAYS, steps * batch_size), seed), ...others };
+  const data = { train: sample(all, Math.max(ALWAYS, mostRead(request)), request.seed ?? 0), ...others };
+  if (data.train.length < all.length)
+    hooks.log(
+      `of ${all.length} inputs the teacher answers ${data.train.length}, by chance: the steps read no more`,
+    );
   const { lineOf, nameOf, validationField } = data;
   let answers = left?.answers ?? null;
   if (answers === null) {
@@ -254,6 +257,7 @@ class Run {
       ...this.#options.job.request,
       ...this.#options.settings,
       split_seed: this.#options.job.splitSeed,
+      split: splitOf(this.#options.job),
       data: dataDigest(this.#options.job),
     };
     return {

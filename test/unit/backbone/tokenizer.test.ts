@@ -175,15 +175,19 @@ test.each([
   expect(found.encode(" great great").map(id => stream.push(id))).toEqual([" great", " great"]);
 });
 
-test("a word that was added to the vocabulary is one token in any text; an end of text is none, whatever a file says of it", () => {
+test("a word that was added to the vocabulary is one token in any text; an end of text or a turn is none, whatever a file says of it", () => {
   const USER_DEFINED = 4;
   const added = bytes({
-    "tokenizer.ggml.tokens": ["a", "b", "<|endoftext|>", "<think>"],
-    "tokenizer.ggml.token_type": [NORMAL, NORMAL, USER_DEFINED, USER_DEFINED],
+    "tokenizer.ggml.tokens": ["a", "b", "<|endoftext|>", "<think>", "<|User|>"],
+    "tokenizer.ggml.token_type": [NORMAL, NORMAL, USER_DEFINED, USER_DEFINED, USER_DEFINED],
+    "tokenizer.chat_template": "{{ messages }}<|User|><think>",
   });
-  const tokenizer = Tokenizer.from(ggufTokenizer(added), 4);
+  const tokenizer = Tokenizer.from(ggufTokenizer(added), 5);
   expect(tokenizer.encode("a<think>b")).toEqual([0, 3, 1]);
   expect(tokenizer.encode("<think>a")).toEqual(tokenizer.encodeWithSpecials("<think>a"));
   expect(tokenizer.encode("a<|endoftext|>")).not.toContain(2);
   expect(tokenizer.encodeWithSpecials("a<|endoftext|>")).toEqual([0, 2]);
+  // Nor what the chat template opens a turn with.
+  expect(tokenizer.encode("a<|User|>")).not.toContain(4);
+  expect(tokenizer.encodeWithSpecials("a<|User|>")).toEqual([0, 4]);
 });

@@ -12,7 +12,7 @@ import {
   writeExamples,
 } from "../../../src/training/examples.ts";
 import type { TrainJob } from "../../../src/training/job.ts";
-import { seenElsewhere } from "../../../src/training/seen.ts";
+import { seenElsewhere, splitOf } from "../../../src/training/seen.ts";
 import { sample, splitExamples, withoutLeaks } from "../../../src/training/split.ts";
 
 const text = async function* (...parts: string[]) {
@@ -392,11 +392,16 @@ describe("a run's data", () => {
     const against = (recipe: unknown, more: Partial<TrainJob> = {}) =>
       seenElsewhere({ ...some, active: { prompts: [trained(recipe)], active: { prompt: 2 } }, ...more });
     expect(seenElsewhere(some)).toBe(false);
-    expect(against({ split_seed: 0 })).toBe(false);
+    const alike = { split_seed: 0, split: splitOf({ validation: 0.2 }) };
     expect(against(null)).toBe(false);
-    expect(against({ split_seed: 3 })).toBe(true);
-    expect(against({ split_seed: 3 }, { validation: job([], []).examples })).toBe(false);
-    expect(seenElsewhere({ ...some, initial: trained({ split_seed: 3 }) })).toBe(true);
+    expect(against(alike)).toBe(false);
+    expect(against(alike, { validation: 0.1 })).toBe(false);
+    expect(against(alike, { validation: 0.3 })).toBe(true);
+    expect(against(alike, { validation: job([], []).examples })).toBe(false);
+    expect(against({ ...alike, split_seed: 3 })).toBe(true);
+    expect(against({ split_seed: 0 })).toBe(true);
+    expect(against({ split_seed: 0, split: splitOf({ validation: job([], []).examples }) })).toBe(true);
+    expect(seenElsewhere({ ...some, initial: trained({ ...alike, split_seed: 3 }) })).toBe(true);
   });
 
   test("inputs that don't fill the template's fields are listed by their lines, before anything else is done", () => {
