@@ -64,9 +64,12 @@ interface Opened {
 /** The engine loads on; `load` says how it holds the weights. */
 async function open(
   config: Config,
-  { load, patient }: { load?: LoadOptions; patient: boolean },
+  {
+    load,
+    patient,
+    log = createLogger(config.logLevel),
+  }: { load?: LoadOptions; patient: boolean; log?: Logger | undefined },
 ): Promise<Opened> {
-  const log = createLogger(config.logLevel);
   const registry = await openRegistry(config, log);
   const serving = new Serving(registry);
   const { backbone, data, mirror, runtime, threads, precision, cacheBytes, batchTokens, queue } = config;
@@ -90,10 +93,13 @@ async function open(
 
 /**
  * Throws when the port is taken, when another process has the data folder open, or when Redis can't be reached.
- * `patient`: whether a backbone that can't be fetched is waited for.
+ * `patient`: whether a backbone that can't be fetched is waited for. `log`: instead of lines on stdout.
  */
-export async function start(config: Config, { patient = true } = {}): Promise<Running> {
-  const opened = await open(config, { patient });
+export async function start(
+  config: Config,
+  { patient = true, log: given }: { patient?: boolean; log?: Logger } = {},
+): Promise<Running> {
+  const opened = await open(config, { patient, log: given });
   const { registry, serving, engine, log } = opened;
   const metrics = createMetrics();
   let prepared = false;

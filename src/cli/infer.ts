@@ -73,10 +73,10 @@ async function inProcess(
   ask: (url: string, key?: string) => Promise<InferReply>,
 ): Promise<InferReply> {
   const config = await settingsOf({ logLevel: "error", ...flags, host: "127.0.0.1", port: 0 });
-  const { logToStderr } = await import("../observe/log.ts");
-  logToStderr();
+  const { createLogger } = await import("../observe/log.ts");
   const { start } = await import("../main.ts");
-  const running = await start(config, { patient: false });
+  const log = createLogger(config.logLevel, process.stderr);
+  const running = await start(config, { patient: false, log });
   try {
     // Whoever asks for the log reads the same there, and programs watch nothing.
     await (json || flags.logLevel !== undefined ? running.ready : untilReady(running));

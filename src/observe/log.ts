@@ -44,15 +44,11 @@ const serializers = {
       : pino.stdSerializers.err(error),
 };
 
-let usual: DestinationStream | undefined;
-
-/** For a command whose result is on stdout: whatever logs in this process from then on writes to stderr. */
-export const logToStderr = (): void => {
-  usual = process.stderr;
-};
-
-/** `level`: fatal, error, warn, info, debug, trace or silent. `destination` is for tests. */
-export function createLogger(level: string, destination = usual): Logger {
+/**
+ * `level`: fatal, error, warn, info, debug, trace or silent. `destination` is for tests, and for a command whose result
+ * is on stdout; without it, stdout.
+ */
+export function createLogger(level: string, destination?: DestinationStream): Logger {
   const options = {
     level,
     redact,
