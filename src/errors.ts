@@ -35,7 +35,6 @@ export const catalogue = {
   bad_dataset: [422, "Bad data set"],
   bad_backbone: [422, "Bad backbone"],
   queue_full: [429, "Queue full"],
-  rate_limited: [429, "Rate limited"],
   headers_too_large: [431, "Headers too large"],
   internal: [500, "Internal error"],
   registry_unavailable: [503, "Registry unavailable"],

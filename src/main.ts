@@ -1,11 +1,10 @@
 /** Foreword as one process: the registry opened, the engine started, the server listening at once; or a worker. */
 import type { Config } from "./config.ts";
-import type { Engine } from "./engine/engine.ts";
+import type { Engine, EngineState } from "./engine/engine.ts";
 import { createEngine } from "./engine/host.ts";
 import { ForewordError } from "./errors.ts";
 import { openEmbeddedJobs } from "./jobs/embedded.ts";
 import type { Jobs } from "./jobs/jobs.ts";
-import { patiently } from "./jobs/patience.ts";
 import { createRunner } from "./jobs/runner.ts";
 import { createLogger, type Logger } from "./observe/log.ts";
 import { createMetrics } from "./observe/metrics.ts";
@@ -13,7 +12,7 @@ import { openRegistry } from "./registry/open.ts";
 import type { Registry } from "./registry/registry.ts";
 import type { LoadOptions } from "./runtime/runtime.ts";
 import { createApp } from "./server/app.ts";
-import { loadLibrary } from "./server/library.ts";
+import { loadLibraryPatiently } from "./server/library.ts";
 import { Serving } from "./server/serving.ts";
 import { version } from "./version.ts";
 
@@ -35,11 +34,11 @@ async function openJobs(
   { registry, engine, log }: Opened,
   runs: "here" | "elsewhere",
 ): Promise<Jobs> {
-  const { backbone, data, mirror, runtime, trainThreads: threads } = config;
+  const { backbone, data, runtime, trainThreads: threads } = config;
   const runner = createRunner({
     registry,
     engine,
-    place: { backbone, data, ...(mirror !== undefined && { mirror }), runtime, threads },
+    place: { backbone, data, runtime, threads },
     watchBusy: listener => engine.watchBusy(listener),
     log,
   });
@@ -102,7 +101,7 @@ export async function start(
   const opened = await open(config, { patient, log: given });
   const { registry, serving, engine, log } = opened;
   const metrics = createMetrics();
-  let prepared = false;
+  let library: EngineState = { status: "loading", phase: "registering the bundled tasks", progress: null };
   let jobs: Jobs | null = null;
   let served: Awaited<ReturnType<typeof createApp>> | null = null;
   const closing = new AbortController();
@@ -118,7 +117,7 @@ export async function start(
   let address: string;
   try {
     jobs = await openJobs(config, opened, "elsewhere");
-    const shown = { version, log, prepared: () => prepared };
+    const shown = { version, log, library: () => library };
     served = await createApp({ config, engine, registry, jobs, serving, metrics, ...shown });
     address = await listen(served.app, config);
   } catch (error) {
@@ -128,16 +127,16 @@ export async function start(
   }
   const ready = engine
     .ready()
-    .then(() =>
-      patiently(() => loadLibrary(registry, engine, log), {
-        signal: closing.signal,
-        within: Number.POSITIVE_INFINITY,
-        onFailure: error => log.error({ err: error }, "the bundled tasks wait for the registry"),
-      }),
-    )
-    .then(() => {
-      prepared = true;
-    });
+    .then(() => loadLibraryPatiently(registry, engine, log, closing.signal))
+    .then(
+      () => {
+        library = { status: "ready", phase: "ready", progress: 1 };
+      },
+      error => {
+        library = { ...library, status: "failed", error: ForewordError.from(error).message };
+        throw error;
+      },
+    );
   ready.catch(error => closing.signal.aborted || log.error({ err: error }, "the server cannot answer"));
 
   // Old jobs, blobs that nothing names and replies that expired; the first round right away, for what a crash left behind.
@@ -160,7 +159,8 @@ async function listen(
   { host, port }: Config,
 ): Promise<string> {
   try {
-    return await app.listen({ host, port });
+    // For localhost fastify would start a second server, bare of what is set on the first, at its other address.
+    return await app.listen({ host: host === "localhost" ? "127.0.0.1" : host, port });
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const why = code === "EADDRINUSE" ? "another process listens there" : message;

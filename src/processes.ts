@@ -1,6 +1,16 @@
-/** Processes of our own, beside the one that answers. */
+/** Processes beside the one that answers. */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
+
+/** Whether there is such a process, another user's too. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
 
 /** Starts a module, named without its extension: run from source (tests, development), it is TypeScript. */
 export function startProcess(module: URL, env: Readonly<Record<string, string>> = {}): ChildProcess {

@@ -38,9 +38,12 @@ export interface Report {
   /** What else the JSON tells. */
   more?: object;
   picture: TopLevelSpec;
+  /** Where others than this machine may have measured: those that are known. */
+  machines?: readonly string[];
 }
 
-export async function publish({ name, command, checks, figures, more = {}, picture }: Report): Promise<void> {
+export async function publish(told: Report): Promise<void> {
+  const { name, command, checks, figures, more = {}, picture, machines } = told;
   const shown = (value: number) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
   for (const one of checks) {
     const { claim, unit, figure, floor, ceiling } = one;
@@ -53,7 +56,7 @@ export async function publish({ name, command, checks, figures, more = {}, pictu
     name,
     command,
     date: new Date().toISOString(),
-    machine: machine(),
+    ...(machines ? { machines } : { machine: machine() }),
     checks: checks.map(one => ({ ...one, pass: passes(one) })),
     figures,
     ...more,
@@ -64,11 +67,19 @@ export async function publish({ name, command, checks, figures, more = {}, pictu
   console.log(`written: bench/results/${name}.json and .svg`);
 }
 
+/** What a run keeps of the machine that it ran on. */
+export interface Machine {
+  cpu: string;
+  cores: number;
+}
+
+export const thisMachine = (): Machine => ({ cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length });
+
+export const machineName = ({ cpu, cores }: Machine): string => `${cpu}, ${cores} cores`;
+
 export function machine() {
-  const [cpu] = cpus();
   return {
-    cpu: cpu?.model,
-    cores: cpus().length,
+    ...thisMachine(),
     memory_gib: Math.round(totalmem() / 2 ** 30),
     node: process.version,
     commit: execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim(),

@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { TrainSettingsRequest } from "../../src/contract/train.ts";
 import { Product } from "../harness/product.ts";
-import { publish } from "../harness/report.ts";
+import { publish, thisMachine } from "../harness/report.ts";
 import { allCells, type Cell, isPeer, matches, nameOf, type OwnMethod, type PeerMethod } from "./cells.ts";
 import { dataSets, hasLabels, readDataSet } from "./data.ts";
 import { runOwn } from "./own.ts";
@@ -77,6 +77,7 @@ export async function run(args: string[]): Promise<void> {
     figures: {},
     more: { table, missing },
     picture: picture(table),
+    machines: [...new Set(table.flatMap(({ machines }) => machines.filter(name => name !== null)))],
   });
 
   async function runAll(todo: readonly Cell[]): Promise<void> {
@@ -112,6 +113,7 @@ export async function run(args: string[]): Promise<void> {
           test: { examples: data.test.length, left_out: data.leftOut },
           training_seconds: Math.round(trainingSeconds),
           settings: decided,
+          ...(!(isPeer(cell.method) && values.elsewhere) && { machine: thisMachine() }),
         });
         console.log(`    ${data.metric} ${found.score.toFixed(4)} after ${Math.round(trainingSeconds)} s`);
       }

@@ -3,16 +3,18 @@ import type { InferRequest } from "../../src/contract/infer.ts";
 import type { Job } from "../../src/contract/job.ts";
 import type { PromptRecord } from "../../src/contract/prompt.ts";
 import type { SearchReport } from "../../src/contract/search.ts";
-import type { Activation, Task } from "../../src/contract/task.ts";
+import type { Activation, Active, Task } from "../../src/contract/task.ts";
 import type { TrainRequest, TrainSettingsRequest } from "../../src/contract/train.ts";
 import { randomFrom } from "../../src/engine/sampler.ts";
 import { plainPattern } from "../../src/server/tasks.ts";
 import { shuffled } from "../../src/training/batches.ts";
 import { meanBootstrap } from "../../src/training/evaluation/significance.ts";
+import { answerOf } from "../../src/training/examples.ts";
 import { ofEachLabel, showing } from "../../src/training/search/candidates.ts";
 import { load, type Product } from "../harness/product.ts";
 import type { Cell, OwnMethod } from "./cells.ts";
 import { asNdjson, type DataSet, MAX_TOKENS, type TestCase } from "./data.ts";
+import { scoreOf } from "./score.ts";
 
 /** Inputs of a request, fewer of long ones (fetch waits five minutes for a reply), and requests under way. */
 const INPUTS = 16;
@@ -20,6 +22,8 @@ const CHARACTERS = 20_000;
 const AT_ONCE = 2;
 /** Worked examples of a prompt that shows some. */
 const SHOTS = 20;
+/** Examples that label biases are fitted with; the race takes 240 answers, about what a search's best has by default. */
+const FITTED = { examples: 400, validation: 0.2, budget: 400 };
 /** Of an ensemble. */
 const MEMBERS = 5;
 const MEMBER_STEPS = 200;
@@ -35,6 +39,8 @@ export interface Answered {
 interface OwnRun {
   product: Product;
   task: string;
+  /** What answers when the run begins: the hard prompt that the task began with. */
+  active: Active;
   data: DataSet;
   seed: number;
   /** Empty but for trials. */
@@ -47,13 +53,14 @@ export async function runOwn(
   { method, seed }: Cell & { method: OwnMethod },
   settings: TrainSettingsRequest,
 ): Promise<Answered> {
-  return ways[method]({ product, task: await taskOf(product, data), data, seed, settings });
+  const task = await taskOf(product, data);
+  const active = await useHard(product, task);
+  return ways[method]({ product, task, active, data, seed, settings });
 }
 
 const ways: { readonly [Method in OwnMethod]: (run: OwnRun) => Promise<Answered> } = {
   plain: run => hardPrompt(run, plainOf(run)),
-  hard: async ({ product, task, data }) => {
-    const active = await useHard(product, task);
+  hard: async ({ product, task, active, data }) => {
     const given = await answer(product, task, data.test, data.metric);
     return { given, trainingSeconds: 0, settings: { active } };
   },
@@ -80,14 +87,24 @@ async function hardPrompt({ product, task, data }: OwnRun, template: string): Pr
   return { given, trainingSeconds: 0, settings: { template } };
 }
 
-/** Twenty worked examples, labels in turn. */
+/** Twenty worked examples: labels in turn, or texts as turns of a chat, which the backbone ends; other texts go on. */
 async function shotsOf({ product, task, data: { train }, seed }: OwnRun): Promise<string> {
   const mixed = shuffled(train.length, randomFrom(seed)).map(index => train[index]!);
   // Nothing that a template would read as its own: fields, or special tokens.
   const usable = mixed.filter(example => !JSON.stringify(example).match(/\{\{|<\|/));
-  const chosen = "label" in usable[0]! ? ofEachLabel(usable, SHOTS) : usable;
+  if (!("label" in usable[0]!)) {
+    const turns = usable
+      .slice(0, SHOTS)
+      .map(each => `${turn(String(each.input), answerOf(each))}<|im_end|>\n`);
+    return `${turns.join("")}${turn("{{ input }}", "")}`;
+  }
+  const chosen = ofEachLabel(usable, SHOTS);
   return showing(chosen.slice(0, SHOTS), await product.get<Task>(`/tasks/${task}`), ["input"]);
 }
+
+/** As the backbone's chat template spells it. */
+const turn = (user: string, assistant: string): string =>
+  `<|im_start|>user\n${user}<|im_end|>\n<|im_start|>assistant\n${assistant}`;
 
 /** From the plain pattern, as a task of one's own begins: the bundled prompt, which was chosen by hand, is not raced. */
 async function searched(run: OwnRun): Promise<Answered> {
@@ -108,15 +125,18 @@ async function searched(run: OwnRun): Promise<Answered> {
   return { given, trainingSeconds: secondsOf(job), settings: { active, validation, table } };
 }
 
-/** The teacher is `shots` of the same seed; how often both agree is told of test inputs. */
+/**
+ * The teacher is `shots` of the same seed, active and with label biases. How often both agree is told of test inputs,
+ * beside how often whoever always gives the teacher's commonest answer would.
+ */
 async function distilled(run: OwnRun): Promise<Answered> {
   const { product, task, data, seed, settings } = run;
   const template = await shotsOf(run);
-  const teacher = await product.post<PromptRecord>(`/tasks/${task}/prompts`, { template });
+  await product.post(`/tasks/${task}/prompts?activate=true`, { template });
+  const bias = data.metric === "bleu" ? null : (await fitBiases(product, task, data, seed)).bias;
   await keepBoth(product, data);
   const { id } = await product.post<Job>(`/tasks/${task}/train`, {
     method: "distill",
-    teacher: teacher.version,
     dataset: `${data.name}-train`,
     validation: `${data.name}-dev`,
     seed,
@@ -125,14 +145,45 @@ async function distilled(run: OwnRun): Promise<Answered> {
   const job = await ended(product, id);
   const version = job.result!.versions![0]!;
   const given = await answer(product, task, data.test, data.metric, version);
-  const wanted = await answer(product, task, data.test, data.metric, teacher.version);
-  const agreed = given.filter((each, index) => each === wanted[index]).length / given.length;
+  const wanted = await answer(product, task, data.test, data.metric);
+  const shareOf = (text: string) => wanted.filter(each => each === text).length / wanted.length;
   const { distillation } = job.result as { distillation?: object };
   return {
     given,
     trainingSeconds: secondsOf(job),
-    settings: { template, ...distillation, test_agreement: agreed },
+    settings: {
+      template,
+      ...(bias && { bias }),
+      ...distillation,
+      teacher_score: scoreOf(data, wanted).score,
+      test_agreement: given.filter((each, index) => each === wanted[index]).length / given.length,
+      constant_agreement: Math.max(...[...new Set(wanted)].map(shareOf)),
+    },
   };
+}
+
+/** Lets what is active, a hard prompt, answer with the label biases that a search of it alone fits. */
+export async function fitBiases(
+  product: Product,
+  task: string,
+  { train, metric }: Pick<DataSet, "train" | "metric">,
+  seed: number,
+): Promise<Active> {
+  const { examples, ...knobs } = FITTED;
+  // The last ones of the order whose first ones a prompt may show.
+  const mixed = shuffled(train.length, randomFrom(seed)).slice(-examples);
+  const { id } = await product.post<Job>(`/tasks/${task}/search`, {
+    examples: mixed.map(index => train[index]!),
+    patterns: false,
+    written: 0,
+    verbalizers: false,
+    ...knobs,
+    metric,
+    seed,
+  });
+  const { active } = (await ended(product, id)).result as unknown as SearchReport;
+  await product.put(`/tasks/${task}/active`, active);
+  return active!;
 }
 
 /** Five prefixes in the time that one takes by default, and what they gain over the mean of them, on the same test. */
@@ -205,11 +256,11 @@ export async function trainOn(
 }
 
 /** Makes the hard prompt that the task began with answer, as it did then; returns its active record. */
-async function useHard(product: Product, task: string): Promise<unknown> {
+async function useHard(product: Product, task: string): Promise<Active> {
   const { items } = await product.get<{ items: Activation[] }>(`/tasks/${task}/history?limit=200`);
   const { active } = items.at(-1)!;
   await product.put(`/tasks/${task}/active`, active);
-  return active;
+  return active!;
 }
 
 /** The bundled task, or one with the plain pattern and the data's labels. */

@@ -5,7 +5,8 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { type Cell, isPeer } from "./cells.ts";
+import type { Machine } from "../harness/report.ts";
+import { type Cell, isPeer, type OwnMethod } from "./cells.ts";
 
 export interface RunRecord extends Cell {
   code: string;
@@ -20,6 +21,8 @@ export interface RunRecord extends Cell {
   training_seconds: number;
   /** What decided the run, and what it said of itself. */
   settings: object;
+  /** Runs of before have none, and those that were computed elsewhere. */
+  machine?: Machine;
 }
 
 const root = new URL("../../", import.meta.url).pathname;
@@ -29,13 +32,30 @@ const deciding = [
   "backbone",
   "compile",
   "engine",
+  "gate",
   "graph",
   "prompt",
   "runtime",
   "tensor",
   "training",
 ];
-const own = [...deciding.map(room => `src/${room}`), "src/jobs/train.ts", "src/server/train.ts", "prompts"];
+/** What is asked, and how answers are scored. */
+const protocol = ["bench/learning/data.ts", "bench/learning/score.ts"];
+const own = [
+  ...deciding.map(room => `src/${room}`),
+  ...["train", "train-work"].map(name => `src/jobs/${name}.ts`),
+  "src/server/train-request.ts",
+  "prompts",
+  "bench/learning/own.ts",
+  ...protocol,
+];
+const searches = ["src/jobs/search.ts", "src/server/search.ts"];
+/** What decides the runs of one method besides. */
+const alone: { readonly [Method in OwnMethod]?: readonly string[] } = {
+  search: searches,
+  distill: [...searches, "src/server/distil-request.ts"],
+  ensemble: ["src/jobs/ensemble.ts"],
+};
 /** Bundled prompts that were trained decide nothing: runs start from a task's first template. */
 const counts = (path: string) => !/^prompts\/[^/]+\/(soft|prefix)\./.test(path);
 /** Foreword lays out a peer's rows, and decides their order, number and start. */
@@ -43,7 +63,9 @@ const peers = [
   "bench/peers/learn.py",
   "bench/peers/objective.py",
   "bench/peers/model.py",
+  "bench/learning/peer.ts",
   "bench/learning/peer-run.ts",
+  ...protocol,
   "src/prompt",
   ...["batches", "plan", "rows", "start"].map(name => `src/training/${name}.ts`),
   "prompts",
@@ -52,7 +74,8 @@ const peers = [
 /** Eight hexadecimal digits over the files that decide a method's runs. */
 export function codeVersion({ method }: Pick<Cell, "method">): string {
   const hash = createHash("sha256");
-  for (const path of (isPeer(method) ? peers : own).flatMap(files).filter(counts)) {
+  const paths = isPeer(method) ? peers : [...own, ...(alone[method] ?? [])];
+  for (const path of paths.flatMap(files).filter(counts)) {
     hash
       .update(path)
       .update("\0")

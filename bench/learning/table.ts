@@ -1,5 +1,5 @@
 /** What the runs say together: a table with what is missing, and the checks of it. */
-import { type Check, check } from "../harness/report.ts";
+import { type Check, check, machineName } from "../harness/report.ts";
 import { type Summary, summarise } from "../harness/samples.ts";
 import { type Cell, type Method, nameOf } from "./cells.ts";
 import type { RunRecord } from "./store.ts";
@@ -13,17 +13,29 @@ export interface Entry {
   /** On this bench's own kind of machine: null also where a GPU trained. */
   training_minutes: Summary | null;
   seeds: number[];
+  /** Of each seed, where it is known. */
+  machines: (string | null)[];
   missing: number[];
   /** Seeds that older code ran. */
   older: number[];
   /** Of ensembles over their mean member, as shares of 1. */
   gains: Gain[];
+  distilled: Distilled[];
 }
 
 interface Gain {
   value: number;
   /** Of the paired bootstrap. */
   p: number;
+}
+
+/** A distilled prefix beside its teacher, on test; runs of before know the first figure alone. */
+interface Distilled {
+  /** The share of the answers that are its teacher's, and what the teacher's commonest answer alone would have. */
+  agreement: number;
+  constant: number | null;
+  /** As scores. */
+  over_teacher: number | null;
 }
 
 /** One entry for each method on each data set, in the cells' order. */
@@ -46,9 +58,11 @@ export function tabulate(
         runs.filter(({ settings }) => !("device" in settings) || settings.device === "cpu"),
       ),
       seeds: runs.map(({ seed }) => seed),
+      machines: runs.map(ranOn),
       missing: group.filter((_, index) => found[index] === null).map(({ seed }) => seed),
       older: runs.filter(run => run.code !== code(run)).map(({ seed }) => seed),
       gains: runs.flatMap(({ settings }) => (settings as { gain?: Gain }).gain ?? []),
+      distilled: runs.flatMap(run => distilledOf(run) ?? []),
     };
   });
 }
@@ -64,8 +78,25 @@ export function groupBy<Item>(items: readonly Item[], keyOf: (item: Item) => str
   return groups;
 }
 
+function ranOn({ machine, settings }: RunRecord): string | null {
+  const { device } = settings as { device?: string };
+  if (device !== undefined && device !== "cpu") return device;
+  return machine ? machineName(machine) : null;
+}
+
 const minutesOf = (runs: readonly RunRecord[]): Summary | null =>
   runs.length > 0 ? summarise(runs.map(run => run.training_seconds / 60)) : null;
+
+function distilledOf(run: RunRecord): Distilled | null {
+  const {
+    test_agreement: agreement,
+    constant_agreement: constant = null,
+    teacher_score: theirs,
+  } = run.settings as { test_agreement?: number; constant_agreement?: number; teacher_score?: number };
+  if (agreement === undefined) return null;
+  const over_teacher = theirs === undefined ? null : points(run) - points({ ...run, score: theirs });
+  return { agreement, constant, over_teacher };
+}
 
 const points = ({ metric, score }: RunRecord): number => (metric === "bleu" ? score : 100 * score);
 
@@ -99,6 +130,9 @@ const MINUTES = 15;
 const OVER_PEERS = 1;
 const OVER_PLAIN = 5;
 const OVER_MEMBERS = 0.5;
+/** Of a distilled prefix: answers that are its teacher's, of 1, and its score less the teacher's. */
+const AGREEMENT = 0.9;
+const OVER_TEACHER = -1;
 
 /** Only of what was run; `missing` names the runs that a check waits for. */
 export function checksOf(entries: readonly Entry[]): { checks: Check[]; missing: string[] } {
@@ -138,6 +172,21 @@ export function checksOf(entries: readonly Entry[]): { checks: Check[]; missing:
     const p = summarise(gains.map(gain => gain.p)).median;
     const claim = `ensemble of five over its mean member on ${data} (p ${p.toPrecision(2)})`;
     checks.push(check(claim, "points", points, { floor: OVER_MEMBERS }));
+  }
+  for (const { data, metric, distilled } of entries.filter(({ method }) => method === "distill")) {
+    const known = (values: (number | null)[]) => values.filter(value => value !== null);
+    const constants = known(distilled.map(({ constant }) => constant));
+    const alone =
+      constants.length > 0 ? ` (its commonest one alone: ${summarise(constants).median.toFixed(3)})` : "";
+    const agreements = distilled.map(({ agreement }) => agreement);
+    const claim = `distill on ${data}: answers that are its teacher's${alone}`;
+    // Two texts are hardly ever the same.
+    if (agreements.length > 0 && metric !== "bleu")
+      checks.push(check(claim, "of 1", agreements, { floor: AGREEMENT }));
+    const gaps = known(distilled.map(({ over_teacher }) => over_teacher));
+    const unit = metric === "bleu" ? "BLEU" : "points";
+    if (gaps.length > 0)
+      checks.push(check(`distill over its teacher on ${data}`, unit, gaps, { floor: OVER_TEACHER }));
   }
   for (const { data, score } of entries.filter(({ method }) => method === "search")) {
     const plain = samplesOf("plain", data);

@@ -34,4 +34,4 @@ process.on("message", async ({ texts, tokens }) => {
   const sum = field => done.reduce((total, row) => total + row[field], 0);
   process.send({ seconds, input: sum("input"), output: sum("output") });
 });
-process.send({ ready: true, system: llama.systemInfo });
+process.send({ build: llama.buildType, release: llama.llamaCppRelease.release, system: llama.systemInfo });

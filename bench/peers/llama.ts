@@ -1,4 +1,4 @@
-/** llama.cpp beside Foreword: the same weights as F16, installed on first use. */
+/** llama.cpp beside Foreword, as node-llama-cpp brings it prebuilt: the same weights as F16, installed on first use. */
 import { type ChildProcess, execFileSync, fork } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
@@ -12,18 +12,29 @@ export interface Generated {
   output: number;
 }
 
+/** What llama.cpp says of itself. */
+export interface LlamaBuild {
+  /** `prebuilt`, or `localBuild`. */
+  build: string;
+  release: string;
+  /** What of the processor it uses. */
+  system: string;
+}
+
 export class LlamaCpp {
+  readonly about: LlamaBuild;
   readonly #child: ChildProcess;
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, about: LlamaBuild) {
     this.#child = child;
+    this.about = about;
   }
 
   /** Throws where npm, Python or the packages are missing. */
   static async start(gguf: string, threads: number): Promise<LlamaCpp> {
     const child = fork(join(peersFolder, "llama.mjs"), [asF16(gguf), String(threads)]);
-    await once(child, "message");
-    return new LlamaCpp(child);
+    const [about] = await once(child, "message");
+    return new LlamaCpp(child, about);
   }
 
   async generate(texts: readonly string[], tokens: number): Promise<Generated> {

@@ -1,4 +1,7 @@
-/** Prefill and decode beside llama.cpp, 32 rows of about 30 tokens: tokens a second, both through their public interface. */
+/**
+ * Prefill and decode beside node-llama-cpp's llama.cpp, 32 rows of about 30 tokens: tokens a second, both through their
+ * public interface.
+ */
 
 import { load, type Product } from "../harness/product.ts";
 import type { Generated, LlamaCpp } from "../peers/llama.ts";

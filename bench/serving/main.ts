@@ -1,5 +1,6 @@
 /**
- * What serving costs: a prompt, batching, mixing tasks; beside llama.cpp; memory, start, the event loop.
+ * What serving costs: a prompt, batching, mixing tasks; beside the llama.cpp that node-llama-cpp brings prebuilt;
+ * memory, start, the event loop.
  *
  *     npm run bench -- serving [--rounds 9]
  */
@@ -59,13 +60,13 @@ export async function run(args: string[]): Promise<void> {
         floor: 0.9,
       }),
       check(
-        "prefill of 32 rows at fp32, against llama.cpp",
+        "prefill of 32 rows at fp32, against node-llama-cpp's prebuilt llama.cpp",
         "times",
         ratio("prefill, Foreword fp32", "prefill, llama.cpp F16"),
         { floor: 1 },
       ),
       check(
-        "decode at 32 rows at fp32, against llama.cpp",
+        "decode at 32 rows at fp32, against node-llama-cpp's prebuilt llama.cpp",
         "times",
         ratio("decode, Foreword fp32", "decode, llama.cpp F16"),
         { floor: 1 },
@@ -80,6 +81,7 @@ export async function run(args: string[]): Promise<void> {
       command: "npm run bench -- serving",
       checks,
       figures: Object.fromEntries(figures),
+      more: { llama_cpp: llama.about },
       picture: picture("Serving", checks),
     });
   } finally {

@@ -6,6 +6,7 @@ import { hostname } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { isAlive } from "../processes.ts";
 
 /** A source that says nothing for this long is passed over. */
 export const SILENCE_MS = 10_000;
@@ -128,7 +129,7 @@ export async function leftBeside(path: string, kind: string, silence: number): P
     const [, host, pid, of] = /^(?:(.+)\.)?(\d+)\.(\w+)$/.exec(name.slice(prefix.length)) ?? [];
     if (of !== kind) continue;
     const place = join(dirname(path), name);
-    if (host === hostname() ? !lives(Number(pid)) : await isSilent(place, silence)) left.push(place);
+    if (host === hostname() ? !isAlive(Number(pid)) : await isSilent(place, silence)) left.push(place);
   }
   return left;
 }
@@ -137,12 +138,3 @@ const isSilent = async (path: string, silence: number): Promise<boolean> => {
   const { mtimeMs } = (await stat(path).catch(() => null)) ?? { mtimeMs: Date.now() };
   return Date.now() - mtimeMs > silence;
 };
-
-function lives(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
-}

@@ -38,7 +38,7 @@ const needed =
   /^(config\.json|generation_config\.json|tokenizer[\w.]*|special_tokens_map\.json|chat_template\.jinja|model[\w-]*\.safetensors(\.index\.json)?)$/;
 
 /** The path of a backbone that is here already: a path of its own, or one that was pulled; else null. */
-export async function resolveBackbone(name: string, { data }: Place): Promise<string | null> {
+export async function resolveBackbone(name: string, { data }: Pick<Place, "data">): Promise<string | null> {
   const entry = entryOf(name);
   if (entry) return existing(join(data, "backbones", entry.file));
   if ((await existing(name)) !== null) return name;

@@ -44,13 +44,11 @@ export function within(files: TokenizerFiles, vocabSize: number): TokenizerFiles
     ...files,
     tokenizer: {
       ...tokenizer,
-      // Whatever a file says of it, what begins or ends a text or a turn is no word.
+      // Whatever a file says of it, what begins or ends a text is no word.
       added_tokens: added_tokens
         .filter(({ id }) => has(id))
         .map(token =>
-          token.id === bosTokenId || eosTokenIds.includes(token.id) || marks(token, files.chatTemplate)
-            ? { ...token, special: true }
-            : token,
+          token.id === bosTokenId || eosTokenIds.includes(token.id) ? { ...token, special: true } : token,
         ),
       pre_tokenizer: asInRust(pre_tokenizer ?? null),
     },
@@ -67,19 +65,17 @@ function wordsOf({ vocab = {} }: Model = {}): [text: string, id: unknown][] {
 }
 
 /**
- * A tokenizer.json by which no text becomes a special token, however it is spelled: some vocabularies have those among
- * the words. The unknown token stays, as what no piece spells becomes it, and so do added tokens that are words, such as
- * `<think>`.
+ * A tokenizer.json by which no text becomes a special token, or one that the chat template spells, however it is
+ * spelled: some vocabularies have those among the words. A model may write what is not special, such as `<tool_call>`,
+ * and answers show it. The unknown token stays, as what no piece spells becomes it, and so do added tokens that are
+ * words, such as `<think>`.
  */
-export function plainly(tokenizer: object): object {
+export function plainly(tokenizer: object, chatTemplate: string | null): object {
   const { added_tokens, model } = tokenizer as { added_tokens: AddedToken[]; model: Model };
-  const special = new Set(added_tokens.flatMap(token => (token.special ? token.content : [])));
-  if (model.unk_token) special.delete(model.unk_token);
-  return {
-    ...tokenizer,
-    added_tokens: added_tokens.filter(token => !token.special),
-    model: unspelled(model, special),
-  };
+  const isWord = (token: AddedToken) => !token.special && !marks(token, chatTemplate);
+  const markers = new Set(added_tokens.flatMap(token => (isWord(token) ? [] : token.content)));
+  if (model.unk_token) markers.delete(model.unk_token);
+  return { ...tokenizer, added_tokens: added_tokens.filter(isWord), model: unspelled(model, markers) };
 }
 
 function unspelled(model: Model, words: ReadonlySet<string>): Model {

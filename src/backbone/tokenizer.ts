@@ -16,9 +16,9 @@ export interface Message {
 const INCOMPLETE = "\uFFFD";
 
 interface Libraries {
-  /** Knows the special tokens. */
+  /** Knows special tokens and the chat template's. */
   full: Library;
-  /** Knows none: whatever a text says, it stays text. */
+  /** Knows neither: whatever a text says, it stays text. */
   plain: Library;
 }
 
@@ -38,11 +38,12 @@ export class Tokenizer {
 
   private constructor(files: TokenizerFiles) {
     const config = { ...files.config, clean_up_tokenization_spaces: false };
-    const { tokenizer } = files;
+    const { tokenizer, chatTemplate } = files;
     this.#files = files;
     const further = continuing(tokenizer);
-    this.#within = librariesOf(further, config);
-    this.#first = isDeepStrictEqual(further, tokenizer) ? this.#within : librariesOf(tokenizer, config);
+    const libraries = (of: object) => librariesOf(of, config, chatTemplate);
+    this.#within = libraries(further);
+    this.#first = isDeepStrictEqual(further, tokenizer) ? this.#within : libraries(tokenizer);
     this.bosId = files.addBos ? files.bosTokenId : null;
     this.bosText = this.bosId === null ? null : (this.#full.id_to_token(this.bosId) ?? null);
     this.eosIds = files.eosTokenIds;
@@ -170,9 +171,9 @@ function chatTemplate(source: string | null): Template {
   }
 }
 
-const librariesOf = (tokenizer: object, config: object): Libraries => ({
+const librariesOf = (tokenizer: object, config: object, chatTemplate: string | null): Libraries => ({
   full: new Library(tokenizer, config),
-  plain: new Library(plainly(tokenizer), withoutTokens(config)),
+  plain: new Library(plainly(tokenizer, chatTemplate), withoutTokens(config)),
 });
 
 /** tokenizer_config.json may name special tokens as well. */

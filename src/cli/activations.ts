@@ -20,7 +20,7 @@ const RECENT = 1000;
 export function addActivations(command: Command): void {
   serverOptions(command.command("history <id>"))
     .description("who activated what, and when; newest first")
-    .option("--limit <count>", "entries at most (default: 20)", numberOf)
+    .option("--limit <count>", "most entries to show (default: 20)", numberOf)
     .action(async (id: string, { limit = 20, ...flags }) => {
       const reply = await historyOf(flags as ServerFlags, id, limit);
       print(flags.json, reply, () =>
@@ -32,8 +32,8 @@ export function addActivations(command: Command): void {
     });
 
   serverOptions(command.command("rollback <id>"))
-    .description("activate what was active before, or what a revision of the history names")
-    .option("--to <revision>", "of the history", numberOf)
+    .description("activate what was active before, or at a revision of the history")
+    .option("--to <revision>", "the revision to go back to, from tasks history", numberOf)
     .action(async (id: string, { to, ...flags }) => {
       const server = flags as ServerFlags;
       const { items } = await historyOf(server, id, RECENT);
@@ -50,7 +50,7 @@ export function addActivations(command: Command): void {
     });
 
   serverOptions(command.command("shadow <id>"))
-    .description("how often a task's shadow agrees with what answers, as this server has counted")
+    .description("how often a task's shadow agrees with what answers, as counted by this server")
     .action(async (id: string, flags: ServerFlags) => {
       const report = await call<ShadowReport>(flags, "GET", route`/tasks/${id}/shadow`);
       print(flags.json, report, () =>

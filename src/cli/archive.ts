@@ -14,14 +14,14 @@ const log = { error: (_: object, text: string) => void process.stderr.write(`${t
 const options = (command: Command): Command =>
   registryOption(command)
     .option("--config <file>", "a JSON file of settings (FOREWORD_CONFIG)")
-    .option("--data <folder>", "whose registry/ is meant where there is no Redis (FOREWORD_DATA)")
+    .option("--data <folder>", "the data folder with the registry/, unless it is in Redis (FOREWORD_DATA)")
     .option("--json", "print what the archive holds as JSON");
 
 export const exportRegistry = (): Command =>
   options(new Command("export"))
-    .description("write a whole registry into one file: a stopped server's, a backup, or Redis")
-    .argument("<file>", "the archive, which must not be there yet")
-    .option("--folder <folder>", "a backup, in place of the data folder's registry/")
+    .description("write a whole registry into one file: of a stopped server, a backup, or Redis")
+    .argument("<file>", "the archive to write; there must be no such file yet")
+    .option("--folder <folder>", "a backup to export, in place of the data folder's registry/")
     .action(async (file: string, { folder, json, ...flags }) => {
       const { writeArchive } = await import("../registry/archive-write.ts");
       const config = await settingsOf(flags);
@@ -31,9 +31,9 @@ export const exportRegistry = (): Command =>
 
 export const importRegistry = (): Command =>
   options(new Command("import"))
-    .description("read an archive of foreword export into an empty registry: a stopped server's, or Redis")
+    .description("read an archive of foreword export into an empty registry: of a stopped server, or Redis")
     .argument("<file>", "the archive; it is checked whole before anything is changed")
-    .option("--replace", "in place of all that the registry holds; servers on that Redis go on, and reload")
+    .option("--replace", "replace all that the registry holds; servers on that Redis go on, and reload")
     .action(async (file: string, { replace, json, ...flags }) => {
       const { Archive } = await import("../registry/archive-read.ts");
       const archive = await Archive.open(file);

@@ -9,11 +9,11 @@ import { trainingGraph } from "../training/graph.ts";
 
 /** The configured backbone's graph of one step, or with its gradient, as a text. */
 export async function backboneGraph(
-  { backbone, data, mirror }: Config,
+  { backbone, data }: Config,
   method: "prefix" | "soft" | undefined,
   json: boolean,
 ): Promise<string> {
-  const path = await resolveBackbone(backbone, { data, ...(mirror !== undefined && { mirror }) });
+  const path = await resolveBackbone(backbone, { data });
   if (!path) {
     checkName(backbone);
     throw new ForewordError(

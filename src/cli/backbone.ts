@@ -6,7 +6,9 @@ const MB = 1e6;
 
 export const backbone = (): Command =>
   serverOptions(new Command("backbone"))
-    .description("show a running server's backbone, and what each precision costs and loses against fp32")
+    .description(
+      "show a running server's backbone, and what each precision costs and loses compared with fp32",
+    )
     .action(async (flags: ServerFlags) => {
       const report = await call<BackboneReport>(flags, "GET", "/backbone");
       print(flags.json, report, () => `${about(report)}\n${precisions(report)}`);

@@ -6,7 +6,7 @@ export const backup = (): Command =>
     .description(
       "copy a running server's registry into backups/ of its data folder; restore by putting it in place of registry/",
     )
-    .argument("[name]", "the copy's name; by default the time")
+    .argument("[name]", "the copy's name (default: the time)")
     .action(async (name: string | undefined, flags: ServerFlags) => {
       const reply = await call<{ folder: string }>(
         flags,

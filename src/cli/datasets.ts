@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import type { Dataset } from "../contract/dataset.ts";
+import { listOf } from "./remedy.ts";
 import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { formatOption, remarks, type UploadOptions, upload } from "./upload.ts";
 
@@ -10,7 +11,7 @@ export function datasets(): Command {
     "list, show, add and delete a running server's data sets",
   );
 
-  serverOptions(command.command("list", { isDefault: true }))
+  serverOptions(listOf(command))
     .description("list the data sets")
     .action(async (flags: ServerFlags) => {
       const reply = await listAll<Dataset>(flags, "/datasets");
@@ -27,27 +28,26 @@ export function datasets(): Command {
     .action(async (id: string, flags: ServerFlags) => {
       const dataset = await call<Dataset>(flags, "GET", route`/datasets/${id}`);
       const { labels, ...rest } = dataset;
-      print(
-        flags.json,
-        dataset,
-        () => table(["", ""], Object.entries(rest)) + table(["label", "rows"], Object.entries(labels ?? {})),
-      );
+      print(flags.json, dataset, () => {
+        const fields = table(["", ""], Object.entries(rest));
+        return labels === null ? fields : `${fields}\n${table(["label", "rows"], Object.entries(labels))}`;
+      });
     });
 
   serverOptions(command.command("add <file>"))
     .description(
       'keep a file of examples: NDJSON such as {"input": "…", "label": "…"}, or CSV with a header; - is standard input',
     )
-    .option("--id <id>", "what to call it; one that is taken is given the new rows")
+    .option("--id <id>", "its id; a data set that has it already gets these rows instead of its own")
     .addOption(formatOption())
-    .option("--against <id>", "a data set that is trained on: says which inputs are in both")
+    .option("--against <id>", "a data set used for training: tells which inputs are in both")
     .action(async (file: string, flags: ServerFlags & UploadOptions) => {
       const reply = await upload(flags, file, flags);
       print(flags.json, reply, () => remarks(file, reply));
     });
 
   serverOptions(command.command("delete <id>"))
-    .description("delete a data set; jobs that were given it keep its rows until they end")
+    .description("delete a data set; jobs that use it keep its rows until they end")
     .action(async (id: string, flags: ServerFlags) => {
       await call(flags, "DELETE", route`/datasets/${id}`);
       print(flags.json, { deleted: id }, () => `${id} is deleted\n`);

@@ -76,10 +76,10 @@ async function runtime(name: "onnx" | "tfjs"): Promise<Finding> {
   }
 }
 
-async function backbone({ backbone: name, data, mirror }: Config): Promise<Finding> {
+async function backbone({ backbone: name, data }: Config): Promise<Finding> {
   const check = `backbone ${name}`;
   const { checkName, resolveBackbone } = await import("../backbone/pull.ts");
-  const path = await resolveBackbone(name, { data, ...(mirror !== undefined && { mirror }) });
+  const path = await resolveBackbone(name, { data });
   try {
     if (path !== null) return { check, ok: true, found: await opened(path) };
     checkName(name);

@@ -23,7 +23,7 @@ Examples:
 export const donors = (): Command =>
   takesExamples(
     serverOptions(new Command("donors")).description(
-      "which other task's prompt a task's training should start from",
+      "find which other task's prompt a task's training should start from",
     ),
   )
     .addOption(
@@ -34,8 +34,8 @@ export const donors = (): Command =>
       "versions, such as sentiment/3,spam/2 (default: one of every other task)",
       refsOf,
     )
-    .option("--template <text>", "to train with another one than the active prompt's")
-    .option("--seed <number>", "the same one gives the same table", numberOf)
+    .option("--template <text>", "a template in place of the active prompt's")
+    .option("--seed <number>", "the same seed gives the same table (default: 0)", numberOf)
     .addOption(detachOption())
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: DonorsFlags) => {

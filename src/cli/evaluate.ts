@@ -19,24 +19,33 @@ interface EvaluateFlags extends ServerFlags, JobFlags, Pick<UploadOptions, "form
 const examples = `
 Examples:
   foreword evaluate sentiment dev.jsonl
-  foreword evaluate sentiment dev.jsonl --prompts 1,2,3,2+3:mean
+  foreword evaluate sentiment dev.jsonl --prompts active,1,2,2+3:mean
   foreword evaluate sentiment reviews --dataset --store`;
 
 export const evaluate = (): Command =>
   takesExamples(
     serverOptions(new Command("evaluate")).description(
-      "judge prompts on labelled examples, all on the same ones",
+      "score prompts on examples whose answers are known, all on the same ones",
     ),
   )
     .option(
       "--prompts <list>",
-      "versions and ensembles, such as 1,3,2+3:majority (default: what is active)",
+      "versions, ensembles and what is active, such as active,1,2+3:majority (default: active)",
       contendersOf,
     )
-    .addOption(new Option("--calibrate", "fit a temperature to each").conflicts("store"))
-    .option("--store", "fit a temperature to what is active, and let it answer with that")
-    .option("--max-tokens <count>", "of a generated text", numberOf)
-    .option("--differing <count>", "examples to list on which prompts differ", numberOf)
+    .addOption(
+      new Option(
+        "--calibrate",
+        "fit a temperature to each prompt, so that its probabilities mean what they say",
+      ).conflicts("store"),
+    )
+    .option("--store", "fit a temperature to what is active, and keep it where it helps")
+    .option("--max-tokens <count>", "most tokens of a generated text (default: 128)", numberOf)
+    .option(
+      "--differing <count>",
+      "most examples to list that prompts answer differently, or the one prompt wrong (default: 20)",
+      numberOf,
+    )
     .addOption(detachOption())
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: EvaluateFlags) => {

@@ -3,7 +3,7 @@ import { backboneOptions, settingsOf } from "./settings.ts";
 
 export const graph = (): Command =>
   backboneOptions(new Command("graph"))
-    .description("print the backbone's graph of one step, as a person reads it")
+    .description("print the backbone's graph of operators for one step, as a readable text")
     .addOption(
       new Option("--gradient [method]", "with its gradient, as training a prefix or a soft prompt runs it")
         .choices(["prefix", "soft"])

@@ -16,21 +16,21 @@ export const infer = (): Command =>
       ? `If it is the input: one that begins with - goes behind --, as in: ${dashed}`
       : "",
   )
-    .description("ask a task: a running server's, or with --local one in this process")
+    .description("ask a task of a running server, or with --local of this process")
     .argument("<task>", "the task's id")
     .argument(
       "<input>",
-      `the text; a JSON object where the template has several fields; - reads standard input; what else begins with - goes behind --: ${dashed}`,
+      `the text, or a JSON object if the template has several fields; - reads standard input; any other text that begins with - goes behind --: ${dashed}`,
     )
-    .option("--local", "start the backbone in this process, with its data folder")
+    .option("--local", "load the backbone in this process, which then answers without a server")
     .addOption(
       new Option("--scores <which>", "show the probability of the best label, or of all").choices([
         "top",
         "all",
       ]),
     )
-    .option("--max-tokens <count>", "tokens to generate at most", numberOf)
-    .option("--text", "the input is a text, also where it could be a JSON object, or is -")
+    .option("--max-tokens <count>", "most tokens to generate (default: 64)", numberOf)
+    .option("--text", "take the input as text, even if it is a JSON object or -")
     .action(
       async (
         task: string,
@@ -51,6 +51,11 @@ export const infer = (): Command =>
           call<InferReply>({ server: url, key } as ServerFlags, "POST", route`/tasks/${task}/infer`, body);
         const reply = local ? await inProcess(flags, json, ask) : await ask(server, key);
         print(json, reply, () => told(reply, scores !== undefined));
+        // The text may go into a file or a pipe, and stays as it is.
+        if (!json && reply.finish_reason === "length")
+          process.stderr.write(
+            `cut after ${reply.usage.output_tokens} tokens; --max-tokens takes more, up to the model's context\n`,
+          );
       },
     );
 

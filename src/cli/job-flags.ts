@@ -8,6 +8,13 @@ export interface JobFlags {
 export const detachOption = () =>
   new Option("--detach", "print the job's id and leave; foreword jobs watch follows it");
 
+export const metricOption = () =>
+  new Option("--metric <metric>", "what decides which is best (default: accuracy; loss for texts)").choices([
+    "accuracy",
+    "macro_f1",
+    "loss",
+  ]);
+
 export interface ActivateFlags {
   activate?: boolean;
   ifBetter?: boolean;

@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import type { Job } from "../contract/job.ts";
+import { listOf } from "./remedy.ts";
 import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { watch } from "./watch.ts";
 
@@ -8,9 +9,9 @@ const done = ({ progress }: Job) => (progress === null ? "" : `${progress.step}/
 export function jobs(): Command {
   const command = new Command("jobs").description("list, show, watch and cancel a running server's jobs");
 
-  serverOptions(command.command("list", { isDefault: true }))
+  serverOptions(listOf(command))
     .description("list the jobs, newest first")
-    .option("--task <id>", "of one task")
+    .option("--task <id>", "only jobs of this task")
     .action(async ({ task, ...flags }) => {
       const query = task !== undefined ? `?${new URLSearchParams({ task })}` : "";
       const reply = await listAll<Job>(flags as ServerFlags, `/jobs${query}`);
@@ -23,7 +24,7 @@ export function jobs(): Command {
     });
 
   serverOptions(command.command("show <id>"))
-    .description("show one job, and what it said")
+    .description("show one job, and its log")
     .action(async (id: string, flags: ServerFlags) => {
       const job = await call<Job>(flags, "GET", route`/jobs/${id}`);
       const { log, progress, result, error, ...rest } = job;

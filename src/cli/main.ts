@@ -63,8 +63,12 @@ program.hook("preAction", (_, command) => {
   json = command.opts().json === true;
 });
 
+// Commander's own help takes one name: `help jobs watch` would be that of jobs.
+const words = process.argv.slice(2);
+const nested = words[0] === "help" && words.length > 2;
+
 try {
-  await program.parseAsync();
+  await program.parseAsync(nested ? [...words.slice(1), "--help"] : words, { from: "user" });
 } catch (error) {
   process.stderr.write(failure(error, json));
   process.exitCode = 1;

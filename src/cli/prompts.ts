@@ -4,6 +4,7 @@ import type { Piece, PromptRecord } from "../contract/prompt.ts";
 import type { Active } from "../contract/task.ts";
 import type { AttentionReport, NearestReport } from "../contract/transfer.ts";
 import { exportPrompt, type ImportOptions, importPrompt, promptsOf } from "./prompt-files.ts";
+import { listOf } from "./remedy.ts";
 import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { drawAttention, drawNearest } from "./transfer-report.ts";
 import { activeOf, numberOf, onOption, refOf } from "./values.ts";
@@ -17,8 +18,8 @@ export function prompts(): Command {
     "list, show, add, copy, import, export and activate a task's prompt versions",
   );
 
-  serverOptions(command.command("list <task>", { isDefault: true }))
-    .description("list the versions")
+  serverOptions(listOf(command, "list <task>"))
+    .description("list a task's versions")
     .action(async (task: string, flags: ServerFlags) => {
       const reply = await listAll<Prompt>(flags, route`/tasks/${task}/prompts`);
       print(flags.json, reply, () =>
@@ -79,7 +80,9 @@ export function prompts(): Command {
     });
 
   serverOptions(command.command("add <task> <template>"))
-    .description("add a hard prompt; line breaks are the shell's: $'Text: {{ input }}\\nLabel:'")
+    .description(
+      "add a hard prompt; a line break is written as the shell writes it: $'Text: {{ input }}\\nLabel:'",
+    )
     .addOption(activateOption())
     .addOption(onOption())
     .action(async (task: string, template: string, { activate, on, ...flags }) => {
@@ -96,12 +99,12 @@ export function prompts(): Command {
     });
 
   serverOptions(command.command("copy"))
-    .description("copy a version of another task, which must have the same labels if trained")
+    .description("copy a version of another task; a trained one needs the same labels")
     .argument("<from>", "<task>/<version>", refOf)
-    .argument("<task>", "where it becomes a version")
+    .argument("<task>", "the task that gets the copy")
     .addOption(activateOption())
     .addOption(onOption())
-    .option("--name <name>", "the copy's name; by default the original's")
+    .option("--name <name>", "the copy's name (default: the original's)")
     .action(async (from: PromptRef, task: string, { activate, on, name, ...flags }) => {
       const body = { from, ...(on && { on }), ...(name !== undefined && { name }) };
       const prompt = await call<Prompt>(flags as ServerFlags, "POST", promptsOf(task, activate), body);
@@ -115,8 +118,11 @@ export function prompts(): Command {
 
   serverOptions(command.command("import <task> <from>"))
     .description("add a prompt file (.safetensors), or an adapter of PEFT: a folder or a .zip archive")
-    .option("--template <template>", "where an adapter's prompt and the input stand, {{ input }} by default")
-    .option("--task-index <index>", "which task of an adapter for several, from 0")
+    .option(
+      "--template <template>",
+      "for an adapter: the text behind its prompt (default: the adapter's own, else {{ input }})",
+    )
+    .option("--task-index <index>", "for an adapter of several tasks: which one, from 0")
     .addOption(activateOption())
     .action(async (task: string, from: string, flags: ServerFlags & ImportOptions) => {
       const prompt = await importPrompt(flags, task, from, flags);
@@ -133,7 +139,7 @@ export function prompts(): Command {
       "write a version as a prompt file (.safetensors), or for PEFT: into a .zip archive or a folder",
     )
     .addOption(
-      new Option("--peft-type <type>", "what PEFT loads it as; PREFIX_TUNING by default").choices([
+      new Option("--peft-type <type>", "what PEFT loads it as (default: PREFIX_TUNING)").choices([
         "PREFIX_TUNING",
         "PROMPT_TUNING",
       ]),

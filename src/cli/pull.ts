@@ -6,18 +6,19 @@ const MB = 1e6;
 
 export const pull = (): Command =>
   backboneOptions(new Command("pull"))
-    .description("fetch a backbone, with a progress bar; a broken download goes on where it stopped")
+    .description("fetch a backbone, with a progress bar; a download that broke goes on where it stopped")
     .argument(
       "[name]",
-      "a catalogue name, or owner/name of the Hugging Face hub; the configured backbone by default",
+      "a catalogue name, or owner/name of the Hugging Face hub (default: the configured backbone)",
     )
     .option("--json", "print one JSON document at the end, and no bar")
     .action(async (name: string | undefined, { json, ...flags }) => {
       const config = await settingsOf(flags);
+      // The terminal's cursor and wrapping stay on: Ctrl-C, which nothing catches here, would leave them off.
       const bar = new SingleBar(
         {
           format: "{phase} {bar} {percentage}% | {megabytes} of {size} MB | {source}",
-          hideCursor: true,
+          linewrap: true,
           noTTYOutput: false,
         },
         Presets.shades_classic,

@@ -34,6 +34,11 @@ export function drawReport(report: EvaluationReport): string {
     const shown = differences.length < differing ? `, the first ${differences.length}` : "";
     parts.push(`${differing} examples are ${what}${shown}:\n${listed(differences)}`);
   }
+  // Reports of earlier versions have none.
+  const missing = (report.left_out ?? []).map(
+    ({ name, reason }) => `${name} is left out: ${oneLine(reason)}\n`,
+  );
+  if (missing.length > 0) parts.push(missing.join(""));
   return parts.join("\n");
 }
 
@@ -43,23 +48,30 @@ const scores = (prompts: readonly PromptReport[]): string =>
     : generators(prompts as (PromptReport & GeneratorReport)[]);
 
 function classifiers(prompts: readonly (PromptReport & ClassifierReport)[]): string {
-  const fitted = prompts.some(each => each.calibration);
+  const more = Object.entries(ofSome).filter(([, shown]) => prompts.some(each => shown(each) !== undefined));
   return table(
-    ["prompt", "accuracy (95 %)", "macro F1", "log loss", "calibration error", ...(fitted ? ["fitted"] : [])],
-    prompts.map(({ name, accuracy, macro_f1, log_loss, expected_calibration_error, calibration }) => [
-      name,
-      between(accuracy),
-      macro_f1.toFixed(4),
-      log_loss.toFixed(4),
-      expected_calibration_error.toFixed(4),
-      ...(calibration
-        ? [
-            `temperature ${calibration.temperature.toFixed(3)}: log loss ${calibration.after.log_loss.toFixed(4)}, error ${calibration.after.expected_calibration_error.toFixed(4)}`,
-          ]
-        : []),
+    ["prompt", "accuracy (95 %)", "macro F1", "log loss", "calibration error", ...more.map(([head]) => head)],
+    prompts.map(each => [
+      each.name,
+      between(each.accuracy),
+      each.macro_f1.toFixed(4),
+      each.log_loss.toFixed(4),
+      each.expected_calibration_error.toFixed(4),
+      ...more.map(([, shown]) => shown(each) ?? ""),
     ]),
   );
 }
+
+/** What ensembles, thresholds and calibrations have, each in a column where there is any. */
+const ofSome: Record<string, (report: ClassifierReport) => string | undefined> = {
+  agreement: ({ agreement }) => agreement?.toFixed(4),
+  weights: ({ weights }) => weights?.map(weight => weight.toFixed(3)).join(", "),
+  unsure: ({ unsure }) =>
+    unsure && `${(100 * unsure.share).toFixed(1)} %, accuracy of the others ${share(unsure.accuracy)}`,
+  fitted: ({ calibration }) =>
+    calibration &&
+    `temperature ${calibration.temperature.toFixed(3)}: log loss ${calibration.after.log_loss.toFixed(4)}, error ${calibration.after.expected_calibration_error.toFixed(4)}`,
+};
 
 const generators = (prompts: readonly (PromptReport & GeneratorReport)[]): string =>
   table(
@@ -101,7 +113,7 @@ const compared = (comparisons: readonly Comparison[]): string =>
   table(
     ["compared", "metric", "difference (95 %)", "p"],
     comparisons.map(({ first, second, metric, difference, p_value }) => [
-      `${second} less ${first}`,
+      `${second} minus ${first}`,
       metric,
       between(difference),
       p_value.toPrecision(2),
@@ -172,11 +184,11 @@ export function drawSearch(
       score ? scored(score) : "",
     ]),
   )}
-version ${versions![0]}: ${oneLine(best.name)}${before === null ? "" : `; what was active ${forPeople(before)}${chance}`}
+${best.version === null ? "not kept" : `version ${versions![0]}`}: ${oneLine(best.name)}${before === null ? "" : `; what was active ${forPeople(before)}${chance}`}
 ${indented(best.template)}${best.verbalizers ? `verbalizers: ${JSON.stringify(best.verbalizers)}\n` : ""}${
   activated
     ? `it answers for ${task} now`
-    : `what was active still answers; for the new one: ${activating(task, active as Active)}`
+    : `what was active still answers${active ? `; for the new one: ${activating(task, active as Active)}` : ""}`
 }
 `;
 }

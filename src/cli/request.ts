@@ -138,9 +138,10 @@ export async function listAll<Item>(flags: ServerFlags, path: string): Promise<{
   return { items };
 }
 
-/** A table with aligned columns, for people. */
+/** A table with aligned columns, for people. A head without a word is left out. */
 export function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
-  const lines = [head, ...rows].map(row => row.map(cell => oneLine(String(cell))));
+  const shown = head.some(name => name !== "") ? [head, ...rows] : rows;
+  const lines = shown.map(row => row.map(cell => oneLine(String(cell))));
   const widths = head.map((_, column) =>
     lines.reduce((widest, line) => Math.max(widest, stringWidth(line[column]!)), 0),
   );

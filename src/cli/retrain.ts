@@ -9,10 +9,10 @@ interface RetrainFlags extends ServerFlags {
 
 export const retrain = (): Command =>
   serverOptions(new Command("retrain"))
-    .description("after a change of backbone: train again what is active and belongs to another one")
-    .argument("[tasks...]", "the tasks; by default all of them")
+    .description("after a change of backbone: train again the active prompts that belong to another one")
+    .argument("[tasks...]", "ids of tasks (default: all of them)")
     .option("--dry-run", "tell what would be done, and do nothing")
-    .option("--no-activate", "do not let what is trained answer")
+    .option("--no-activate", "do not let the new prompts answer")
     .action(async (tasks: string[], { dryRun, activate, ...flags }: RetrainFlags) => {
       const body = { ...(tasks.length > 0 && { tasks }), ...(dryRun && { dry_run: true }), activate };
       const reply = await call<RetrainReply>(flags, "POST", "/retrain", body);

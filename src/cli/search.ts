@@ -1,4 +1,4 @@
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import type { SearchRequest } from "../contract/search.ts";
 import { ForewordError } from "../errors.ts";
 import {
@@ -8,6 +8,7 @@ import {
   activationOf,
   detachOption,
   type JobFlags,
+  metricOption,
 } from "./job-flags.ts";
 import { route, serverOptions } from "./request.ts";
 import { readText } from "./text-file.ts";
@@ -46,13 +47,13 @@ export const search = (): Command =>
       "--candidates <file>",
       'prompts of your own, a JSON list of {"template", "name"?, "verbalizers"?}',
     )
-    .option("--no-patterns", "none of the built-in wordings and worked examples")
+    .option("--no-patterns", "leave out the built-in wordings and worked examples")
     .option("--written <count>", "instructions that the model writes itself (default: 4)", numberOf)
-    .option("--no-verbalizers", "the labels' texts stay as they are")
-    .option("--budget <count>", "answers that the race may take (default: 3000)", numberOf)
-    .addOption(new Option("--metric <metric>", "what is best").choices(["accuracy", "macro_f1", "loss"]))
-    .option("--seed <number>", "the same one gives the same search", numberOf)
-    .option("--keep <count>", "so many of the best become versions (default: 1)", numberOf)
+    .option("--no-verbalizers", "keep the labels' texts as they are")
+    .option("--budget <count>", "most answers that the race may take (default: 3000)", numberOf)
+    .addOption(metricOption())
+    .option("--seed <number>", "the same seed gives the same search (default: 0)", numberOf)
+    .option("--keep <count>", "how many of the best become versions (default: 1)", numberOf)
     .addOption(detachOption())
     .addHelpText("after", examples)
     .action(async (task: string, data: string, flags: SearchFlags) => {

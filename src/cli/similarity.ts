@@ -19,7 +19,7 @@ export const similarity = (): Command =>
   serverOptions(new Command("similarity"))
     .description("how alike trained prompts are: soft with soft, prefixes with prefixes")
     .argument("[tasks...]", "ids of tasks (default: all of them)")
-    .addOption(new Option("--kind <kind>", "of one kind alone").choices(["soft", "prefix"]))
+    .addOption(new Option("--kind <kind>", "only prompts of this kind").choices(["soft", "prefix"]))
     .addOption(
       new Option("--by <measure>", "cosine of the averages over positions, or average cosine of all pairs")
         .choices(["average_tokens", "token_pairs"])

@@ -2,7 +2,7 @@ import { Command } from "commander";
 import type { Labels, Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import { addActivations } from "./activations.ts";
-import { withRemedy } from "./remedy.ts";
+import { listOf, withRemedy } from "./remedy.ts";
 import { call, listAll, print, route, type ServerFlags, serverOptions, table } from "./request.ts";
 import { quoted } from "./values.ts";
 
@@ -15,7 +15,7 @@ export function tasks(): Command {
     "list, show, create and delete a running server's tasks; their history, roll-back and shadow",
   );
 
-  serverOptions(command.command("list", { isDefault: true }))
+  serverOptions(listOf(command))
     .description("list the tasks")
     .action(async (flags: ServerFlags) => {
       const reply = await listAll<Task>(flags, "/tasks");
@@ -45,8 +45,8 @@ export function tasks(): Command {
       ? "--labels takes every word behind it: put the id first, as in: foreword tasks create ticket --labels bug praise"
       : "",
   )
-    .description("create a task; labels make it a classification")
-    .option("--labels <labels...>", "the labels, separated by blanks, after the id")
+    .description("create a task: a classification with --labels, else one that writes texts")
+    .option("--labels <labels...>", "the labels, separated by spaces, after the id")
     .option("--template <text>", "the prompt, with {{ input }} where the input belongs")
     .option("--description <text>", "what it is for")
     .action(async (id: string, { labels, template, description, ...flags }) => {
@@ -84,6 +84,6 @@ function severalOf(labels: string[]): string[] {
   const several = label.split(",").map(each => quoted(each.trim()));
   throw new ForewordError(
     "validation",
-    `--labels: "${label}" is one label, and a task has two at least. Separate them by blanks: --labels ${several.join(" ")}`,
+    `--labels: "${label}" is one label, and a task has two at least. Separate them by spaces: --labels ${several.join(" ")}`,
   );
 }

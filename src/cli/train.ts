@@ -10,6 +10,7 @@ import {
   activationOf,
   detachOption,
   type JobFlags,
+  metricOption,
 } from "./job-flags.ts";
 import { route, serverOptions } from "./request.ts";
 import { readText } from "./text-file.ts";
@@ -66,25 +67,33 @@ export const train = (): Command =>
     )
     .option(
       "--init <start>",
-      "where it begins: examples, labels, vocabulary, random, text:<words>, prompt:<task>/<version>, or donor: the best of other tasks' prompts",
+      "where training begins: examples, labels, vocabulary, random, text:<words>, prompt:<task>/<version>, or donor: the best of other tasks' prompts (default: examples; for distill the teacher's words)",
       initOf,
     )
-    .option("--length <count>", "positions that are trained", numberOf)
-    .option("--steps <count>", "steps of the optimiser", numberOf)
-    .option("--learning-rate <rate>", "at its peak", numberOf)
-    .option("--batch-size <count>", "examples of a step", numberOf)
     .option(
-      "--max-tokens <count>",
-      "of one example, without the prompt before it; longer ones are refused",
+      "--length <count>",
+      "trained positions (default: as the start has, 16 to 64; 32 for distill)",
       numberOf,
     )
-    .addOption(new Option("--metric <metric>", "what is best").choices(["accuracy", "macro_f1", "loss"]))
-    .option("--seed <number>", "the same one gives the same prompt", numberOf)
-    .option("--template <text>", "to start from another one than the active prompt's")
+    .option("--steps <count>", "training steps (default: as the examples need)", numberOf)
+    .option(
+      "--learning-rate <rate>",
+      "peak learning rate, relative to each tensor's size (default: 0.02 for a prefix, 0.01 with few examples; 0.1 for soft)",
+      numberOf,
+    )
+    .option("--batch-size <count>", "examples per step (default: 16, fewer if they are long)", numberOf)
+    .option(
+      "--max-tokens <count>",
+      "most tokens of one example, without the prompt before it (default: 1024); longer ones are refused",
+      numberOf,
+    )
+    .addOption(metricOption())
+    .option("--seed <number>", "the same seed gives the same prompt (default: 0)", numberOf)
+    .option("--template <text>", "a template in place of the active prompt's")
     .addOption(onOption())
     .option(
       "--ensemble <count>",
-      "so many prompts, of seeds that follow one another, that answer together",
+      "train this many prompts with consecutive seeds; they answer together",
       numberOf,
     )
     .addOption(

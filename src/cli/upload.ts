@@ -52,10 +52,10 @@ export function takesExamples(command: Command, validation?: number): Command {
 }
 
 export const formatOption = () =>
-  new Option("--format <format>", "by default csv for a file that is called so, else ndjson").choices([
-    "ndjson",
-    "csv",
-  ]);
+  new Option(
+    "--format <format>",
+    "how the file is written (default: csv for a .csv file, else ndjson)",
+  ).choices(["ndjson", "csv"]);
 
 /** `-` is standard input. Without an id, the server gives one that follows from the rows. */
 export async function upload(

@@ -39,17 +39,21 @@ export function initOf(text: string): Init {
 
 const votes = ["mean", "majority", "weighted"] as const;
 
-/** `3`, `2+3+4`, `2+3+4:majority`; several by comma, behind those of the same flag before. */
-export function contendersOf(text: string, before: Contender[] = []): Contender[] {
-  const more = text.split(",").map((each): Contender => {
-    const [, members, way] = /^(\d+(?:\+\d+)*)(?::(\w+))?$/.exec(each.trim()) ?? [];
-    const vote = votes.find(name => name === way);
-    if (members === undefined || (way !== undefined && !vote))
-      throw new InvalidArgumentError("It takes versions, such as 3, or ensembles, such as 2+3+4:majority.");
-    const versions = members.split("+").map(Number);
-    return versions.length === 1 && !vote ? versions[0]! : { ensemble: versions, ...(vote && { vote }) };
-  });
+/** `3`, `2+3+4`, `2+3+4:majority`, `active`; several by comma, behind those of the same flag before. */
+export function contendersOf(text: string, before: Evaluated[] = []): Evaluated[] {
+  const more = text.split(",").map(each => (each.trim() === "active" ? "active" : contenderOf(each)));
   return [...before, ...more];
+}
+
+type Evaluated = Contender | "active";
+
+function contenderOf(text: string): Contender {
+  const [, members, way] = /^(\d+(?:\+\d+)*)(?::(\w+))?$/.exec(text.trim()) ?? [];
+  const vote = votes.find(name => name === way);
+  if (members === undefined || (way !== undefined && !vote))
+    throw new InvalidArgumentError("It takes versions, such as 3, or ensembles, such as 2+3+4:majority.");
+  const versions = members.split("+").map(Number);
+  return versions.length === 1 && !vote ? versions[0]! : { ensemble: versions, ...(vote && { vote }) };
 }
 
 /** What is to answer: `3`, `2+3+4:majority`, or the record that `PUT /tasks/:id/active` takes, as JSON. */
@@ -61,9 +65,10 @@ export function activeOf(text: string): Active {
       throw new InvalidArgumentError(`It is no JSON (${(error as Error).message}).`);
     }
   }
-  const [one, ...more] = contendersOf(text);
-  if (more.length > 0) throw new InvalidArgumentError("One alone answers. Several vote together as 2+3+4.");
-  return typeof one === "number" ? { prompt: one } : one!;
+  if (text.includes(","))
+    throw new InvalidArgumentError("One alone answers. Several vote together as 2+3+4.");
+  const one = contenderOf(text);
+  return typeof one === "number" ? { prompt: one } : one;
 }
 
 /** The command that lets it answer, for a shell. */

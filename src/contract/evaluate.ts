@@ -15,7 +15,7 @@ const knobs = {
   calibrate: Type.Optional(
     Type.Union([Type.Boolean(), Type.Enum(["store"])], {
       description:
-        "Fits the temperature with which probabilities mean what they say; `store` puts it into the active record, where that is what was evaluated and the log loss is lower with it; a split has several, and is refused. The result's `stored` tells whether it was.",
+        "Fits the temperature with which probabilities mean what they say; `store` puts it into the active record, where that is what was evaluated and the log loss is lower with it beyond chance (p < 0.05); a split has several, and is refused. The result's `stored` tells whether it was.",
     }),
   ),
   differing: Type.Optional(
@@ -33,17 +33,18 @@ export type EvaluateSettings = Static<typeof Settings>;
 export const EvaluateRequest = Type.Object(
   {
     prompts: Type.Optional(
-      Type.Array(Contender, {
+      Type.Array(Type.Union([Contender, Type.Enum(["active"])]), {
         minItems: 1,
         maxItems: 32,
-        description: "All of them on the same examples; by default what is active.",
+        description:
+          "All of them on the same examples: versions and ensembles by themselves; active is what answers now, with its biases, temperature and thresholds. By default that alone.",
       }),
     ),
     examples: Type.Optional(Examples),
     dataset: Type.Optional(Id),
     ...knobs,
   },
-  { additionalProperties: false },
+  { additionalProperties: false, examples: [{ dataset: "reviews" }] },
 );
 export type EvaluateRequest = Static<typeof EvaluateRequest>;
 
@@ -99,6 +100,9 @@ export const ClassifierReport = Type.Object({
     Type.Object({
       temperature: Type.Number(),
       after: Calibrated,
+      p_value: Type.Number({
+        description: "That the examples are no likelier with it; each input counts once.",
+      }),
     }),
   ),
   labels: Type.Array(LabelReport),
@@ -145,12 +149,16 @@ export const Difference = Type.Object({
 });
 export type Difference = Static<typeof Difference>;
 
+export const LeftOut = Type.Object({ name: Type.String(), prompt: Contender, reason: Type.String() });
+export type LeftOut = Static<typeof LeftOut>;
+
 export const EvaluationReport = Type.Object({
   examples: Type.Integer(),
   prompts: Type.Array(PromptReport),
   comparisons: Type.Array(Comparison),
   differing: Type.Integer({ description: "Examples on which answers differ, or the one prompt's is wrong." }),
   differences: Type.Array(Difference),
+  left_out: Type.Array(LeftOut, { description: "What could not answer every example." }),
 });
 export interface EvaluationReport {
   examples: number;
@@ -158,4 +166,5 @@ export interface EvaluationReport {
   comparisons: Comparison[];
   differing: number;
   differences: Difference[];
+  left_out: LeftOut[];
 }

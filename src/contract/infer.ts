@@ -8,11 +8,16 @@ const Message = Type.Object(
   { additionalProperties: false },
 );
 
-/** Text fills the template's one field; an object fills the fields by name, `messages` those of a chat. */
-export const Input = Type.Union([
-  Type.String(),
-  Dictionary(Type.Union([Type.String(), Type.Array(Message, { minItems: 1, maxItems: 256 })])),
-]);
+export const Input = Type.Union(
+  [
+    Type.String(),
+    Dictionary(Type.Union([Type.String(), Type.Array(Message, { minItems: 1, maxItems: 256 })])),
+  ],
+  {
+    description:
+      "A text fills the template's one field; an object fills the fields by name, `messages` with the turns of a chat.",
+  },
+);
 export type Input = Static<typeof Input>;
 
 export const InferRequest = Type.Object(
@@ -25,7 +30,12 @@ export const InferRequest = Type.Object(
         description: "Several at once, in place of input; each has an answer or an error of its own.",
       }),
     ),
-    prompt: Type.Optional(Contender),
+    prompt: Type.Optional(
+      Type.With(Contender, {
+        description:
+          "A version, or several that vote, in place of what is active; without the active record's bias, temperature and limits.",
+      }),
+    ),
     scores: Type.Optional(
       Type.Enum(["top", "all"], {
         description: "The probability of the best label (top, the default), or of all, the 32 best of many.",
@@ -113,7 +123,7 @@ export const InferRequest = Type.Object(
       Type.Boolean({ description: "Server-sent events, a text as it is written. By default false." }),
     ),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, examples: [{ input: "A warm, funny film." }] },
 );
 export type InferRequest = Static<typeof InferRequest>;
 
@@ -133,34 +143,57 @@ export type TargetScore = Static<typeof TargetScore>;
 
 export const TokenLogprob = Type.Object({
   token: Type.String(),
-  logprob: Type.Number(),
-  top: Type.Array(Type.Object({ token: Type.String(), logprob: Type.Number() })),
+  logprob: Type.Number({ description: "The model's own: before penalty, constraint and temperature." }),
+  top: Type.Array(Type.Object({ token: Type.String(), logprob: Type.Number() }), {
+    description: "The likeliest ones, as many as `logprobs` asked for.",
+  }),
 });
 export type TokenLogprob = Static<typeof TokenLogprob>;
 
-export const FinishReason = Type.Enum(["stop", "length", "cancelled"]);
+export const FinishReason = Type.Enum(["stop", "length"], {
+  description:
+    "stop: the text came to its end, or to one of `stop`; length: `max_tokens` or the context cut it.",
+});
 export type FinishReason = Static<typeof FinishReason>;
 
-const PromptUsed = Type.Union([
-  Type.Object({ version: Version, kind: PromptKind }),
-  Type.Object({ ensemble: Type.Array(Version), vote: Type.String() }),
-]);
+const PromptUsed = Type.Union(
+  [
+    Type.Object({ version: Version, kind: PromptKind }),
+    Type.Object({ ensemble: Type.Array(Version), vote: Type.String() }),
+  ],
+  { description: "What answered." },
+);
 
-const Scores = Dictionary(Type.Number());
+const Scores = Dictionary(Type.Number(), {
+  description:
+    "Probabilities by label, the best first: of the best one, or of those that `scores` asked for.",
+});
 
 export const InferReply = Type.Object({
   task: Type.String(),
-  label: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+  label: Type.Optional(
+    Type.Union([Type.String(), Type.Null()], {
+      description:
+        "Of a classification: the best label, or null where it is unsure (`unsure_below`, `agreement_below`).",
+    }),
+  ),
   scores: Type.Optional(Scores),
-  text: Type.Optional(Type.String()),
+  text: Type.Optional(Type.String({ description: "Of a generation." })),
   finish_reason: Type.Optional(FinishReason),
-  logprobs: Type.Optional(Type.Array(TokenLogprob)),
+  logprobs: Type.Optional(Type.Array(TokenLogprob, { description: "One for each token of the text." })),
   targets: Type.Optional(Type.Array(TargetScore)),
   prompt: PromptUsed,
-  agreement: Type.Optional(Type.Number()),
+  agreement: Type.Optional(
+    Type.Number({ description: "Of an ensemble: the share of its members whose best label is this one." }),
+  ),
   members: Type.Optional(
     Type.Array(
-      Type.Object({ version: Version, label: Type.Union([Type.String(), Type.Null()]), scores: Scores }),
+      Type.Object({
+        version: Version,
+        label: Type.Union([Type.String(), Type.Null()], { description: "Its best one." }),
+        scores: Scores,
+      }),
+      { description: "How each member votes." },
     ),
   ),
   usage: Usage,
@@ -168,6 +201,8 @@ export const InferReply = Type.Object({
 export type InferReply = Static<typeof InferReply>;
 
 export const InferReplies = Type.Object({
-  results: Type.Array(Type.Union([InferReply, Type.Object({ error: ProblemDocument })])),
+  results: Type.Array(Type.Union([InferReply, Type.Object({ error: ProblemDocument })]), {
+    description: "In the order of `inputs`: an answer, or what is wrong with that input.",
+  }),
 });
 export type InferReplies = Static<typeof InferReplies>;

@@ -14,7 +14,7 @@ export const RetrainRequest = Type.Object(
     ),
     dry_run: Type.Optional(Type.Boolean({ description: "Tells what would be done, and does nothing." })),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, examples: [{ dry_run: true }] },
 );
 export type RetrainRequest = Static<typeof RetrainRequest>;
 

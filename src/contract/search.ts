@@ -61,7 +61,7 @@ export const SearchRequest = Type.Object(
     ),
     activate: Type.Optional(Activate),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, examples: [{ dataset: "reviews" }] },
 );
 export type SearchRequest = Static<typeof SearchRequest>;
 
@@ -72,7 +72,12 @@ export const Ranked = Type.Object({
   source: Type.Enum(["active", "pattern", "examples", "written", "caller", "verbalizers"]),
   template: Type.String(),
   verbalizers: Type.Optional(Verbalizers),
-  bias: Type.Optional(Dictionary(Type.Number(), { description: "Of the labels, with which it was judged." })),
+  bias: Type.Optional(
+    Dictionary(Type.Number(), {
+      description:
+        "Of the labels, fitted by the search, with which it was judged. What is active has its own where nothing was fitted anew.",
+    }),
+  ),
   length: Type.Integer({ description: "Positions before the first field." }),
   race: Type.Object({
     score: Type.Number({ description: "By the metric; larger is better." }),
@@ -90,7 +95,8 @@ export const SearchReport = Type.Object({
   metric: Metric,
   table: Type.Array(Ranked),
   active: Type.Union([Active, Type.Null()], {
-    description: "What would let the best one answer, its label biases included.",
+    description:
+      "What would let the best one answer, its label biases included; null where labels that were changed meanwhile let it answer nothing.",
   }),
 });
 export type SearchReport = Static<typeof SearchReport>;

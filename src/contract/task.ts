@@ -10,44 +10,60 @@ const Texts = Type.Union([Verbalizer, Type.Array(Verbalizer, { minItems: 1, maxI
 
 export const MOST_LABELS = 1024;
 
-/** The texts that stand for labels, spelled out; labels that are left out have those of their task. */
 export const Verbalizers = Dictionary(Texts, {
+  description: "The texts that stand for labels; labels that are left out have those of their task.",
   minProperties: 1,
   maxProperties: MOST_LABELS,
   propertyNames: LabelName,
 });
 export type Verbalizers = Static<typeof Verbalizers>;
 
-/** Names alone, whose verbalizers follow from them, or each label with its verbalizer(s) spelled out. */
-export const Labels = Type.Union([
-  Type.Array(LabelName, { minItems: 2, maxItems: MOST_LABELS }),
-  Dictionary(Texts, { minProperties: 2, maxProperties: MOST_LABELS, propertyNames: LabelName }),
-]);
+export const Labels = Type.Union(
+  [
+    Type.Array(LabelName, { minItems: 2, maxItems: MOST_LABELS }),
+    Dictionary(Texts, { minProperties: 2, maxProperties: MOST_LABELS, propertyNames: LabelName }),
+  ],
+  {
+    description:
+      "Names alone, from which the texts that stand for them follow, or each label with its text, or texts, spelled out.",
+  },
+);
 export type Labels = Static<typeof Labels>;
 
 export const Weight = Type.Number({ minimum: 0, maximum: 1e6 });
 
-/** How an ensemble's members come to one answer (Lester et al. 2021, section 6). */
-export const Vote = Type.Enum(["mean", "majority", "weighted"]);
+/** Lester et al. 2021, section 6. */
+export const Vote = Type.Enum(["mean", "majority", "weighted"], {
+  description:
+    "How an ensemble comes to one answer: by the mean of its members' probabilities (the default), by the label that most of them give, or by a weighted mean.",
+});
 export type Vote = Static<typeof Vote>;
 
-/** One prompt, or several that vote. */
-export const Contender = Type.Union([
-  Version,
-  Type.Object(
-    {
-      ensemble: Type.Array(Version, { minItems: 2, maxItems: 32 }),
-      vote: Type.Optional(Vote),
-      weights: Type.Optional(Type.Array(Weight, { minItems: 2, maxItems: 32 })),
-    },
-    { additionalProperties: false },
-  ),
-]);
+export const Contender = Type.Union(
+  [
+    Version,
+    Type.Object(
+      {
+        ensemble: Type.Array(Version, { minItems: 2, maxItems: 32 }),
+        vote: Type.Optional(Vote),
+        weights: Type.Optional(
+          Type.Array(Weight, {
+            minItems: 2,
+            maxItems: 32,
+            description: "Of the members, for a weighted vote.",
+          }),
+        ),
+      },
+      { additionalProperties: false },
+    ),
+  ],
+  { description: "A version, or several that vote." },
+);
 export type Contender = Static<typeof Contender>;
 
-/** What answers: one prompt, several that vote, or several that share the traffic. */
+/** One of the three. */
 const Answering = {
-  prompt: Type.Optional(Version),
+  prompt: Type.Optional(Type.With(Version, { description: "The version that answers." })),
   ensemble: Type.Optional(
     Type.Array(Version, { minItems: 2, maxItems: 32, description: "Versions that answer together." }),
   ),
@@ -64,17 +80,16 @@ const Answering = {
   ),
 };
 
-/** A candidate that answers a share of the inputs too, and is never seen in a reply. */
 const Shadow = Type.Object(
-  { prompt: Version, share: Type.Number({ minimum: 0, maximum: 1 }) },
-  { additionalProperties: false },
+  { prompt: Version, share: Type.Number({ minimum: 0, maximum: 1, description: "Of the inputs." }) },
+  {
+    additionalProperties: false,
+    description:
+      "A candidate that answers a share of the inputs too, behind the reply, and is never seen in one: GET /tasks/:id/shadow compares it.",
+  },
 );
 
-/**
- * The active record. Fitted numbers live here, since prompts are immutable:
- * `temperature` divides label scores (natural log), `bias` is added to them, `unsure_below` turns a low top score into no label,
- * `agreement_below` a label that too few of an ensemble's members would give.
- */
+/** The active record. Fitted numbers live here, since prompts are immutable. */
 export const Active = Type.Object(
   {
     ...Answering,
@@ -103,7 +118,7 @@ export const Active = Type.Object(
     ),
     shadow: Type.Optional(Shadow),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, examples: [{ prompt: 1 }] },
 );
 export type Active = Static<typeof Active>;
 
@@ -124,7 +139,7 @@ export type ShadowReport = Static<typeof ShadowReport>;
 
 /** An activation, as the history lists it. */
 export const Activation = Type.Object({
-  revision: Type.Integer(),
+  revision: Type.Integer({ description: "Of the active record." }),
   active: Type.Union([Active, Type.Null()]),
   by: Type.String({
     description:
@@ -137,11 +152,13 @@ export type Activation = Static<typeof Activation>;
 export const Task = Type.Object({
   id: Id,
   type: TaskType,
-  labels: Type.Union([Labels, Type.Null()]),
+  labels: Type.Union([Labels, Type.Null()], { description: "Null for a generation." }),
   description: Type.String(),
-  active: Type.Union([Active, Type.Null()]),
-  revision: Type.Integer(),
-  active_revision: Type.Integer(),
+  active: Type.Union([Active, Type.Null()], { description: "What answers; null where nothing does yet." }),
+  revision: Type.Integer({ description: "Of the description and the labels: the ETag of GET /tasks/:id." }),
+  active_revision: Type.Integer({
+    description: "Of what is active: the ETag of GET /tasks/:id/active, which `If-Match` takes there.",
+  }),
   prompts: Type.Integer({ description: "How many prompt versions the task has." }),
   created_at: Timestamp,
   updated_at: Timestamp,
@@ -150,6 +167,10 @@ export type Task = Static<typeof Task>;
 
 export const TaskPatch = Type.Object(
   { description: Type.Optional(Type.String({ maxLength: 10_000 })), labels: Type.Optional(Labels) },
-  { additionalProperties: false, minProperties: 1 },
+  {
+    additionalProperties: false,
+    minProperties: 1,
+    examples: [{ description: "Which team a message is for." }],
+  },
 );
 export type TaskPatch = Static<typeof TaskPatch>;

@@ -7,7 +7,6 @@ import { Vote } from "./task.ts";
 export const TrainMethod = Type.Enum(["prefix", "soft"]);
 export type TrainMethod = Static<typeof TrainMethod>;
 
-/** Where the trained positions begin; `donor` is what POST /tasks/:id/donors would find best. */
 export const Init = Type.Union(
   [
     Type.Object({ text: Type.String({ minLength: 1, maxLength: 100_000 }) }, { additionalProperties: false }),
@@ -133,26 +132,39 @@ const knobs = {
 
 const Members = Type.Integer({ minimum: 2, maximum: 16 });
 
-/** Several prompts that answer together: of seeds that follow one another, and in turn of the methods and starts. */
-export const Ensemble = Type.Union([
-  Members,
-  Type.Object(
-    {
-      members: Members,
-      methods: Type.Optional(Type.Array(TrainMethod, { minItems: 1, maxItems: 16 })),
-      inits: Type.Optional(Type.Array(Init, { minItems: 1, maxItems: 16 })),
-      vote: Type.Optional(Vote),
-    },
-    { additionalProperties: false },
-  ),
-]);
+export const Ensemble = Type.Union(
+  [
+    Members,
+    Type.Object(
+      {
+        members: Members,
+        methods: Type.Optional(Type.Array(TrainMethod, { minItems: 1, maxItems: 16 })),
+        inits: Type.Optional(Type.Array(Init, { minItems: 1, maxItems: 16 })),
+        vote: Type.Optional(Vote),
+      },
+      { additionalProperties: false },
+    ),
+  ],
+  {
+    description:
+      "So many prompts that answer together: of seeds that follow one another, and in turn of the methods and starts.",
+  },
+);
 export type Ensemble = Static<typeof Ensemble>;
 
-/** Whose answers a distillation learns: a version, what is active by default, or a text before the active one's words. */
-export const Teacher = Type.Union([
-  Version,
-  Type.Object({ text: Type.String({ minLength: 1, maxLength: 1_000_000 }) }, { additionalProperties: false }),
-]);
+export const Teacher = Type.Union(
+  [
+    Version,
+    Type.Object(
+      { text: Type.String({ minLength: 1, maxLength: 1_000_000 }) },
+      { additionalProperties: false },
+    ),
+  ],
+  {
+    description:
+      "Whose answers a distillation learns: a version's, by default the active one's; or those to a text that stands before the active one's words.",
+  },
+);
 export type Teacher = Static<typeof Teacher>;
 
 /** What a distilled prefix came to, on validation inputs. */
@@ -175,7 +187,12 @@ export type Activate = Static<typeof Activate>;
 
 export const TrainRequest = Type.Object(
   {
-    method: Type.Optional(Type.Union([TrainMethod, Type.Enum(["distill"])])),
+    method: Type.Optional(
+      Type.Union([TrainMethod, Type.Enum(["distill"])], {
+        description:
+          "prefix: keys and values of every layer (the default); soft: virtual tokens; distill: a prefix that answers as a teacher does, and is shorter.",
+      }),
+    ),
     teacher: Type.Optional(Teacher),
     inputs: Type.Optional(
       Type.Array(Input, {
@@ -184,8 +201,10 @@ export const TrainRequest = Type.Object(
         description: "Of a distillation, in place of examples: the teacher answers them.",
       }),
     ),
-    examples: Type.Optional(Examples),
-    dataset: Type.Optional(Id),
+    examples: Type.Optional(
+      Type.With(Examples, { description: "What is learnt. Send these, or the id of a data set." }),
+    ),
+    dataset: Type.Optional(Type.With(Id, { description: "The id of a data set, in place of examples." })),
     validation: Type.Optional(Validation),
     ...knobs,
     on: Type.Optional(
@@ -197,7 +216,7 @@ export const TrainRequest = Type.Object(
     ensemble: Type.Optional(Ensemble),
     activate: Type.Optional(Activate),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, examples: [{ dataset: "reviews" }] },
 );
 export type TrainRequest = Static<typeof TrainRequest>;
 

@@ -57,7 +57,7 @@ export const DonorsRequest = Type.Object(
     ),
     seed: Type.Optional(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1 })),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, examples: [{ dataset: "reviews" }] },
 );
 export type DonorsRequest = Static<typeof DonorsRequest>;
 
@@ -115,7 +115,7 @@ export const NearestQuery = Type.Object({
 
 export const AttentionRequest = Type.Object(
   { inputs: Type.Array(Input, { minItems: 1, maxItems: 32 }) },
-  { additionalProperties: false },
+  { additionalProperties: false, examples: [{ inputs: ["A warm, funny film."] }] },
 );
 export type AttentionRequest = Static<typeof AttentionRequest>;
 

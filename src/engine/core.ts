@@ -9,7 +9,6 @@ import { promptDigest } from "../prompt/file.ts";
 import { layoutBehind, layoutRow, positions } from "../prompt/layout.ts";
 import { promptKind } from "../prompt/pieces.ts";
 import { compileTemplate, fieldsOf, wordsOf } from "../prompt/template.ts";
-import type { LabelSequences } from "../prompt/trie.ts";
 import type { Session } from "../runtime/runtime.ts";
 import { Batch } from "./batch.ts";
 import { classify } from "./classify.ts";
@@ -31,8 +30,8 @@ import { branchChunk, branchRoom, fill, isLong } from "./feed.ts";
 import { boundFields, fitRow, isFixed, requireShort } from "./fit.ts";
 import { closed, generate } from "./generate.ts";
 import { Grammars } from "./grammars.ts";
+import { inTime, waits } from "./in-time.ts";
 import { joinBlocks, type KvBlock, totalLength } from "./kv.ts";
-import { LabelCache, type Spelled } from "./label-cache.ts";
 import { type Beginning, LeadingText } from "./leading.ts";
 import {
   compileLayer,
@@ -46,8 +45,9 @@ import {
   toSegments,
 } from "./prefix.ts";
 import { type Acquired, always, PrefixCache, type Wanted } from "./prefix-cache.ts";
+import { RequestTexts } from "./request-texts.ts";
 import { randomFrom } from "./sampler.ts";
-import { abandoned, type Program, Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
+import { type Program, Scheduler, type SchedulerLimits, type SubmitOptions } from "./scheduler.ts";
 import { Targets } from "./targets.ts";
 
 export interface CoreOptions {
@@ -94,8 +94,7 @@ export class Core {
   readonly #prefixes: PrefixCache;
   readonly #leading: LeadingText;
   readonly #grammars: Grammars;
-  readonly #encodings = new WeakMap<readonly string[], number[][]>();
-  readonly #labels = new LabelCache(LABEL_BYTES);
+  readonly #texts: RequestTexts;
   /** Rows whose prompt was there, and those that had to wait for it. */
   #hits = 0;
   #misses = 0;
@@ -110,16 +109,22 @@ export class Core {
     this.#prefixes = new PrefixCache(options.cacheBytes);
     this.#leading = new LeadingText(this.#prefixes, options.config, (...work) => this.#run(...work));
     this.#grammars = new Grammars(options.tokenizer, options.config.vocabSize);
+    this.#texts = new RequestTexts(options.tokenizer, options.config.maxPositions);
   }
 
   /** That a request's choices, its targets, or a task's verbalizers may have together. */
   get listedCharacters(): number {
-    return LISTED_CHARACTERS * this.#options.config.maxPositions;
+    return this.#texts.listedCharacters;
   }
 
   inspect(content: PromptContent): PromptInspection {
     const { tokenizer, config } = this.#options;
-    requireShort(wordsOf(compileTemplate(content.template)), "template", config.maxPositions, this.#encode);
+    requireShort(
+      wordsOf(compileTemplate(content.template)),
+      "template",
+      config.maxPositions,
+      this.#texts.encode,
+    );
     const prompt = this.#prepare(content);
     const length = prefixLength(prompt);
     const tokens = length + positions(layoutBehind(prompt.template, tokenizer, prompt.softLengths));
@@ -140,7 +145,7 @@ export class Core {
 
   /** Token ids of every verbalizer. Refuses too many, and those that cannot be told apart. */
   checkLabels(labels: readonly LabelVerbalizers[]): number[][][] {
-    return this.#spelled(labels).sequences.map(label => label.sequences);
+    return this.#texts.labels(labels).sequences.map(label => label.sequences);
   }
 
   async infer<Request extends EngineRequest>(
@@ -155,7 +160,13 @@ export class Core {
       const { prompt, past } = acquired;
       const length = totalLength(past);
       const names = fieldsOf(prompt.template).map(({ name }) => name);
-      const fields = boundFields(request.fields, names, config.maxPositions, this.#encode, request.truncate);
+      const fields = boundFields(
+        request.fields,
+        names,
+        config.maxPositions,
+        this.#texts.encode,
+        request.truncate,
+      );
       const laidOut = layoutRow(prompt.template, tokenizer, fields, prompt.softLengths);
       const left = config.maxPositions - length;
       const room = left - this.#reserve(request, left - positions(laidOut.filter(isFixed)));
@@ -239,7 +250,7 @@ export class Core {
     const program = classify({
       past: prepared.past,
       segments: prepared.segments,
-      trie: this.#spelled(request.labels).trie,
+      trie: this.#texts.labels(request.labels).trie,
       eos: tokenizer.eosIds[0]!,
       mode: request.scores,
       settle: request.settle ?? [],
@@ -306,13 +317,11 @@ export class Core {
   async #constraint({ jsonSchema, choices }: GenerateRequest, options: CoreInferOptions) {
     const { tokenizer } = this.#options;
     if (jsonSchema) return this.#grammars.json(jsonSchema, waits(options));
-    return choices ? choiceConstraint(this.#encoded(choices, "choices"), tokenizer.eosIds[0]!) : null;
+    return choices ? choiceConstraint(this.#texts.choices({ choices }), tokenizer.eosIds[0]!) : null;
   }
 
   #decoder({ choices }: GenerateRequest) {
-    return choices
-      ? choiceText(choices, this.#encoded(choices, "choices"))
-      : this.#options.tokenizer.stream();
+    return choices ? choiceText(choices, this.#texts.choices({ choices })) : this.#options.tokenizer.stream();
   }
 
   /** A prompt, and the keys and values that its rows attend to: one block for each prompt of its stack. */
@@ -399,77 +408,26 @@ export class Core {
     return preparePrompt(content, tokenizer, config, compiled);
   }
 
-  #spelled(labels: readonly LabelVerbalizers[]): Spelled {
-    return this.#labels.take(labels, this.#sequences);
-  }
-
-  /** Throws `validation` before any of too many are encoded. */
-  readonly #sequences = (labels: readonly LabelVerbalizers[]): LabelSequences[] => {
-    const most = this.listedCharacters;
-    const characters = labels.flatMap(label => label.verbalizers).reduce((sum, text) => sum + text.length, 0);
-    if (characters > most)
-      throw new ForewordError(
-        "validation",
-        `labels: their verbalizers have ${characters} characters together, and may have ${most}. Give fewer labels, or fewer or shorter texts.`,
-        { field: "labels" },
-      );
-    return labels.map(({ label, verbalizers }) => ({ label, sequences: verbalizers.map(this.#encode) }));
-  };
-
   #targets(request: EngineRequest, { segments }: Prepared) {
     const room = branchRoom(segments, this.#options.config.maxPositions);
-    return { targets: new Targets(request.targets ?? [], this.#targetIds(request), room), room };
+    return { targets: new Targets(request.targets ?? [], this.#texts.targets(request), room), room };
   }
 
-  #targetIds({ targets = [], targetsEnd = false }: EngineRequest): number[][] {
-    const ids = this.#encoded(targets, "targets", targetsEnd);
-    return targetsEnd ? ids.map(tokens => [...tokens, this.#options.tokenizer.eosIds[0]!]) : ids;
+  #longestChoice(request: GenerateRequest): number {
+    return Math.max(0, ...this.#texts.choices(request).map(ids => ids.length));
   }
-
-  #longestChoice({ choices = [] }: GenerateRequest): number {
-    return Math.max(0, ...this.#encoded(choices, "choices").map(ids => ids.length));
-  }
-
-  /**
-   * A request's list, encoded once. Throws `input_too_long` before all of a text is encoded that could not fit, and
-   * `validation` for too many of them, or one without tokens.
-   */
-  #encoded(texts: readonly string[], field: "choices" | "targets", mayBeEmpty = false): number[][] {
-    const known = this.#encodings.get(texts);
-    if (known) return known;
-    const { maxPositions } = this.#options.config;
-    const refuse = (why: string): never => {
-      throw new ForewordError("validation", `${field}: ${why}`, { field });
-    };
-    const most = this.listedCharacters;
-    let characters = 0;
-    const found = texts.map(text => {
-      requireShort(text, field, maxPositions, this.#encode);
-      characters += text.length;
-      if (characters > most)
-        refuse(`together they may have ${most} characters. Send fewer, or shorter ones.`);
-      const ids = this.#encode(text);
-      if (ids.length === 0 && !mayBeEmpty)
-        refuse(`the vocabulary has no token of ${JSON.stringify(text)}. Leave it out.`);
-      return ids;
-    });
-    this.#encodings.set(texts, found);
-    return found;
-  }
-
-  readonly #encode = (text: string): number[] => this.#options.tokenizer.encode(text);
 
   /** Positions that the answer takes. What may be cut makes room for all of it, up to half of `left`, which the prompt leaves. */
   #reserve(request: EngineRequest, left: number): number {
-    const targets = this.#targetIds(request).map(ids => ids.length);
+    const targets = this.#texts.targets(request).map(ids => ids.length);
     if (request.kind === "generate") {
       const written = request.truncate && !request.choices ? Math.min(request.maxTokens, left >> 1) : 1;
       return Math.max(written, this.#longestChoice(request) + 1, ...targets);
     }
     return Math.max(
-      ...this.#spelled(request.labels).sequences.flatMap(label =>
-        label.sequences.map(sequence => sequence.length),
-      ),
+      ...this.#texts
+        .labels(request.labels)
+        .sequences.flatMap(label => label.sequences.map(sequence => sequence.length)),
       ...targets,
     );
   }
@@ -478,42 +436,6 @@ export class Core {
 /** A prompt whose field comes first has no keys and values, and takes memory all the same. */
 const textBytes = ({ template, words }: ReadyPrefix["prompt"]): number =>
   2 * template.source.length + 8 * words.length;
-
-/** Of a request's choices, its targets, or a task's verbalizers, for each position of the context: encoding them holds everything up. */
-const LISTED_CHARACTERS = 64;
-
-/** That labels in tokens are kept in: hundreds of tasks of 77 labels. */
-const LABEL_BYTES = 64 * 2 ** 20;
-
-/** How often it is looked whether a caller still waits, while others decide when what it waits for is there. */
-const LOOK_MS = 20;
-
-const waits =
-  ({ deadline, cancelled }: CoreInferOptions): Wanted =>
-  () =>
-    Date.now() < deadline && !cancelled();
-
-/** What `work` gives, unless the caller has gone or its time is over: then `late` is given what comes, and nobody waits for it. */
-async function inTime<Value>(
-  work: Promise<Value>,
-  options: CoreInferOptions,
-  late: (value: Value) => void,
-): Promise<Value> {
-  const wanted = waits(options);
-  let looking: NodeJS.Timeout | undefined;
-  const over = new Promise<never>((_, reject) => {
-    looking = setInterval(() => wanted() || reject(abandoned(options)), LOOK_MS);
-  });
-  try {
-    return await Promise.race([work, over]);
-  } catch (error) {
-    work.then(late, () => {});
-    // Work that ended because nobody waited says so of all who did.
-    throw wanted() ? error : abandoned(options);
-  } finally {
-    clearInterval(looking);
-  }
-}
 
 const usage = ({ inputTokens, cachedTokens }: Prepared, outputTokens: number) => ({
   input_tokens: inputTokens,

@@ -13,7 +13,8 @@ export type FromGrammar =
   | { type: "refused"; why: string }
   /** Of the next token, to `open` and `accept`; null at the end. */
   | { type: "mask"; row: number; mask: Int32Array | null }
-  | { type: "closing"; row: number; tokens: number[] }
+  /** Null where no end was found. */
+  | { type: "closing"; row: number; tokens: number[] | null }
   | { type: "disposed"; row: number }
   /** XGrammar failed, its memory may be full: the row ends, and nothing more may be compiled here. */
   | { type: "failed"; row: number; why: string };

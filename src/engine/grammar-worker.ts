@@ -28,7 +28,8 @@ async function load() {
   );
   // Its own cache keeps all that it ever compiled.
   const compiler = await xgrammar.GrammarCompiler.createGrammarCompiler(info, false);
-  return { xgrammar, compiler, tokens: { ...tokens, words: [] }, utf8: new Utf8(tokens) };
+  const signs = new Map(tokens.signs);
+  return { xgrammar, compiler, tokens: { ...tokens, words: [] }, utf8: new Utf8(tokens), signs };
 }
 const loading = load();
 
@@ -53,8 +54,8 @@ async function compile(schema: string): Promise<void> {
 }
 
 async function matcher(): Promise<JsonMatcher> {
-  const { xgrammar, tokens, utf8 } = await loading;
-  return new JsonMatcher(await xgrammar.GrammarMatcher.createGrammarMatcher(grammar!), tokens, utf8);
+  const { xgrammar, tokens, utf8, signs } = await loading;
+  return new JsonMatcher(await xgrammar.GrammarMatcher.createGrammarMatcher(grammar!), tokens, utf8, signs);
 }
 
 async function answer(message: Exclude<ToGrammar, { type: "compile" }>): Promise<void> {

@@ -5,6 +5,7 @@
  */
 import type { Tokenizer } from "../backbone/tokenizer.ts";
 import { ForewordError, shuttingDown } from "../errors.ts";
+import { ByText } from "./by-text.ts";
 import type { GrammarThreadData } from "./grammar-protocol.ts";
 import { GrammarThread } from "./grammar-thread.ts";
 import type { JsonConstraint } from "./json-constraint.ts";
@@ -17,6 +18,10 @@ import { jsonTokens } from "./json-tokens.ts";
 const THREADS = 8;
 /** How long a schema that nobody asks for keeps its thread. */
 const IDLE_MS = 600_000;
+/** How long a schema waits for a thread without rows, until one that others ask for must give up its own. */
+const PATIENCE_MS = 2000;
+/** That schemas are remembered in, as they are promised: each input of a request brings its own copy. */
+const PROMISED_BYTES = 16 * 2 ** 20;
 /** Schemas that wait to be compiled. */
 const MOST_WAITING = 64;
 /** What costs more compiles in a lane of its own, so that what takes a moment does not wait for what takes seconds. */
@@ -24,6 +29,12 @@ const QUICK = 50;
 
 /** Whether somebody who asked still waits. */
 type Wanted = () => boolean;
+
+/** A schema as it is promised. */
+interface Compilable {
+  readonly schema: string;
+  readonly cost: number;
+}
 
 interface Kept {
   readonly schema: string;
@@ -40,6 +51,7 @@ export class Grammars {
   readonly #tokenizer: Tokenizer;
   readonly #size: number;
   #data: GrammarThreadData | null = null;
+  readonly #promised = new ByText<object, Compilable>(PROMISED_BYTES, ({ schema }) => 2 * schema.length);
   /** By schema, the last one asked for last. */
   readonly #kept = new Map<string, Kept>();
   readonly #threads = new Set<GrammarThread>();
@@ -65,12 +77,11 @@ export class Grammars {
    * JSON that satisfies the schema. Throws what `promised` throws, `validation` where it cannot be compiled, and
    * `queue_full`. What nobody wants any more when its turn comes is not compiled.
    */
-  async json(schema: object, wanted: Wanted = () => true): Promise<JsonConstraint> {
-    const promise = promised(schema as Schema);
-    const key = JSON.stringify(promise);
-    const kept = this.#kept.get(key) ?? this.#queue(key, compileCost(promise).total);
-    this.#kept.delete(key);
-    this.#kept.set(key, kept);
+  async json(given: object, wanted: Wanted = () => true): Promise<JsonConstraint> {
+    const { schema, cost } = this.#promised.take(given, () => compilable(given));
+    const kept = this.#kept.get(schema) ?? this.#queue(schema, cost);
+    this.#kept.delete(schema);
+    this.#kept.set(schema, kept);
     clearTimeout(kept.idle);
     kept.users++;
     if (!kept.thread) kept.asked.push(wanted);
@@ -126,19 +137,37 @@ export class Grammars {
     }
   }
 
-  /** A new thread, or that of the schema that was not asked for for longest, once there is one without rows. */
+  /**
+   * A new thread, or that of the schema that was not asked for for longest, once there is one without rows. Where all
+   * always have rows, that schema is given up after a while: its thread takes no new ones, and ends with its last.
+   */
   async #vacant({ asked }: Kept): Promise<GrammarThread> {
-    while (true) {
-      if (this.#closed) throw shuttingDown();
-      if (!asked.some(wanted => wanted()))
-        throw new ForewordError("deadline", "Nobody waits for this JSON schema any more.");
-      if (this.#threads.size < THREADS) return this.#start();
-      const idle = [...this.#kept.values()].find(({ thread, users }) => thread && users === 0);
-      if (idle) {
-        this.#drop(idle);
-        return idle.thread!;
+    let patient = true;
+    let ending = false;
+    const patience = setTimeout(() => {
+      patient = false;
+      this.#wake();
+    }, PATIENCE_MS).unref();
+    try {
+      while (true) {
+        if (this.#closed) throw shuttingDown();
+        if (!asked.some(wanted => wanted()))
+          throw new ForewordError("deadline", "Nobody waits for this JSON schema any more.");
+        if (this.#threads.size < THREADS) return this.#start();
+        const compiled = [...this.#kept.values()].filter(({ thread }) => thread);
+        const idle = compiled.find(({ users }) => users === 0);
+        if (idle) {
+          this.#drop(idle);
+          return idle.thread!;
+        }
+        if (!patient && !ending && compiled[0]) {
+          this.#drop(compiled[0]);
+          ending = true;
+        }
+        await new Promise<void>(resolve => this.#hopeful.push(resolve));
       }
-      await new Promise<void>(resolve => this.#hopeful.push(resolve));
+    } finally {
+      clearTimeout(patience);
     }
   }
 
@@ -163,7 +192,7 @@ export class Grammars {
   #spoilt(thread: GrammarThread): void {
     const kept = [...this.#kept.values()].find(each => each.thread === thread);
     if (kept) this.#drop(kept);
-    if (!kept || kept.users === 0) void this.#end(thread);
+    if (thread.rows === 0) void this.#end(thread);
   }
 
   #drop(kept: Kept): void {
@@ -195,4 +224,9 @@ export class Grammars {
   #wake(): void {
     for (const resolve of this.#hopeful.splice(0)) resolve();
   }
+}
+
+function compilable(given: object): Compilable {
+  const schema = promised(given as Schema);
+  return { schema: JSON.stringify(schema), cost: compileCost(schema).total };
 }

@@ -306,7 +306,7 @@ class EngineHost implements Engine {
     const error = this.#closing
       ? shuttingDown()
       : new ForewordError(
-          "internal",
+          "not_ready",
           "The engine stopped, and starts again; its log has the cause. Send the request again when GET /readyz says that it is ready.",
         );
     for (const { reject } of this.#pending.values()) reject(error);

@@ -1,3 +1,4 @@
+import { ForewordError } from "../errors.ts";
 import type { Constraint } from "./constraint.ts";
 import { type Deferred, deferred } from "./deferred.ts";
 import type { FromGrammar, ToGrammar } from "./grammar-protocol.ts";
@@ -62,8 +63,10 @@ export class JsonConstraint implements Constraint {
   }
 
   hear(message: Extract<FromGrammar, { type: "mask" | "closing" }>): void {
-    if (message.type === "closing") this.#closing?.resolve(message.tokens);
-    else {
+    if (message.type === "closing") {
+      if (message.tokens) this.#closing?.resolve(message.tokens);
+      else this.#closing?.reject(endless());
+    } else {
       this.#mask = message.mask;
       this.#settled.resolve();
     }
@@ -76,3 +79,11 @@ export class JsonConstraint implements Constraint {
     this.#closing?.reject(error);
   }
 }
+
+/** Rather than half a text, which would pass for a whole one. */
+const endless = () =>
+  new ForewordError(
+    "validation",
+    "json_schema: max_tokens cut the text where it could not be brought to an end. Raise max_tokens, or let the schema require less where it leads back to itself.",
+    { field: "json_schema" },
+  );

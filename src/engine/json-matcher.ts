@@ -1,5 +1,7 @@
 /** One text of JSON, token by token, in the thread that has its grammar. */
 import { setImmediate as turn } from "node:timers/promises";
+import { Closing } from "./json-closing.ts";
+import { Nesting } from "./json-nesting.ts";
 import type { JsonTokens, Utf8 } from "./json-tokens.ts";
 import type { XGrammar } from "./xgrammar.ts";
 
@@ -9,8 +11,6 @@ export type Matcher = Awaited<ReturnType<XGrammar["GrammarMatcher"]["createGramm
 const MOST_CLOSING = 16_384;
 /** Of them without letting others have their turn. */
 const AT_ONCE = 16;
-/** Uses of all else after which a blank has its turn. */
-const BLANK = 64;
 
 export class JsonMatcher {
   readonly #matcher: Matcher;
@@ -18,15 +18,20 @@ export class JsonMatcher {
   readonly #utf8: Utf8;
   /** Bytes of a character that is not whole yet. */
   #begun: Uint8Array = new Uint8Array(0);
+  readonly #nesting: Nesting;
 
-  constructor(matcher: Matcher, tokens: JsonTokens, utf8: Utf8) {
+  /** `signs` are those of `tokens`, by token. */
+  constructor(matcher: Matcher, tokens: JsonTokens, utf8: Utf8, signs: ReadonlyMap<number, string>) {
     this.#matcher = matcher;
     this.#tokens = tokens;
     this.#utf8 = utf8;
+    this.#nesting = new Nesting(signs);
   }
 
-  accept(token: number): void {
+  /** `ended` is told from which depth on all that was begun has its end. */
+  accept(token: number, ended: (depth: number) => void = () => {}): void {
     this.#begun = this.#utf8.after(this.#begun, token);
+    this.#nesting.add(token, ended);
     this.#matcher.acceptToken(token);
   }
 
@@ -38,46 +43,23 @@ export class JsonMatcher {
     return mask;
   }
 
-  /** Tokens that bring what was begun to an end. */
-  async close(): Promise<number[]> {
+  /** Tokens that bring what was begun to an end; null where it has none, or too many lead there. */
+  async close(): Promise<number[] | null> {
     const tokens: number[] = [];
-    const uses = new Map<number, number>();
+    const closing = new Closing(this.#tokens);
     while (tokens.length < MOST_CLOSING) {
       if (tokens.length % AT_ONCE === AT_ONCE - 1) await turn();
       const mask = await this.mask();
-      const token = mask && leastUsed(uses, this.#tokens, each => allows(mask, each));
-      if (token === undefined || token === null) break;
-      this.accept(token);
+      if (!mask) return tokens;
+      const token = closing.next(mask, this.#nesting);
+      if (token === undefined) return null;
+      this.accept(token, depth => closing.end(depth));
       tokens.push(token);
     }
-    return tokens;
+    return null;
   }
 
   dispose(): void {
     this.#matcher.dispose();
   }
-}
-
-const allows = (mask: Int32Array, token: number) => ((mask[token >>> 5]! >>> (token & 31)) & 1) === 1;
-
-/**
- * What ends something comes first. Of all else what was used least: in a pattern that may go on for ever, its way out
- * has its turn.
- */
-function leastUsed(
-  uses: Map<number, number>,
-  { closing, closers, blanks }: JsonTokens,
-  allows: (token: number) => boolean,
-): number | undefined {
-  let best: number | undefined;
-  let least = Number.POSITIVE_INFINITY;
-  for (const [rank, token] of closing.entries()) {
-    const used = (uses.get(token) ?? 0) + (rank < blanks ? 0 : BLANK);
-    if (used >= least || !allows(token)) continue;
-    best = token;
-    least = used;
-    if (rank < closers || used === 0) break;
-  }
-  if (best !== undefined) uses.set(best, (uses.get(best) ?? 0) + 1);
-  return best;
 }

@@ -8,7 +8,7 @@ import { compileCost, MOST_COST } from "./json-cost.ts";
 import { canPromise, isRegExp, patternLength } from "./json-pattern.ts";
 import { type Described, escaped, pointerOf, type Schema } from "./json-pointer.ts";
 import { plainReferences } from "./json-references.ts";
-import { shortestLength } from "./json-shortest.ts";
+import { shortestLengths } from "./json-shortest.ts";
 
 type Kind = "object" | "array" | "string" | "integer" | "number" | "boolean" | "null";
 
@@ -49,7 +49,7 @@ const LONGEST = 2000;
 const MOST_ITEMS = 200;
 /** Of one object: it compiles for a time that grows with their square. */
 const MOST_PROPERTIES = 256;
-/** Characters of the shortest value: what a limit of tokens cuts is written to its end at once. */
+/** Characters of the shortest value of any part: what a limit of tokens cuts is written to its end at once. */
 const SHORTEST = 2000;
 /** Of the schema itself. */
 const DEEPEST = 64;
@@ -94,14 +94,7 @@ class Promised {
           at,
           `refers to ${JSON.stringify(reference)}, where no schema stands. Refer to "#/$defs/…"`,
         );
-    const shortest = shortestLength(this.#places, this.#references);
-    if (shortest === Number.POSITIVE_INFINITY)
-      throw this.#refusal("", "can't be met: what it requires never ends");
-    if (shortest > SHORTEST)
-      throw this.#refusal(
-        "",
-        `requires ${shortest} characters; at most ${SHORTEST} can be promised. Require less`,
-      );
+    this.#mustEnd();
     const { total, most, remedy } = compileCost(schema);
     if (total > MOST_COST)
       throw this.#refusal(
@@ -110,6 +103,21 @@ class Promised {
       );
     plainReferences(this.#places, this.#references);
     return schema;
+  }
+
+  /** Wherever a text is cut: what is optional may have been begun. */
+  #mustEnd(): void {
+    const lengths = shortestLengths(this.#places, this.#references);
+    const endless = [...lengths].filter(([, length]) => length > SHORTEST);
+    // What is wrong is where the reference leads, rather than where it stands.
+    const [at, length] = endless.find(([at]) => !hasReference(this.#places.get(at)!)) ?? endless[0] ?? [];
+    if (at === undefined) return;
+    throw this.#refusal(
+      at,
+      length === Number.POSITIVE_INFINITY
+        ? "can't be met: what it requires never ends. Require less, or allow null"
+        : `requires ${length} characters; at most ${SHORTEST} can be promised. Require less`,
+    );
   }
 
   /** Before anything walks through it by recursion. */
@@ -349,6 +357,8 @@ class Promised {
     return new ForewordError("validation", `${this.#field}: ${place} ${what}.`, { field: this.#field });
   }
 }
+
+const hasReference = (schema: Schema): boolean => typeof schema === "object" && "$ref" in schema;
 
 const isOf = (type: Kind, value: unknown): boolean => {
   switch (type) {

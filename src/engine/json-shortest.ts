@@ -1,6 +1,9 @@
-/** How long the shortest value of a JSON schema is. */
+/** How long the shortest values of a JSON schema and of its parts are. */
 import { patternLength } from "./json-pattern.ts";
 import { pointerOf, type Schema } from "./json-pointer.ts";
+
+/** With its hyphens. */
+const UUID = 36;
 
 interface Parts {
   type?: string | string[];
@@ -16,17 +19,19 @@ interface Parts {
   maximum?: number;
   minLength?: number;
   pattern?: string;
+  format?: "uuid";
 }
 
 /**
- * Characters of the schema at "", at most; infinite where no value ever ends. `places` has schemas by their JSON
- * pointer, with the types that they mean. Names are settled from the shortest on (Knuth 1977), since they may lead back
- * to where they stand: no value is shorter than what it refers to, so each reference is followed once.
+ * Characters of each place's shortest value, at most, of whichever of its types was begun; infinite where none ever
+ * ends. `places` has schemas by their JSON pointer, with the types that they mean, and what a schema holds before
+ * itself. Names are settled from the shortest on (Knuth 1977), since they may lead back to where they stand: no value is
+ * shorter than what it refers to, so each reference is followed once.
  */
-export function shortestLength(
+export function shortestLengths(
   places: ReadonlyMap<string, Schema>,
   references: readonly { pointer: string }[],
-): number {
+): Map<string, number> {
   const settled = new Map<string, number>();
   const ofReference = (pointer: string) => settled.get(pointer) ?? Number.POSITIVE_INFINITY;
   /** What waits for a name to be settled, and names with a value, which may become shorter. */
@@ -50,14 +55,28 @@ export function shortestLength(
     settled.set(next, least);
     for (const pointer of waiting.get(next)!) if (!settled.has(pointer)) lookAt(pointer);
   }
-  return shortest(places.get("")!, ofReference);
+  // What a schema holds is measured before it, so nothing is walked through twice.
+  const measured = new Map<Schema, number>();
+  return new Map(
+    [...places].map(([pointer, schema]) => {
+      const least = (part: Schema) => shortest(part, ofReference, measured);
+      measured.set(schema, least(schema));
+      const types = [(schema as Parts).type ?? []].flat();
+      const each = types.map(type => least({ ...(schema as Parts), type }));
+      return [pointer, Math.max(measured.get(schema)!, ...each)];
+    }),
+  );
 }
 
-function shortest(schema: Schema, ofReference: (pointer: string) => number): number {
+function shortest(
+  schema: Schema,
+  ofReference: (pointer: string) => number,
+  measured?: ReadonlyMap<Schema, number>,
+): number {
   if (schema === true) return 1;
   if (schema === false) return Number.POSITIVE_INFINITY;
   const parts = schema as Parts;
-  const of = (part: Schema) => shortest(part, ofReference);
+  const of = (part: Schema) => measured?.get(part) ?? shortest(part, ofReference, measured);
   if (parts.$ref !== undefined) return ofReference(pointerOf(parts.$ref));
   if (parts.anyOf) return Math.min(...parts.anyOf.map(of));
   if (parts.enum) return Math.min(...parts.enum.map(value => JSON.stringify(value).length));
@@ -66,9 +85,11 @@ function shortest(schema: Schema, ofReference: (pointer: string) => number): num
   const types = new Set([parts.type ?? []].flat());
   const fields = required.reduce((sum, name) => sum + name.length + 4 + of(properties[name]!), 2);
   const further = Math.max(0, minItems - prefixItems.length);
-  const first = prefixItems.slice(0, minItems).reduce((sum: number, item) => sum + of(item) + 1, 2);
+  // The grammars require all of them, whatever minItems says.
+  const first = prefixItems.reduce((sum, item) => sum + of(item) + 1, 2);
   const list = further === 0 ? first : first + further * (of(items) + 1);
-  const text = 2 + (parts.pattern === undefined ? (parts.minLength ?? 0) : patternLength(parts.pattern));
+  const least = Math.max(parts.minLength ?? 0, parts.format === "uuid" ? UUID : 0);
+  const text = 2 + (parts.pattern === undefined ? least : patternLength(parts.pattern));
   if (types.size === 0) return 1;
   const lengths: Record<string, number> = {
     object: fields,

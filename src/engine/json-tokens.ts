@@ -1,5 +1,6 @@
 /** What a vocabulary's tokens are to JSON: which may never occur, which end things, which are parts of characters. */
 import type { Tokenizer } from "../backbone/tokenizer.ts";
+import { SIGNS } from "./json-nesting.ts";
 
 /** Plain data: a thread is given it as JSON. */
 export interface JsonTokens {
@@ -11,6 +12,10 @@ export interface JsonTokens {
   closers: number;
   /** From where on there is nothing but blanks, which lead on between values and hardly ever to an end. */
   blanks: number;
+  /** What ends a string. */
+  quote: number;
+  /** Texts of tokens that have one of the signs by which JSON nests. */
+  signs: readonly (readonly [token: number, text: string])[];
   /** Bytes of tokens that are no whole characters. */
   partial: readonly (readonly [token: number, bytes: readonly number[]])[];
   /** Tokens with control characters, which no string of JSON may hold. */
@@ -30,7 +35,15 @@ export function jsonTokens(tokenizer: Tokenizer, size: number): JsonTokens {
   const partial = cut.map(token => [token, [...spelled(words[token]!)]] as const);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for; line breaks stand between values
   const control = ids.filter(token => /[\0-\t\v-\x1f]/.test(texts[token]!));
-  return { words, ...closingOrder(words, texts, tokenizer.eosIds), partial, control };
+  const signs = ids.flatMap(token => (SIGNS.test(texts[token]!) ? [[token, texts[token]!] as const] : []));
+  return {
+    words,
+    ...closingOrder(words, texts, tokenizer.eosIds),
+    quote: words.indexOf('"'),
+    signs,
+    partial,
+    control,
+  };
 }
 
 /** Follows tokens that are parts of characters byte by byte, where the grammar counts bytes alone. */
@@ -61,8 +74,8 @@ export class Utf8 {
   }
 }
 
-/** What ends a string or an object comes first, then what is short: every value ends soon. */
-const CLOSERS = ['"', "}", "]", ":", ","];
+/** What ends an object or a list comes first: behind "{" a quote would begin a property that need not be there. */
+const CLOSERS = ["}", "]", '"', ":", ","];
 
 function closingOrder(
   words: readonly string[],
@@ -71,10 +84,12 @@ function closingOrder(
 ): Pick<JsonTokens, "closing" | "closers" | "blanks"> {
   const byWord = new Map(words.map((word, token) => [word, token]));
   const first = new Set([...eosIds, ...CLOSERS.flatMap(closer => byWord.get(closer) ?? [])]);
+  const isSign = (token: number) => (/^\w/.test(words[token]!) ? 0 : 1);
   const others = words
     .map((word, token) => ({ token, length: word.length }))
     .filter(({ token, length }) => length > 0 && !first.has(token))
-    .sort((a, b) => a.length - b.length || a.token - b.token)
+    // Letters and digits go before signs: "0" before "-0", null before another list.
+    .sort((a, b) => a.length - b.length || isSign(a.token) - isSign(b.token) || a.token - b.token)
     .map(({ token }) => token);
   const isBlank = (token: number) => texts[token]!.trim() === "";
   const closing = [...first, ...others.filter(token => !isBlank(token))];

@@ -1,4 +1,5 @@
 import { buildTrie, type LabelSequences, type LabelTrie } from "../prompt/trie.ts";
+import { ByText } from "./by-text.ts";
 import type { LabelVerbalizers } from "./engine.ts";
 
 export interface Spelled {
@@ -6,20 +7,12 @@ export interface Spelled {
   trie: LabelTrie;
 }
 
-/**
- * Labels in tokens, by their texts: each request brings a copy of its task's, and encoding many takes longer than an
- * answer. Least recently used first out, bounded by bytes; what is larger by itself is made anew for each request.
- */
+/** Labels in tokens, by their texts: each request brings a copy of its task's, and encoding many takes longer than an answer. */
 export class LabelCache {
-  readonly #limit: number;
-  /** In order of use, the oldest first. */
-  readonly #byTexts = new Map<string, Spelled & { bytes: number }>();
-  /** Within a request, and in training, it is the same array. */
-  readonly #byArray = new WeakMap<readonly LabelVerbalizers[], Spelled>();
-  #bytes = 0;
+  readonly #spelled: ByText<readonly LabelVerbalizers[], Spelled>;
 
   constructor(limit: number) {
-    this.#limit = limit;
+    this.#spelled = new ByText(limit, ({ sequences }) => mostBytes(sequences));
   }
 
   /** Throws as `encode` and `buildTrie` do. */
@@ -27,34 +20,12 @@ export class LabelCache {
     labels: readonly LabelVerbalizers[],
     encode: (labels: readonly LabelVerbalizers[]) => readonly LabelSequences[],
   ): Spelled {
-    const known = this.#byArray.get(labels);
-    if (known) return known;
-    const key = JSON.stringify(labels);
-    const kept = this.#byTexts.get(key);
-    if (kept) this.#drop(key, kept.bytes);
-    const found = kept ?? spell(encode(labels));
-    const bytes = kept?.bytes ?? 2 * key.length + mostBytes(found.sequences);
-    this.#byArray.set(labels, found);
-    if (bytes <= this.#limit) this.#keep(key, { ...found, bytes });
-    return found;
-  }
-
-  #keep(key: string, entry: Spelled & { bytes: number }): void {
-    this.#byTexts.set(key, entry);
-    this.#bytes += entry.bytes;
-    for (const [oldest, { bytes }] of this.#byTexts) {
-      if (this.#bytes <= this.#limit) return;
-      this.#drop(oldest, bytes);
-    }
-  }
-
-  #drop(key: string, bytes: number): void {
-    this.#byTexts.delete(key);
-    this.#bytes -= bytes;
+    return this.#spelled.take(labels, () => {
+      const sequences = encode(labels);
+      return { sequences, trie: buildTrie(sequences) };
+    });
   }
 }
-
-const spell = (sequences: readonly LabelSequences[]): Spelled => ({ sequences, trie: buildTrie(sequences) });
 
 /** Of a trie whose sequences share nothing: a node a token. */
 const mostBytes = (labels: readonly LabelSequences[]): number =>

@@ -3,7 +3,7 @@ import { keepingGraph } from "../backbone/kept.ts";
 import type { BackboneSource } from "../backbone/source.ts";
 import type { Tokenizer } from "../backbone/tokenizer.ts";
 import { compileApart } from "../compile/apart.ts";
-import type { Progress } from "../compile/backbone.ts";
+import type { CompiledBackbone, Progress } from "../compile/backbone.ts";
 import { type OpenSettings, openSource } from "../compile/open.ts";
 import { compileVariants, type Variants } from "../compile/variants.ts";
 import type { LoadOptions, Runtime, Session } from "../runtime/runtime.ts";
@@ -24,7 +24,7 @@ export interface CoreSettings extends OpenSettings {
   queue: number;
   /** How the session holds its weights and its memory. */
   load?: LoadOptions;
-  /** Awaited before a run, every half second of them: its rows are settled by then, so that no answer depends on it. */
+  /** Awaited before each run: its rows are settled by then, so that no answer depends on it. */
   pause?: () => Promise<void>;
 }
 
@@ -37,6 +37,8 @@ export interface OpenedCore {
   tokenizer: Tokenizer;
   compiled: Variants["chosen"];
   variants: Variants;
+  /** A variant that need not be the one that answers. */
+  variantOf(precision: CompiledBackbone["precision"]): Promise<CompiledBackbone>;
   runtime: Runtime;
   /** Waits for what is running, and gives everything back. */
   close(): Promise<void>;
@@ -73,30 +75,21 @@ export async function openCore(
   const coreOver: OpenedCore["coreOver"] = (session, compiled, chunk) =>
     new Core({ session, config, tokenizer, compiled, prompts, limits, cacheBytes, chunk });
   const core = coreOver(session, compiled);
+  const variantOf: OpenedCore["variantOf"] = async precision =>
+    [compiled, variants.plain].find(each => each.precision === precision) ??
+    (await compileVariants(source, { ...options, precision }, progress)).chosen;
   const close = async () => {
     await core.close();
     await session.close();
     await source.close();
   };
-  return { core, coreOver, session, source, tokenizer, compiled, variants, runtime, close };
+  return { core, coreOver, session, source, tokenizer, compiled, variants, variantOf, runtime, close };
 }
 
-/** Between pauses, as long as a micro-batch of the gradient: a text is written in many short runs. */
-const WORK_MS = 500;
-
-function pausing(session: Session, pause: () => Promise<void>): Session {
-  let worked = 0;
-  return {
-    run: async (feeds, fetches) => {
-      if (worked >= WORK_MS) {
-        worked = 0;
-        await pause();
-      }
-      const began = performance.now();
-      const outputs = await session.run(feeds, fetches);
-      worked += performance.now() - began;
-      return outputs;
-    },
-    close: () => session.close(),
-  };
-}
+const pausing = (session: Session, pause: () => Promise<void>): Session => ({
+  run: async (feeds, fetches) => {
+    await pause();
+    return session.run(feeds, fetches);
+  },
+  close: () => session.close(),
+});

@@ -24,6 +24,13 @@ export interface Running {
   done: Promise<void>;
 }
 
+export const newRun = (task: string): Running => ({
+  task,
+  cancelled: false,
+  abort: new AbortController(),
+  done: Promise.resolve(),
+});
+
 /**
  * `ended`: its record says how. `released`: the queue closes, and the next one goes on. `interrupted`: its process ended,
  * and it is to be started again. `lost`: its record is another's now, or was ended by another.
@@ -90,7 +97,7 @@ export async function attemptJob(
     }
     if (error instanceof Interrupted) {
       log.error({ job: id, cause: error.message }, "a job's process ended; it is started again");
-      await writer.flush().catch(failure => {
+      await writer.stop().catch(failure => {
         // What it said last is worth less than its next start, which waits for the registry.
         if (!isAway(failure)) throw failure;
         log.error({ err: failure, job: id }, "a job's last lines can't be written");

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { DelayedError, type Job, WaitingError, Worker } from "bullmq";
 import type { RedisClient } from "../registry/redis-client.ts";
 import type { Notice } from "../registry/registry.ts";
-import { type AttemptOptions, attemptJob, type Ending, type Running } from "./attempt.ts";
+import { type AttemptOptions, attemptJob, type Ending, newRun, type Running } from "./attempt.ts";
 import { patiently } from "./patience.ts";
 
 export const NAME = "jobs";
@@ -133,12 +133,7 @@ export class BullWorker {
 
   /** Starts it here as often as its process ends under it. */
   async #run(id: string, task: string): Promise<Ending> {
-    const running: Running = {
-      task,
-      cancelled: false,
-      abort: new AbortController(),
-      done: Promise.resolve(),
-    };
+    const running = newRun(task);
     const attempts = async () => {
       let ending: Ending;
       do ending = await attemptJob(this.#options, id, running, this.#closing.signal);

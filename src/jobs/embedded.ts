@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ForewordError } from "../errors.ts";
 import type { JobRecord } from "../registry/registry.ts";
-import { type AttemptOptions, attemptJob, type Running } from "./attempt.ts";
+import { type AttemptOptions, attemptJob, newRun, type Running } from "./attempt.ts";
 import type { JobRequest, Jobs } from "./jobs.ts";
 import { patiently } from "./patience.ts";
 import { cancelAll, cancelled, endCancelled, putQueued } from "./queued.ts";
@@ -91,12 +91,7 @@ class EmbeddedJobs implements Jobs {
       const at = this.#waiting.findIndex(({ task }) => !busy.has(task));
       if (at < 0) return;
       const [{ id, task }] = this.#waiting.splice(at, 1) as [{ id: string; task: string }];
-      const running: Running = {
-        task,
-        cancelled: false,
-        abort: new AbortController(),
-        done: Promise.resolve(),
-      };
+      const running = newRun(task);
       this.#running.set(id, running);
       running.done = this.#run(id, running).finally(() => {
         this.#running.delete(id);

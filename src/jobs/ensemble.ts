@@ -1,10 +1,12 @@
 /** Several prompts over one backbone, trained one after another, then judged together. */
 import type { JobProgress, JobResult } from "../contract/job.ts";
 import type { Active } from "../contract/task.ts";
+import { ForewordError, orElse } from "../errors.ts";
+import { withDoubts } from "../registry/doubts.ts";
 import { servedPrecision } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
 import { fetched } from "./patience.ts";
-import { activateOnce, failed, keepVersion, versionOf, withDoubts } from "./publish.ts";
+import { activateOnce, failed, keepVersion, versionOf } from "./publish.ts";
 import { activeOf, dataOf, promptsOf, type TrainJobRequest, type TrainWork, trained } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -37,24 +39,38 @@ export async function trainEnsemble(
     versions.push(version);
   }
 
-  const active: Active = { ensemble: versions, vote };
-  const { now, job } = await fetched(work, async () => {
-    // What was active when the job began may be gone since.
+  const { now, job, left } = await fetched(work, async () => {
+    // What was active when the job began may be gone since, and so may members.
     const now = await registry.getTask(task.id, record);
+    const left: number[] = [];
+    for (const version of versions)
+      if (await registry.getPrompt(task.id, version).catch(orElse(null, "prompt_not_found")))
+        left.push(version);
+    if (left.length < 2)
+      throw new ForewordError(
+        "prompt_not_found",
+        `Of the versions that were trained (${versions.join(", ")}), ${left.length} are left; an ensemble has two at least. Train again.`,
+        { task: task.id },
+      );
+    const active: Active = { ensemble: left, vote };
     const job = {
       ...(await dataOf(registry, task, request)),
       ensemble: await promptsOf(registry, task.id, active),
       metric: request.settings.metric ?? ("accuracy" as const),
       active: await activeOf(registry, engine, now, request.template),
     };
-    return { now, job };
+    return { now, job, left };
   });
+  const { active } = job.ensemble;
+  const gone = versions.filter(version => !left.includes(version));
+  if (gone.length > 0)
+    control.log(`deleted meanwhile: version ${gone.join(", ")}; the ensemble is of ${left.join(", ")}`);
   const { validation, better, few, ...report } = await runTrainer(
     options,
     servedPrecision(engine),
     "combine",
     job,
-    control,
+    overall(control, 1, () => done),
   );
   const answering: Active = { ...active, ...(vote === "weighted" && { weights: report.weights }) };
   const activated = await activateOnce(work, {
@@ -64,13 +80,13 @@ export async function trainEnsemble(
     better,
     few,
     validation,
-    task: now,
+    task: { ...now, labels: task.labels },
   });
   const kept = withDoubts(answering, now.active);
-  return { versions, ensemble: { ...report, active: kept }, validation, activated };
+  return { versions: left, ensemble: { ...report, active: kept }, validation, activated };
 }
 
-/** The job's progress while a member trains: its own, and as much again for those that follow. */
+/** The job's progress while a member trains, or all are judged: its own, and as much again for those that follow. */
 function overall(
   control: JobControl,
   members: number,

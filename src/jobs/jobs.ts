@@ -27,6 +27,8 @@ export interface JobRequest {
   backbone: string;
   /** Blobs that the job needs until it ends. */
   blobs: string[];
+  /** The submission's name: one that is sent again gives the job that it gave. */
+  commit?: string | undefined;
 }
 
 export interface Jobs {

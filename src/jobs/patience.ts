@@ -1,6 +1,6 @@
-/** Calls that wait for a registry which can't answer them now: a full disk is emptied, a connection comes back. */
+/** Calls that wait for a registry, or an engine, which can't answer now: a full disk is emptied, a connection comes back. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, type ProblemCode } from "../errors.ts";
 import type { JobControl } from "./jobs.ts";
 
 const FIRST_MS = 500;
@@ -15,23 +15,31 @@ export interface Patience {
   within: number;
   /** Told of every try that failed. */
   onFailure: (error: ForewordError) => void;
+  /** What may be otherwise later; that the registry is away, when left out. */
+  passes?: (error: unknown) => error is ForewordError;
 }
 
-/** Whether the registry may do later what it can't do now. */
-export const isAway = (error: unknown): error is ForewordError =>
-  error instanceof ForewordError && error.code === "registry_unavailable";
+const isOne =
+  (...codes: ProblemCode[]) =>
+  (error: unknown): error is ForewordError =>
+    error instanceof ForewordError && codes.includes(error.code);
 
-/** Tries again, ever less often, while `call` throws `registry_unavailable`; every other error is thrown at once. */
+/** Whether the registry may do later what it can't do now. */
+export const isAway = isOne("registry_unavailable");
+/** A job's calls ask the engine too, whose thread is started again where it ended. */
+const isAwayToo = isOne("registry_unavailable", "not_ready", "backbone_unavailable");
+
+/** Tries again, ever less often, while `call` throws what `passes`; every other error is thrown at once. */
 export async function patiently<Result>(
   call: () => Promise<Result>,
-  { signal, within, onFailure }: Patience,
+  { signal, within, onFailure, passes = isAway }: Patience,
 ): Promise<Result> {
   const end = Date.now() + within;
   for (let wait = FIRST_MS; ; wait = Math.min(2 * wait, LONGEST_MS)) {
     try {
       return await call();
     } catch (error) {
-      if (!isAway(error) || signal.aborted || Date.now() + wait > end) throw error;
+      if (!passes(error) || signal.aborted || Date.now() + wait > end) throw error;
       onFailure(error);
       await sleep(wait, undefined, { signal }).catch(() => {});
     }
@@ -54,6 +62,7 @@ export const written = <Result>(
   patiently(write, {
     signal,
     within: RUNNER_MS,
+    passes: isAwayToo,
     onFailure: error => {
       options.log.error({ err: error, job: id }, waits);
       log(`${told} ${error.message}`);

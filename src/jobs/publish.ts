@@ -1,9 +1,10 @@
 /** A trained prompt becomes a version, once, as soon as the registry takes it. */
-
+import { isDeepStrictEqual } from "node:util";
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { Active, Task } from "../contract/task.ts";
 import type { Activate } from "../contract/train.ts";
 import { ForewordError, type Problem } from "../errors.ts";
+import { withDoubts } from "../registry/doubts.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
 import type { NewPrompt, Registry } from "../registry/registry.ts";
 import type { Compared } from "../training/evaluation/compare.ts";
@@ -64,13 +65,14 @@ export interface Found {
   few: Compared["few"];
   /** `active` is null where there was nothing to compare with. */
   validation: { active: number | null };
-  /** As it was when what is active was read. */
-  task: Pick<Task, "active" | "active_revision">;
+  /** As it was when what is active was read; its labels, as they were judged by. */
+  task: Pick<Task, "active" | "active_revision" | "labels">;
 }
 
 /**
  * Lets it answer where that is wanted, unless the job has done so before it was stopped: what a person chose since then
- * stays. `if_better` takes the place of what it was compared with and of nothing else. Whether the job has activated it.
+ * stays. `if_better` takes the place of what it was compared with and of nothing else; for other labels than it was judged
+ * by nothing is activated. Whether the job has activated it.
  */
 export async function activateOnce(
   work: Pick<TrainWork, "options" | "record" | "control">,
@@ -86,7 +88,9 @@ export async function activateOnce(
     // A try that was not confirmed may have done it.
     if (await activatedBy(registry, task, id)) return true;
     if (!wanted) return false;
-    const answering = withDoubts(active, (await registry.getTask(task)).active);
+    const now = await registry.getTask(task, { born });
+    if (!isDeepStrictEqual(now.labels, before.labels)) return null;
+    const answering = withDoubts(active, now.active);
     const expected = comparing ? { expected: before.active_revision } : {};
     await registry.setActive(task, answering, id, { ...expected, born, job: work.record });
     return true;
@@ -96,9 +100,11 @@ export async function activateOnce(
       waits: "what a job found can't be activated yet",
       told: "what was found is not active yet.",
     });
-    if (!activated && comparing)
+    if (activated === null)
+      log(`the task's labels were changed meanwhile, by which ${name} was not judged; what is active stays`);
+    else if (!activated && comparing)
       log(compared ? unproven(name, few) : `${name} can't be compared with what is active, which stays`);
-    return activated;
+    return activated ?? false;
   } catch (error) {
     const code = error instanceof ForewordError ? error.code : undefined;
     if (code === "prompt_not_found") log(`${name} was deleted meanwhile; what is active stays`);
@@ -113,19 +119,6 @@ const unproven = (name: string, few: Found["few"]): string =>
   few
     ? `${few.examples} validation examples are too few to find ${name} better beyond chance, which takes ${few.least} at least; what was active stays. Send more examples, or use "activate": true`
     : `${name} is not better beyond chance; what was active stays`;
-
-/**
- * An active record that takes the place of another: when an answer is no answer is the task's to say, whatever prompt
- * gives it. Fitted numbers are those of a prompt, and stay with it.
- */
-export function withDoubts(active: Active, before: Active | null): Active {
-  const { unsure_below, agreement_below } = before ?? {};
-  return {
-    ...active,
-    ...(unsure_below !== undefined && { unsure_below }),
-    ...(active.ensemble && agreement_below !== undefined && { agreement_below }),
-  };
-}
 
 /** Whether the task's latest activations have one of this job. */
 export async function activatedBy(registry: Registry, task: string, job: string): Promise<boolean> {

@@ -1,7 +1,7 @@
 /** A job's record as it is before anyone has run it. */
 import { randomUUID } from "node:crypto";
 import { ForewordError, orElse } from "../errors.ts";
-import type { JobRecord, Registry } from "../registry/registry.ts";
+import type { JobRecord, NewJob, Registry } from "../registry/registry.ts";
 import type { JobRequest } from "./jobs.ts";
 
 /** Jobs that have not ended, at most. */
@@ -10,7 +10,7 @@ const LIMIT = 1000;
 /** `open` is how many there are. Throws `queue_full`. */
 export async function putQueued(
   registry: Registry,
-  { task, born, kind, request, backbone, blobs }: JobRequest,
+  { task, born, kind, request, backbone, blobs, commit }: JobRequest,
   open: number,
 ): Promise<JobRecord> {
   if (open >= LIMIT)
@@ -18,7 +18,7 @@ export async function putQueued(
       "queue_full",
       `${LIMIT} jobs are waiting. Try again when some have ended, or cancel some.`,
     );
-  return registry.putJob({
+  const job: NewJob = {
     id: `job-${randomUUID()}`,
     task,
     born,
@@ -36,7 +36,8 @@ export async function putQueued(
     log: [],
     started_at: null,
     ended_at: null,
-  });
+  };
+  return registry.putJob(job, { commit });
 }
 
 /** How a job ends that did not run, or runs elsewhere. */

@@ -2,14 +2,20 @@
 import type { PromptRef } from "../contract/common.ts";
 import type { JobResult } from "../contract/job.ts";
 import type { Ranked, SearchReport, SearchSettings } from "../contract/search.ts";
-import type { Active } from "../contract/task.ts";
+import type { Active, Task } from "../contract/task.ts";
 import type { Activate } from "../contract/train.ts";
+import type { Engine } from "../engine/engine.ts";
+import { ForewordError } from "../errors.ts";
 import { standing } from "../prompt/stack.ts";
+import { compileTemplate } from "../prompt/template.ts";
+import { verbalize } from "../prompt/verbalizer.ts";
+import { withDoubts } from "../registry/doubts.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
+import { labelsOf } from "../training/check.ts";
 import { servedPrecision, versionsOf } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
 import { fetched } from "./patience.ts";
-import { activateOnce, addOnce, withDoubts } from "./publish.ts";
+import { activateOnce, addOnce } from "./publish.ts";
 import { activeOf, dataOf, type TrainRunnerOptions } from "./train-work.ts";
 import { runTrainer } from "./trainer.ts";
 
@@ -52,20 +58,28 @@ export const searchRunner =
       control,
     );
 
+    const now = await fetched(work, () => registry.getTask(record.task, record));
     const kept = new Map<number, number>();
-    for (const ranked of table.slice(0, keep)) kept.set(ranked.rank, await keepHard(ranked, metric));
+    for (const ranked of table.slice(0, keep)) {
+      const why = await unfit(engine, now.labels, ranked);
+      if (why === null) kept.set(ranked.rank, await keepHard(ranked, metric));
+      else control.log(`${ranked.name} is not kept: the task's labels were changed meanwhile. ${why}`);
+    }
     const versions = [...kept.values()];
-    const { bias } = table[0]!;
-    const found: Active = { prompt: versions[0]!, ...(bias && { bias }) };
+    const [best] = table;
+    const { source, bias, rank } = best!;
+    const prompt = kept.get(rank);
+    const found: Active | null = prompt === undefined ? null : { prompt, ...(bias && { bias }) };
     // What is active already, and best as it is, keeps all that was fitted to it.
-    const active =
-      table[0]!.source === "active" && !bias && task.active!.prompt !== undefined ? task.active! : found;
+    const active = source === "active" && !bias && task.active!.prompt !== undefined ? task.active! : found;
     const name = "the best one";
-    const activated = await activateOnce(work, { active, name, activate, better, few, validation, task });
+    const activated =
+      active !== null &&
+      (await activateOnce(work, { active, name, activate, better, few, validation, task }));
     const report: SearchReport = {
       metric,
       table: table.map(ranked => ({ ...ranked, version: kept.get(ranked.rank) ?? null })),
-      active: withDoubts(active, task.active),
+      active: active && withDoubts(active, task.active),
     };
     return { versions, validation, activated, ...report };
 
@@ -89,3 +103,23 @@ export const searchRunner =
       return version;
     }
   };
+
+/** Why a prompt can't answer with these labels, or null. */
+async function unfit(
+  engine: Engine,
+  labels: Task["labels"],
+  { template, verbalizers }: Pick<Ranked, "template" | "verbalizers">,
+): Promise<string | null> {
+  if (labels === null) return null;
+  const known = labelsOf({ labels });
+  const unknown = Object.keys(verbalizers ?? {}).find(label => !known.includes(label));
+  if (unknown !== undefined)
+    return `It has verbalizers for ${JSON.stringify(unknown)}, which is none of them`;
+  try {
+    await engine.checkLabels(verbalize(labels, compileTemplate(template), verbalizers));
+    return null;
+  } catch (error) {
+    if (error instanceof ForewordError) return error.message;
+    throw error;
+  }
+}

@@ -3,13 +3,22 @@ import type { PromptRef } from "../contract/common.ts";
 import type { Task, Verbalizers, Vote } from "../contract/task.ts";
 import type { Activate, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
-import { orElse } from "../errors.ts";
+import { ForewordError, orElse } from "../errors.ts";
 import { trainingPrecision } from "../gate/choice.ts";
 import { sameFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
 import type { ActivePrompts, Donor, Fitted, TrainJob } from "../training/job.ts";
-import { contentOf, fits, type KeptPrompt, keep, keptOr, versionsOf, withParameters } from "./contents.ts";
+import {
+  contentOf,
+  fits,
+  type KeptPrompt,
+  keep,
+  keptOr,
+  servedPrecision,
+  versionsOf,
+  withParameters,
+} from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
 import { fetched } from "./patience.ts";
 import { runTrainer, type TrainerOptions } from "./trainer.ts";
@@ -55,8 +64,8 @@ export interface TrainWork {
 export async function trained(work: TrainWork, settings: TrainSettingsRequest, start: Start) {
   const { options, control } = work;
   const job = await fetched(work, () => jobOf(work, settings, start));
-  const precision = trainingPrecision(settings.precision, options.engine.backbone());
-  return runTrainer(options, precision, "train", job, control);
+  const learning = trainingPrecision(settings.precision, options.engine.backbone());
+  return runTrainer(options, servedPrecision(options.engine), "train", { ...job, learning }, control);
 }
 
 /** Which member of an ensemble it is, and the blob that it goes on from. */
@@ -66,7 +75,7 @@ interface Start {
 }
 
 async function jobOf(
-  { options: { registry, engine }, record, task }: TrainWork,
+  { options: { registry, engine }, record, task, control }: TrainWork,
   settings: TrainSettingsRequest,
   { member = 0, checkpoint }: Start,
 ): Promise<TrainJob> {
@@ -92,10 +101,18 @@ async function jobOf(
     // A distilled prefix is judged by its teacher's answers, which the teacher itself gives best.
     active: ensemble || teacher ? null : await activeOf(registry, engine, task, template),
     member,
-    checkpoint: checkpoint === null ? null : await registry.getBlob(checkpoint),
+    checkpoint: checkpoint === null ? null : await checkpointOf(registry, checkpoint, control),
     checkpointSeconds: settings.checkpoint_seconds ?? 30,
   };
 }
+
+/** Null where it is lost for good, to a fail-over perhaps: waiting would not bring it back. */
+const checkpointOf = (registry: Registry, blob: string, { log }: JobControl): Promise<Uint8Array | null> =>
+  registry.getBlob(blob).catch(error => {
+    if (!(error instanceof ForewordError && error.fields.blob === blob)) throw error;
+    log("its last checkpoint is gone; it begins again");
+    return null;
+  });
 
 /** The version that a training is to start from, if it names one. */
 export const namedStart = ({ init }: TrainSettingsRequest): PromptRef | null =>

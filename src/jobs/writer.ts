@@ -19,6 +19,7 @@ export class JobWriter {
   #lines: string[] = [];
   #timer: NodeJS.Timeout | null = null;
   #endedAt: string | null = null;
+  #stopped = false;
   /** The checkpoint before the last: a fail-over that loses the newest record goes back to it. */
   #before: string | null = null;
   readonly #holder = randomUUID();
@@ -57,8 +58,8 @@ export class JobWriter {
 
   async checkpoint(bytes: Uint8Array): Promise<void> {
     const sha256 = await this.#registry.putBlob(bytes);
-    // The job may have ended while it was written.
-    if (this.#endedAt !== null) return this.#drop(sha256);
+    // The job, or its process, may have ended while it was written.
+    if (this.#endedAt !== null || this.#stopped) return this.#drop(sha256);
     const { checkpoint, blobs } = this.#job;
     const kept = blobs.filter(blob => blob !== checkpoint);
     try {
@@ -93,9 +94,11 @@ export class JobWriter {
     await this.#write(holder === this.#holder ? { attempts: Math.max(0, attempts - 1) } : {});
   }
 
-  /** What waits is written. */
-  async flush(): Promise<void> {
-    if (this.#timer) await this.#write({});
+  /** Writes what waits, and nothing that is said later: that would take the record from the job's next start. */
+  async stop(): Promise<void> {
+    const last = this.#timer ? this.#write({}) : this.#last;
+    this.#stopped = true;
+    await last;
   }
 
   async #dropBoth({ checkpoint }: JobRecord): Promise<void> {
@@ -117,6 +120,7 @@ export class JobWriter {
 
   /** In turn, together with what was waiting. */
   #write(patch: JobPatch): Promise<JobRecord> {
+    if (this.#stopped) return Promise.resolve(this.#job);
     const written = this.#last.then(async () => {
       if (this.#timer) clearTimeout(this.#timer);
       this.#timer = null;

@@ -37,7 +37,8 @@ export function verbalize(
  * that ends the template would be a second one.
  */
 export const withoutBlank = (template: string, labels: Labels | null): string =>
-  Array.isArray(labels) ? template.replace(/[ \t]+$/, "") : template;
+  // Begun anew at each of a million blanks that do not end it, the search would take minutes.
+  Array.isArray(labels) ? template.replace(/(?<![ \t])[ \t]+$/, "") : template;
 
 /** A label's name as words. A sign in front or behind says something: "-1" is not "1", nor "A-" an "A". */
 export const spoken = (label: string): string => label.replace(/_|(?<=.)-(?=.)/gsu, " ");

@@ -7,7 +7,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { constants, statSync, unlinkSync } from "node:fs";
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { unavailable } from "./problems.ts";
+import { blobDamaged, blobMissing, unavailable } from "./problems.ts";
 import { makeFolder, sync } from "./sync.ts";
 
 const name = /^[0-9a-f]{64}$/;
@@ -20,7 +20,7 @@ export function requireName(sha256: string): void {
 
 /** The bytes, if they are what their name says. */
 export function verified(sha256: string, bytes: Uint8Array): Uint8Array {
-  if (digest(bytes) !== sha256) throw unavailable(`Blob ${sha256} is damaged; restore it from a backup.`);
+  if (digest(bytes) !== sha256) throw blobDamaged(sha256);
   return bytes;
 }
 
@@ -36,16 +36,18 @@ export class BlobFolder {
     return join(this.#root, sha256.slice(0, 2), sha256);
   }
 
-  /** Durable when it resolves; a blob that is there counts as new again, so that the sweep waits another hour. */
+  /**
+   * Durable when it resolves; a blob that is there, and undamaged, counts as new again, so that the sweep waits another
+   * hour.
+   */
   async put(bytes: Uint8Array): Promise<string> {
     const sha256 = digest(bytes);
     const path = this.#path(sha256);
     const now = new Date();
-    const present = await utimes(path, now, now).then(
-      () => true,
-      () => false,
-    );
-    if (present) return sha256;
+    const there = await utimes(path, now, now)
+      .then(() => readFile(path))
+      .catch(() => null);
+    if (there?.equals(bytes)) return sha256;
     const folder = dirname(path);
     const temporary = join(folder, `.${randomUUID()}`);
     try {
@@ -69,7 +71,9 @@ export class BlobFolder {
 
   async get(sha256: string): Promise<Uint8Array> {
     const bytes = await readFile(this.#path(sha256)).catch(error => {
-      throw unavailable(`Blob ${sha256} can't be read.`, error);
+      throw error.code === "ENOENT"
+        ? blobMissing(sha256)
+        : unavailable(`Blob ${sha256} can't be read.`, error);
     });
     return verified(sha256, bytes);
   }

@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Key, open, type RootDatabase } from "lmdb";
 import { ForewordError } from "../errors.ts";
 import { holds, type Owner, thisOwner } from "./owner.ts";
-import { closed, unavailable } from "./problems.ts";
+import { closed, takenOver, unavailable } from "./problems.ts";
 import type { Range, Row, StoreKey } from "./store.ts";
 
 const ownerKey: StoreKey = ["owner"];
@@ -25,7 +25,9 @@ const look = 500;
 /** A commit is on disk when it is told; no promise but the caller's own is rejected where it fails. */
 const commits = { overlappingSync: false, eventTurnBatching: false } as const;
 
-type OwnerRecord = Owner & { seen: number };
+/** `token` is one opening's own. */
+type Opening = Owner & { token: string };
+type OwnerRecord = Opening & { seen: number };
 type Holder = OwnerRecord & { state: "alive" | "unseen" };
 
 function asProblem(error: unknown): ForewordError {
@@ -76,14 +78,15 @@ async function requireLmdbFile(path: string): Promise<void> {
 
 export class LmdbStore {
   readonly #db: RootDatabase<unknown, Key>;
-  readonly #me: Owner;
+  readonly #me: Opening;
   readonly #beat: NodeJS.Timeout;
-  #open = true;
+  /** Why nothing is read or written any more. */
+  #end: (() => ForewordError) | null = null;
 
-  private constructor(db: RootDatabase<unknown, Key>, me: Owner) {
+  private constructor(db: RootDatabase<unknown, Key>, me: Opening) {
     this.#db = db;
     this.#me = me;
-    this.#beat = setInterval(() => this.#claim(), signOfLife).unref();
+    this.#beat = setInterval(() => void this.#claim().catch(() => {}), signOfLife).unref();
   }
 
   /** Throws `registry_unavailable` when the folder can't be used or another process holds it. */
@@ -93,7 +96,7 @@ export class LmdbStore {
       const path = join(folder, fileName);
       await requireLmdbFile(path);
       const db = open<unknown, Key>({ path, noSubdir: true, encoding: "json", ...commits });
-      const me = thisOwner(folder);
+      const me = { ...thisOwner(folder), token: randomUUID() };
       const holder = await LmdbStore.#take(db, me);
       if (!holder) return new LmdbStore(db, me);
       await db.close();
@@ -110,7 +113,7 @@ export class LmdbStore {
   }
 
   /** Makes the folder `me`'s, or says whose it is; one that can't be seen is watched until it stirs, or is silent. */
-  static async #take(db: RootDatabase<unknown, Key>, me: Owner): Promise<Holder | null> {
+  static async #take(db: RootDatabase<unknown, Key>, me: Opening): Promise<Holder | null> {
     const began = Date.now();
     for (let first: Holder | null = null; ; await sleep(look)) {
       // The writer's lock is shared between processes: of two that take over at once, one sees the other's claim.
@@ -128,16 +131,29 @@ export class LmdbStore {
     }
   }
 
-  #claim(): void {
-    if (this.#open) this.#db.put(ownerKey, { ...this.#me, seen: Date.now() }).catch(commitFailure);
+  #claim(): Promise<void> {
+    return this.write(() => this.put(ownerKey, { ...this.#me, seen: Date.now() }));
   }
 
   get isOpen(): boolean {
-    return this.#open;
+    return this.#end === null;
   }
 
   #requireOpen(): void {
-    if (!this.#open) throw closed();
+    if (this.#end) throw this.#end();
+  }
+
+  get #isMine(): boolean {
+    return this.get<OwnerRecord>(ownerKey)?.token === this.#me.token;
+  }
+
+  /** Inside `write` alone: what stood still for long (a paused container) is believed dead, and must not go on. */
+  #requireMine(): void {
+    if (this.#isMine) return;
+    if (this.isOpen) process.emitWarning(takenOver().message);
+    this.#end ??= takenOver;
+    clearInterval(this.#beat);
+    throw this.#end();
   }
 
   /** Runs `action` in a transaction; what it throws undoes it. Resolves once everything is on disk. */
@@ -148,6 +164,7 @@ export class LmdbStore {
     try {
       return await this.#db.childTransaction(() => {
         try {
+          this.#requireMine();
           return action();
         } catch (error) {
           thrown = error;
@@ -226,11 +243,11 @@ export class LmdbStore {
   }
 
   async close(): Promise<void> {
-    if (!this.#open) return;
-    this.#open = false;
+    if (this.#end === closed) return;
+    this.#end = closed;
     clearInterval(this.#beat);
     // An owner whose process is gone counts for nothing, so a mark that stays does no harm.
-    await this.#db.remove(ownerKey).catch(commitFailure);
+    await this.#db.childTransaction(() => this.#isMine && this.#db.removeSync(ownerKey)).catch(commitFailure);
     await this.#db.close();
   }
 }

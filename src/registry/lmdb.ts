@@ -1,6 +1,6 @@
 /**
  * The embedded registry: metadata in one LMDB file (lmdb-store.ts), blobs as files beside it (blobs.ts). Beside the rows
- * of every store it has [reply, name] · [seq] · [change, seq].
+ * of every store it has [reply, name] · [done, name] · [seq] · [change, seq].
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -21,6 +21,7 @@ import {
   lifeOf,
   type ReplyRow,
   type Row,
+  replyLife,
   rowKinds,
   type Store,
   type StoreKey,
@@ -29,6 +30,13 @@ import {
 } from "./store.ts";
 import { INDEXED, type RegistryOptions, storedRegistry } from "./stored.ts";
 import { isPartial, writeWhole } from "./whole-folder.ts";
+
+/** What a write gave that has a name. */
+interface DoneRow {
+  name: string;
+  at: number;
+  result: unknown;
+}
 
 /** Opens the registry in `folder`, making it. Errors: `registry_unavailable`, also when another process holds it. */
 export async function openLmdbRegistry(folder: string, options: RegistryOptions = {}): Promise<Registry> {
@@ -118,10 +126,20 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
         throw error;
       });
 
+  /** Inside a transaction alone: what the write of this name has given, or gives now. */
+  function once<Result>(name: string, action: () => Result): Result {
+    const done = db.get<DoneRow>(["done", name]);
+    if (done && done.at + replyLife > now()) return done.result as Result;
+    const result = action();
+    db.put(["done", name], { name, at: now(), result } satisfies DoneRow);
+    return result;
+  }
+
   const store: Store = {
     read: async action => db.read(() => action(rows)),
-    write: async action => {
-      const result = await write(() => action(rows));
+    write: async (action, name) => {
+      const act = () => action(rows);
+      const result = await write(name === undefined ? act : () => once(name, act));
       if (db.isOpen) tell();
       return result;
     },
@@ -175,7 +193,7 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
       }),
 
     watch: listener => addListener(listeners, listener),
-    reachable: () => true,
+    reachable: () => db.isOpen,
 
     backup: target =>
       inTurn(async () =>
@@ -199,6 +217,8 @@ export async function openLmdbRegistry(folder: string, options: RegistryOptions 
           const removed = unnamed.filter(file => blobs.removeIfOlder(file, before));
           const expired = db.values<ReplyRow>(["reply"]).filter(row => !lives(row));
           for (const { name } of expired) db.remove(["reply", name]);
+          for (const { name, at } of db.values<DoneRow>(["done"]))
+            if (at + replyLife <= now()) db.remove(["done", name]);
           const keepFrom = newest() - feedLength;
           for (const { seq } of db.values<Change>(["change"]))
             if (seq <= keepFrom) db.remove(["change", seq]);

@@ -1,5 +1,6 @@
 /** Who holds a data folder: told apart by more than a process id, which a restarted container or machine gives again. */
 import { existsSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { isAlive } from "../processes.ts";
 
 export interface Owner {
   pid: number;
@@ -42,10 +43,5 @@ export function holds(owner: Owner, me: Owner): "alive" | "dead" | "unseen" {
   if (owner.folder !== me.folder || owner.boot !== me.boot) return "dead";
   if (owner.namespace !== me.namespace) return "unseen";
   if (existsSync("/proc/self/stat")) return startOf(owner.pid) === owner.started ? "alive" : "dead";
-  try {
-    process.kill(owner.pid, 0);
-    return "alive";
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM" ? "alive" : "dead";
-  }
+  return isAlive(owner.pid) ? "alive" : "dead";
 }

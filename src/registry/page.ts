@@ -1,6 +1,7 @@
 /** Cursors: the key of a page's last item, opaque to callers, bound to the list that it came from. */
 import { ForewordError } from "../errors.ts";
 import type { Page, PageRequest } from "./registry.ts";
+import type { Reader, StoreKey } from "./store.ts";
 
 const defaultLimit = 50;
 const maximumLimit = 1000;
@@ -59,4 +60,17 @@ export function toPage<Item>(
     page.push(item);
   }
   return { items: page, next_cursor: null };
+}
+
+/** A page of the rows under a key; `position` is the last part of a row's own. */
+export function pageOf<Row>(
+  rows: Reader,
+  list: string,
+  prefix: StoreKey,
+  position: (row: Row) => Position,
+  page: PageRequest,
+  { reverse = false } = {},
+): Page<Row> {
+  const range = { after: decodeCursor(list, page.cursor), limit: oneMore(page), reverse };
+  return toPage(list, rows.values<Row>(prefix, range), position, page);
 }

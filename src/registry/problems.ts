@@ -66,10 +66,17 @@ export const idempotencyConflict = (key: string) =>
 export const unavailable = (detail: string, cause?: unknown) =>
   new ForewordError("registry_unavailable", detail, {}, { cause });
 
-export const blobMissing = (sha256: string) =>
-  unavailable(`Blob ${sha256} is not there; put it before what names it.`);
+const blobProblem = (sha256: string, what: string) =>
+  new ForewordError("registry_unavailable", `Blob ${sha256} is ${what}`, { blob: sha256 });
+export const blobMissing = (sha256: string) => blobProblem(sha256, "not there; put it before what names it.");
+export const blobDamaged = (sha256: string) => blobProblem(sha256, "damaged; restore it from a backup.");
 
 export const closed = () => unavailable("The registry is closed; the server is stopping.");
+
+export const takenOver = () =>
+  unavailable(
+    "Another process has taken over the data folder while this one stood still, and has it now. Stop one of the two.",
+  );
 
 /** Compares what the caller saw with what is; undefined is "whatever is there". */
 export function checkRevision(what: string, expected: number | undefined, actual: number): void {

@@ -67,7 +67,7 @@ export class RedisBlobs {
     const sha256 = digest(bytes);
     const [key, puts, token] = [blobKey(sha256), putsOf(sha256), randomUUID()];
     await this.#connection.run(beginPut, [pending, puts], [sha256, this.#now(), token, blobGrace]);
-    if ((await this.#connection.write(touchBlob, [key], [token])) === 0)
+    if ((await this.#connection.write(touchBlob, [key], [token, bytes.byteLength])) === 0)
       await this.#write(key, token, bytes).catch(async error => {
         // A part of a file is of use to nobody, and the sweep comes in an hour.
         await this.#connection.run(abandonBlob, [key], [token]).catch(() => {});

@@ -86,12 +86,27 @@ export class RedisConnection {
     for (const end = Date.now() + OPEN_MS; ; await sleep(200)) {
       try {
         await connection.inTime(client.ping());
+        await connection.#warnOfEviction(log);
         return connection;
       } catch (error) {
         if (!(error as Error).message.startsWith(REFUSED) && Date.now() < end) continue;
         client.disconnect();
         throw error;
       }
+    }
+  }
+
+  /** A registry forgets nothing: what a full Redis throws away was acknowledged. One that doesn't say is believed. */
+  async #warnOfEviction(log: RedisLog): Promise<void> {
+    const nodes = "nodes" in this.client ? this.client.nodes("master") : [this.client];
+    const told = await this.inTime(Promise.all(nodes.map(node => node.info("memory")))).catch(() => []);
+    for (const memory of told) {
+      const [, policy] = /^maxmemory_policy:(\S+)/m.exec(memory) ?? [];
+      if (/^maxmemory:[1-9]/m.test(memory) && policy !== undefined && policy !== "noeviction")
+        log.error(
+          { policy },
+          "Redis throws keys away when it is full: set its maxmemory-policy to noeviction",
+        );
     }
   }
 

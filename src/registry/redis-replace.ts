@@ -29,19 +29,29 @@ export function replaceRows(
   const ready = keyOf(`${base}ready`);
   const names = keyOf(`${base}names`);
   const tables = rowKinds.map(kind => ({ kind, old: keyOf(kind), table: keyOf(base + kind) }));
-  const pairs = tables.flatMap(({ old, table }) => [old, table, orderOf(old), orderOf(table)]);
-  const written = [ready, names, ...tables.flatMap(({ table }) => [table, orderOf(table)])];
+  const pairs = [[blobNames, names]];
+  for (const { old, table } of tables) pairs.push([old, table], [orderOf(old), orderOf(table)]);
+  /** How much was put into each new key. */
+  const counts = new Map(pairs.map(([, key]) => [key!, 0]));
+  const written = [ready, ...counts.keys()];
   const write = async (batch: readonly Row[]) => {
     await blobs.require([...new Set(batch.flatMap(({ key, row }) => blobsOf(key, row)))]);
     const pipeline = client.pipeline();
+    const into: string[] = [];
     for (const { key, row } of batch) {
       const table = keyOf(`${base}${key[0]}`);
       pipeline.hset(table, fieldOf(key), JSON.stringify(row)).zadd(orderOf(table), 0, fieldOf(key));
-      for (const sha256 of new Set(blobsOf(key, row))) pipeline.hincrby(names, sha256, 1);
+      into.push(table, orderOf(table));
+      for (const sha256 of new Set(blobsOf(key, row))) {
+        pipeline.hincrby(names, sha256, 1);
+        into.push(names);
+      }
     }
     for (const key of written) pipeline.pexpire(key, NEW_MS);
-    for (const [error] of (await connection.inTime(pipeline.exec(), LARGE_MS))!)
-      if (error) throw toProblem(error);
+    const replies = (await connection.inTime(pipeline.exec(), LARGE_MS))!;
+    for (const [error] of replies) if (error) throw toProblem(error);
+    // What is new is 1, of all three commands.
+    for (const [at, key] of into.entries()) if (replies[at]![1] === 1) counts.set(key, counts.get(key)! + 1);
   };
   return blobs.held(async () => {
     try {
@@ -58,14 +68,11 @@ export function replaceRows(
       await write(batch);
       await connection.inTime(client.set(ready, "yes", "PX", NEW_MS));
       const empty = tables.flatMap(({ kind, old }) => (ifEmpty && kind !== "mark" ? [old] : []));
-      const keys = [ready, ...feedKeys, blobNames, names, ...pairs, ...empty];
-      const said = await connection.write(
-        replaceTables,
-        keys,
-        [5 + pairs.length, NEW_MS, news, id],
-        LARGE_MS,
-      );
-      if (said === "gone") throw unavailable("What was to be put in is gone. Try again.");
+      const keys = [ready, ...feedKeys, ...pairs.flat()];
+      const wanted = [keys.length, NEW_MS, news, id, ...counts.values()];
+      const said = await connection.write(replaceTables, [...keys, ...empty], wanted, LARGE_MS);
+      if (said === "gone")
+        throw unavailable("What was to be put in is not all there, and nothing was changed. Try again.");
       return said === "done";
     } finally {
       await connection.inTime(client.unlink(...written)).catch(() => {});

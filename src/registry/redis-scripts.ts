@@ -36,8 +36,9 @@ return {fields, rows}`;
 /**
  * One write with its feed entries, or none of it: the rows must still be what they were when it was decided.
  * KEYS: seq, feed, commit, blob index, names, then the tables (rows and order in turn). ARGV: the commit as JSON, its id,
- * the feed's length, how long the commit is remembered (ms). Says "conflict", "missing <sha256>" or "ok <last seq>".
- * Asked again after a broken connection it says what it said: the commit key is written anew, for WAIT to wait for.
+ * the feed's length, how long the commit is remembered (ms), what it gives as JSON or "". Says "conflict",
+ * "missing <sha256>" or "ok <last seq> <JSON>". Asked again, after a broken connection too, it says what it said: the
+ * commit key is written anew, for WAIT to wait for.
  */
 export const commit = `
 local said = redis.call('GET', KEYS[3])
@@ -68,9 +69,14 @@ for _, note in ipairs(commit.notes) do
   seq = redis.call('INCR', KEYS[1])
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], seq .. '-0', 'change', note, 'commit', ARGV[2])
 end
-local done = 'ok ' .. seq
+local done = 'ok ' .. seq .. ' ' .. ARGV[5]
 redis.call('SET', KEYS[3], done, 'PX', ARGV[4])
 return done`;
+
+/** KEYS: commit. ARGV: how long it is remembered (ms). What the commit has said; written anew, as by `commit`. */
+export const recallCommit = `
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return redis.call('GET', KEYS[1])`;
 
 /** KEYS: seq, feed. ARGV: since, at most. The newest number, and the entries after \`since\`. */
 export const readFeed = `
@@ -79,7 +85,8 @@ return {redis.call('GET', KEYS[1]) or '0', entries}`;
 
 /**
  * KEYS: ready, seq, feed, then pairs of an old key and the new one that takes its name, then what must be empty. ARGV:
- * where the pairs end among the keys, how long it is known that it was done (ms), an entry of the feed or "", its commit.
+ * where the pairs end among the keys, how long it is known that it was done (ms), an entry of the feed or "", its commit,
+ * then how much was put into each new key, of which a Redis that evicts keys may have lost some: "gone".
  * Says "done", "full" or "gone"; asked again after a broken connection it says what it said. A number without its entry:
  * whoever followed the feed reloads; the entry behind it wakes who waits.
  */
@@ -87,6 +94,11 @@ export const replaceTables = `
 local last = tonumber(ARGV[1])
 local ready = redis.call('GET', KEYS[1])
 if ready ~= 'yes' then return ready or 'gone' end
+for at = 4, last, 2 do
+  local key = KEYS[at + 1]
+  local count = redis.call('TYPE', key).ok == 'zset' and 'ZCARD' or 'HLEN'
+  if redis.call(count, key) ~= tonumber(ARGV[at / 2 + 3]) then return 'gone' end
+end
 for at = last + 1, #KEYS do
   if redis.call('EXISTS', KEYS[at]) == 1 then return 'full' end
 end
@@ -122,9 +134,14 @@ local there = redis.call('GET', KEYS[1])
 if there and string.sub(there, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`;
 
-/** KEYS: blob. ARGV: a new token. Whether the bytes are there; if so, they now belong to this put. */
+/** KEYS: blob. ARGV: a new token, how many bytes. Whether so many are there; if so, they now belong to this put. */
 export const touchBlob = `
 if redis.call('HEXISTS', KEYS[1], 'bytes') == 0 then return 0 end
+local there = redis.call('HSTRLEN', KEYS[1], 'bytes')
+for at = 1, tonumber(redis.call('HGET', KEYS[1], 'more') or 0) do
+  there = there + redis.call('HSTRLEN', KEYS[1], 'bytes:' .. at)
+end
+if there ~= tonumber(ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'put', ARGV[1])
 return 1`;
 

@@ -3,9 +3,9 @@
  * a write and its feed entries are one script in one slot; blobs are `fw:blob:<sha256>` in any slot.
  *
  * Keys of `{fw}`: a hash for each kind of row with a sorted set of its fields (`{fw}:task`, `{fw}:task:order`, …), `seq`,
- * `feed` (a stream), `commit:<id>` (a minute: a write whose reply was lost is asked for again), `blobs`, `names`,
- * `pending`, `puts:<sha256>`, `removing` (redis-blobs.ts), `reply:<name>` (a day; some seconds while it is made),
- * `holders` (of backups that run).
+ * `feed` (a stream), `commit:<id>` (a minute, or a day of a write that has a name: one whose reply was lost is asked for
+ * again), `blobs`, `names`, `pending`, `puts:<sha256>`, `removing` (redis-blobs.ts), `reply:<name>` (a day; some seconds
+ * while it is made), `holders` (of backups that run).
  *
  * A write is decided here, from what was read, and committed only if that still holds; where another replica was faster
  * it is decided anew. What is acknowledged lasts as Redis lasts: with `appendfsync always` nothing is lost, with
@@ -21,11 +21,19 @@ import { LARGE_MS, RedisConnection } from "./redis-connection.ts";
 import { feedKeys, RedisFeed, readChanges } from "./redis-feed.ts";
 import { replaceRows } from "./redis-replace.ts";
 import { fieldOf, keyOf, Lacking, orderOf, type RangeQuery, RedisRows, tableOf } from "./redis-rows.ts";
-import { commit, dropReply, keepReply, readRange, readRows } from "./redis-scripts.ts";
+import { commit, dropReply, keepReply, readRange, readRows, recallCommit } from "./redis-scripts.ts";
 import { snapshotRows } from "./redis-snapshot.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 import type { Registry } from "./registry.ts";
-import { addListener, feedLength, lifeOf, type ReplyRow, type Store, type StoreKey } from "./store.ts";
+import {
+  addListener,
+  feedLength,
+  lifeOf,
+  type ReplyRow,
+  replyLife,
+  type Store,
+  type StoreKey,
+} from "./store.ts";
 import { type RegistryOptions, storedRegistry } from "./stored.ts";
 import { writeWhole } from "./whole-folder.ts";
 
@@ -41,6 +49,17 @@ const LARGE = 2 ** 20;
 /** How a reply's row begins while `holder` makes it. */
 const heldBy = (holder: string): string => `{"holder":${JSON.stringify(holder)},`;
 
+interface Done<Result> {
+  result: Result;
+  seq: number;
+}
+
+/** What a commit said; one that has a name says its result too, which may be another's of that name. */
+function toDone<Result>(said: string, mine?: Result): Done<Result> {
+  const [, seq, json] = /^ok (\d+) (.*)$/s.exec(said) as unknown as [string, string, string];
+  return { seq: Number(seq), result: json === "" ? mine! : JSON.parse(json) };
+}
+
 export interface RedisRegistryOptions extends RegistryOptions {
   log?: RedisLog;
 }
@@ -54,6 +73,7 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
     connection.close();
     throw error;
   });
+  const { client } = connection;
   const blobs = new RedisBlobs(connection, now);
   const running = new Set<Promise<unknown>>();
   let open = true;
@@ -104,36 +124,42 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
   /** Null where another write came between. */
   async function attempt<Result>(
     action: (rows: RedisRows) => Result,
-  ): Promise<{ result: Result; seq: number } | null> {
+    name?: string,
+  ): Promise<Done<Result> | null> {
+    const [id, life] = name === undefined ? [randomUUID(), COMMIT_MS] : [name, replyLife];
+    const commitKey = keyOf(`commit:${id}`);
+    if (name !== undefined && (await connection.inTime(client.exists(commitKey))) === 1) {
+      const said = await connection.write(recallCommit, [commitKey], [life]);
+      if (said !== null) return toDone<Result>(String(said));
+    }
     const rows = new RedisRows();
     const result = await settle(rows, action);
     if (!rows.writes) return { result, seq: 0 };
     await Promise.all([load(rows, rows.unread), blobs.require(rows.needs)]);
-    const id = randomUUID();
-    const fixed = [...feedKeys, keyOf(`commit:${id}`), blobIndex, blobNames];
+    const fixed = [...feedKeys, commitKey, blobIndex, blobNames];
     const { tables, document } = rows.commit(fixed.length + 1);
     const keys = [...fixed, ...tables.flatMap(table => [table, orderOf(table)])];
     const limit = document.length > LARGE ? LARGE_MS : undefined;
-    const said = String(await connection.write(commit, keys, [document, id, feedLength, COMMIT_MS], limit));
-    const [word, detail] = said.split(" ") as [string, string];
+    const given = name === undefined ? "" : JSON.stringify(result);
+    const told = [document, id, feedLength, life, given];
+    const said = String(await connection.write(commit, keys, told, limit));
+    const [word, detail] = said.split(" ", 2) as [string, string];
     if (word === "missing") throw blobMissing(detail);
-    return word === "ok" ? { result, seq: Number(detail) } : null;
+    return word === "ok" ? toDone(said, result) : null;
   }
 
-  async function again<Result>(
-    action: (rows: RedisRows) => Result,
-  ): Promise<{ result: Result; seq: number }> {
+  async function again<Result>(action: (rows: RedisRows) => Result, name?: string): Promise<Done<Result>> {
     for (let times = 0; times < TRIES; times++) {
-      const done = await attempt(action);
+      const done = await attempt(action, name);
       if (done) return done;
     }
     throw unavailable("Others change the same record all the time. Try again.");
   }
 
-  async function write<Result>(action: (rows: RedisRows) => Result): Promise<Result> {
-    let done = await attempt(action);
+  async function write<Result>(action: (rows: RedisRows) => Result, name?: string): Promise<Result> {
+    let done = await attempt(action, name);
     if (!done) {
-      const mine = turn.then(() => again(action));
+      const mine = turn.then(() => again(action, name));
       turn = mine.catch(() => {});
       done = await mine;
     }
@@ -141,10 +167,9 @@ export async function openRedisRegistry(url: string, options: RedisRegistryOptio
     return done.result;
   }
 
-  const { client } = connection;
   const store: Store = {
     read: action => use(() => settle(new RedisRows(), action)),
-    write: action => use(() => write(action)),
+    write: (action, name) => use(() => write(action, name)),
 
     putBlob: bytes => use(() => blobs.put(bytes)),
     getBlob: sha256 => use(() => blobs.get(sha256)),

@@ -77,6 +77,11 @@ export interface ByJob extends Born {
   job?: Pick<JobRecord, "id" | "holder"> | undefined;
 }
 
+export interface Named {
+  /** The write's name: one of it that was made within 24 hours is not made again, and gives what it gave. */
+  commit?: string | undefined;
+}
+
 export type ChangeKind = "task" | "prompt" | "active" | "dataset" | "job";
 
 /** An entry of the change feed: what changed, never how; readers load it again. */
@@ -112,7 +117,13 @@ export interface Registry {
    * Creates the task, its version 1 where a first prompt is given, and its active record (`{prompt: 1}` with a first
    * prompt unless `active` says otherwise) in one write. Errors: `task_exists`, `prompt_not_found`.
    */
-  createTask(task: NewTask, first: NewPrompt | null, by: string, active?: Active | null): Promise<Task>;
+  createTask(
+    task: NewTask,
+    first: NewPrompt | null,
+    by: string,
+    active?: Active | null,
+    options?: Named,
+  ): Promise<Task>;
   /** Errors: `task_not_found`. */
   getTask(id: string, options?: Born): Promise<Task>;
   /** In the order of ids. */
@@ -130,7 +141,7 @@ export interface Registry {
   addPrompt(
     task: string,
     prompt: NewPrompt,
-    options?: { activate?: { by: string }; once?: boolean } & Expected & ByJob,
+    options?: { activate?: { by: string }; once?: boolean } & Expected & ByJob & Named,
   ): Promise<PromptRecord>;
   /** Errors: `task_not_found`, `prompt_not_found`. */
   getPrompt(task: string, version: number): Promise<PromptRecord>;
@@ -151,7 +162,7 @@ export interface Registry {
   listHistory(task: string, page?: PageRequest): Promise<Page<Activation>>;
 
   /** Replaces a data set of the same id. Errors: `registry_unavailable` when its blob is missing. */
-  putDataset(dataset: NewDataset): Promise<Dataset>;
+  putDataset(dataset: NewDataset, options?: Named): Promise<Dataset>;
   /** Errors: `dataset_not_found`. */
   getDataset(id: string): Promise<Dataset>;
   listDatasets(page?: PageRequest): Promise<Page<Dataset>>;
@@ -159,7 +170,7 @@ export interface Registry {
   deleteDataset(id: string): Promise<void>;
 
   /** Errors: `validation` when the id is taken. A job outlives its task, as a record of what was done, until the sweep. */
-  putJob(job: NewJob): Promise<JobRecord>;
+  putJob(job: NewJob, options?: Named): Promise<JobRecord>;
   /** Errors: `job_not_found`. */
   getJob(id: string): Promise<JobRecord>;
   /** Newest first. `task`: those of the task that is there; where there is none, of every one that had its name. */

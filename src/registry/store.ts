@@ -89,8 +89,11 @@ export interface Writer extends Reader {
 /** Actions may be called more than once, with the same outcome for the same rows; what they throw undoes the write. */
 export interface Store {
   read<Result>(action: (reader: Reader) => Result): Promise<Result>;
-  /** Resolves once it is durable and watchers were told: of it or, where the feed can't be read now, to reload. */
-  write<Result>(action: (writer: Writer) => Result): Promise<Result>;
+  /**
+   * Resolves once it is durable and watchers were told: of it or, where the feed can't be read now, to reload. `commit`
+   * as `Named`; the result is then JSON.
+   */
+  write<Result>(action: (writer: Writer) => Result, commit?: string): Promise<Result>;
 
   putBlob(bytes: Uint8Array): Promise<string>;
   getBlob(sha256: string): Promise<Uint8Array>;

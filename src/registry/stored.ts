@@ -3,8 +3,9 @@ import { createHash } from "node:crypto";
 import type { Dataset } from "../contract/dataset.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { Activation, Active, Task } from "../contract/task.ts";
+import { withDoubts } from "./doubts.ts";
 import { forgetJobs, listJobs } from "./job-rows.ts";
-import { decodeCursor, oneMore, toPage } from "./page.ts";
+import { pageOf } from "./page.ts";
 import * as problem from "./problems.ts";
 import type { Born, ByJob, Expected, JobRecord, NewPrompt, OpenJob, Registry } from "./registry.ts";
 import {
@@ -26,6 +27,9 @@ export interface RegistryOptions {
 
 /** Says that open jobs of versions which kept no rows of them have theirs. */
 export const INDEXED = "open jobs";
+/** Says when old jobs were last looked for, which reads all that there are. */
+const FORGOTTEN = "old jobs";
+const day = 86_400_000;
 
 /** A caller's key may be of any length, the store's may not. */
 const replyName = (key: string) => createHash("sha256").update(key).digest("hex");
@@ -116,7 +120,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
   }
 
   return {
-    createTask: (task, first, by, active = first ? { prompt: 1 } : null) =>
+    createTask: (task, first, by, active = first ? { prompt: 1 } : null, { commit } = {}) =>
       store.write(rows => {
         if (rows.get(["task", task.id])) throw problem.taskExists(task.id);
         const at = timestamp();
@@ -135,15 +139,14 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         if (active) activate(rows, row, active, by, at);
         rows.put(["task", task.id], row);
         return toTask(row);
-      }),
+      }, commit),
 
     getTask: (id, born) => store.read(rows => toTask(taskRow(rows, id, born))),
 
     listTasks: (page = {}) =>
       store.read(rows => {
-        const after = decodeCursor("tasks", page.cursor);
-        const found = rows.values<TaskRow>(["task"], { after, limit: oneMore(page) });
-        return toPage("tasks", found.map(toTask), task => task.id, page);
+        const { items, next_cursor } = pageOf<TaskRow>(rows, "tasks", ["task"], ({ id }) => id, page);
+        return { items: items.map(toTask), next_cursor };
       }),
 
     patchTask: (id, patch, { expected }: Expected = {}) =>
@@ -167,7 +170,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         rows.note("task", id);
       }),
 
-    addPrompt: (task, prompt, { activate: activation, once = false, expected, ...writer } = {}) =>
+    addPrompt: (task, prompt, { activate: activation, once = false, expected, commit, ...writer } = {}) =>
       store.write(rows => {
         const row = rowFor(rows, task, writer);
         const { name, parameters } = prompt;
@@ -177,10 +180,11 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         checkActive(row, expected);
         const at = timestamp();
         const record = addVersion(rows, row, prompt, at);
-        if (activation) activate(rows, row, { prompt: record.version }, activation.by, at);
+        if (activation)
+          activate(rows, row, withDoubts({ prompt: record.version }, row.active), activation.by, at);
         rows.put(["task", task], row);
         return record;
-      }),
+      }, commit),
 
     getPrompt: (task, version) =>
       store.read(rows => {
@@ -191,10 +195,8 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     listPrompts: (task, page = {}) =>
       store.read(rows => {
         taskRow(rows, task);
-        const list = `prompts/${task}`;
-        const after = decodeCursor(list, page.cursor);
-        const found = rows.values<PromptRecord>(["prompt", task], { after, limit: oneMore(page) });
-        return toPage(list, found, prompt => prompt.version, page);
+        const position = ({ version }: PromptRecord) => version;
+        return pageOf(rows, `prompts/${task}`, ["prompt", task], position, page);
       }),
 
     deletePrompt: (task, version, { expected }: Expected = {}) =>
@@ -220,33 +222,23 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     listHistory: (task, page = {}) =>
       store.read(rows => {
         taskRow(rows, task);
-        const list = `history/${task}`;
-        const after = decodeCursor(list, page.cursor);
-        const found = rows.values<Activation>(["history", task], {
-          after,
-          reverse: true,
-          limit: oneMore(page),
-        });
-        return toPage(list, found, entry => entry.revision, page);
+        const position = ({ revision }: Activation) => revision;
+        return pageOf(rows, `history/${task}`, ["history", task], position, page, { reverse: true });
       }),
 
-    putDataset: dataset =>
+    putDataset: (dataset, { commit } = {}) =>
       store.write(rows => {
         rows.requireBlob(dataset.sha256);
         const record: Dataset = { ...dataset, created_at: timestamp() };
         rows.put(["dataset", dataset.id], record);
         rows.note("dataset", dataset.id);
         return record;
-      }),
+      }, commit),
 
     getDataset: id => store.read(rows => datasetRow(rows, id)),
 
     listDatasets: (page = {}) =>
-      store.read(rows => {
-        const after = decodeCursor("datasets", page.cursor);
-        const found = rows.values<Dataset>(["dataset"], { after, limit: oneMore(page) });
-        return toPage("datasets", found, dataset => dataset.id, page);
-      }),
+      store.read(rows => pageOf<Dataset>(rows, "datasets", ["dataset"], ({ id }) => id, page)),
 
     deleteDataset: id =>
       store.write(rows => {
@@ -255,7 +247,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         rows.note("dataset", id);
       }),
 
-    putJob: job =>
+    putJob: (job, { commit } = {}) =>
       store.write(rows => {
         if (rows.get(["job", job.id])) throw problem.jobExists(job.id);
         for (const blob of job.blobs) rows.requireBlob(blob);
@@ -270,7 +262,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         if (record.ended_at === null) rows.put(["open-job", job.id], openPlace(place, job));
         rows.note("job", job.id);
         return record;
-      }),
+      }, commit),
 
     getJob: id => store.read(rows => jobRow(rows, id)),
 
@@ -327,7 +319,13 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
     reachable: store.reachable,
     backup: store.backup,
     sweep: async () => {
-      await forgetJobs(store, new Date(now() - jobLife).toISOString());
+      const ago = (time: number) => new Date(now() - time).toISOString();
+      const last = await store.read(rows => rows.get<string>(["mark", FORGOTTEN]));
+      if (last === undefined || last < ago(day)) {
+        await forgetJobs(store, ago(jobLife));
+        // Where it can't be written, in a full Redis, they are looked for in an hour.
+        await store.write(rows => rows.put(["mark", FORGOTTEN], timestamp())).catch(() => {});
+      }
       return store.sweep();
     },
     close: store.close,

@@ -1,5 +1,6 @@
 import { Type } from "typebox";
-import { Id, Page, PageQuery } from "../contract/common.ts";
+import { IdParams, Page, PageQuery } from "../contract/common.ts";
+import type { PromptRecord } from "../contract/prompt.ts";
 import { Activation, Active, ShadowReport, type Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import { sameFields } from "../prompt/fields.ts";
@@ -9,14 +10,14 @@ import { labelsOf } from "../training/check.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, Conditional, etag, expectedRevision } from "./headers.ts";
 import { answering, checkVote } from "./routing.ts";
+import { checkCompatible } from "./views.ts";
 
-const Params = Type.Object({ id: Id });
 const View = Type.Object({ active: Type.Union([Active, Type.Null()]), revision: Type.Integer() });
 
-export const active: Resource = (app, { config, registry, shadows }) => {
+export const active: Resource = (app, { config, engine, registry, shadows }) => {
   app.get(
     "/tasks/:id/active",
-    { schema: { tags: ["active"], summary: "What answers", params: Params, response: { 200: View } } },
+    { schema: { tags: ["active"], summary: "What answers", params: IdParams, response: { 200: View } } },
     async (request, reply) => {
       const task = await registry.getTask(request.params.id);
       return etag(reply, task.active_revision).send({ active: task.active, revision: task.active_revision });
@@ -29,7 +30,7 @@ export const active: Resource = (app, { config, registry, shadows }) => {
       schema: {
         tags: ["active"],
         summary: "Choose what answers; a record of the history rolls back",
-        params: Params,
+        params: IdParams,
         headers: Conditional,
         body: Active,
         response: { 200: View },
@@ -38,7 +39,9 @@ export const active: Resource = (app, { config, registry, shadows }) => {
     async (request, reply) => {
       const task = await registry.getTask(request.params.id);
       checkActive(request.body, task);
-      await checkFields(registry, task.id, request.body);
+      const records = await recordsOf(registry, task.id, request.body);
+      for (const record of records) checkCompatible(record, engine);
+      checkFields(records);
       const { active, active_revision } = await registry.setActive(
         task.id,
         request.body,
@@ -55,7 +58,7 @@ export const active: Resource = (app, { config, registry, shadows }) => {
       schema: {
         tags: ["active"],
         summary: "How often the shadow agrees with what answers, as this server has counted",
-        params: Params,
+        params: IdParams,
         response: { 200: ShadowReport },
       },
     },
@@ -68,7 +71,7 @@ export const active: Resource = (app, { config, registry, shadows }) => {
       schema: {
         tags: ["active"],
         summary: "Who activated what, and when",
-        params: Params,
+        params: IdParams,
         querystring: PageQuery,
         response: { 200: Page(Activation) },
       },
@@ -77,10 +80,14 @@ export const active: Resource = (app, { config, registry, shadows }) => {
   );
 };
 
-/** Whatever input comes, all that may answer it must take it; a text fills one field, whatever its name. */
-async function checkFields(registry: Registry, task: string, active: Active): Promise<void> {
+/** Of all that may answer, a shadow too. */
+function recordsOf(registry: Registry, task: string, active: Active): Promise<PromptRecord[]> {
   const versions = [...answering(active), ...(active.shadow ? [active.shadow.prompt] : [])];
-  const records = await Promise.all(versions.map(version => registry.getPrompt(task, version)));
+  return Promise.all(versions.map(version => registry.getPrompt(task, version)));
+}
+
+/** Whatever input comes, all that may answer it must take it; a text fills one field, whatever its name. */
+function checkFields(records: readonly PromptRecord[]): void {
   const [first, ...others] = records.map(({ version, template }) => ({
     version,
     fields: compileTemplate(template).fields,

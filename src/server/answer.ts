@@ -41,7 +41,7 @@ export function checkRequest(task: Task, request: InferRequest): void {
       field: "choices",
     });
   if (request.json_schema) promised(request.json_schema);
-  if (request.stop && (request.choices ?? request.json_schema))
+  if (request.stop?.length && (request.choices ?? request.json_schema))
     throw new ForewordError(
       "validation",
       "stop: a text of choices or json_schema ends where it is whole; nothing stops it before. Leave stop out.",

@@ -78,7 +78,7 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
     http: { connectionsCheckingInterval: 1000 },
     frameworkErrors,
     clientErrorHandler: refuseUnreadable,
-    routerOptions: { maxParamLength: 256 },
+    routerOptions: { maxParamLength: 256, ignoreTrailingSlash: true },
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   app.setValidatorCompiler(validatorCompiler);
@@ -100,9 +100,13 @@ export async function createApp({ log, ...given }: AppOptions): Promise<{ app: A
     method: request.method,
     status: String(status),
   });
+  // A connection that is busy when the server begins to close would be kept alive, and the server with it.
+  app.addHook("onSend", async (_, reply) => {
+    if (draining) reply.header("Connection", "close");
+  });
   app.addHook("onResponse", async (request, reply) => {
-    // A connection that was busy when the server began to close would be kept alive, and the server with it.
-    if (draining) request.raw.socket.end();
+    // Its headers, a stream's among them, were sent before, and promised to keep it.
+    if (draining && reply.getHeader("Connection") !== "close") request.raw.socket.end();
     given.metrics.requests.inc(labels(request, reply.statusCode));
     given.metrics.requestSeconds.observe(labels(request, reply.statusCode), reply.elapsedTime / 1000);
   });

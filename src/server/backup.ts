@@ -3,10 +3,13 @@ import { Type } from "typebox";
 import { Id, Timestamp } from "../contract/common.ts";
 import type { Resource } from "./dependencies.ts";
 
-const Request = Type.Union([
-  Type.Object({ name: Type.Optional(Id) }, { additionalProperties: false }),
-  Type.Null({ description: "No body: the time is the name." }),
-]);
+const Request = Type.Union(
+  [
+    Type.Object({ name: Type.Optional(Id) }, { additionalProperties: false }),
+    Type.Null({ description: "No body: the time is the name." }),
+  ],
+  { examples: [{ name: "monday" }] },
+);
 const Reply = Type.Object({
   folder: Type.String({ description: "On the server; it opens as a registry." }),
   created_at: Timestamp,

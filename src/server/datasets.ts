@@ -1,7 +1,7 @@
 import { finished, PassThrough, Readable } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { Type } from "typebox";
-import { Id, Page, PageQuery } from "../contract/common.ts";
+import { Id, IdParams, Page, PageQuery } from "../contract/common.ts";
 import { Dataset, DatasetFormat, type Example } from "../contract/dataset.ts";
 import { MOST_LABELS } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
@@ -19,7 +19,6 @@ const LISTED = 20;
 /** Bytes of a kept data set that are read between others' requests. */
 const PART = 2 ** 18;
 
-const Params = Type.Object({ id: Id });
 const Query = Type.Object({
   id: Type.Optional(Id),
   format: Type.Optional(DatasetFormat),
@@ -92,11 +91,12 @@ export const datasets: Resource = (app, { registry }) => {
         registry,
         request,
         reply,
-        async () => {
+        async commit => {
           const { id = `data-${sha256.slice(0, 12)}` } = request.query;
           const { length: rows } = read.examples;
           const labels = counts.found();
-          const dataset = await registry.putDataset({ id, rows, labels, sha256, bytes: bytes.byteLength });
+          const made = { id, rows, labels, sha256, bytes: bytes.byteLength };
+          const dataset = await registry.putDataset(made, { commit });
           return {
             status: 201,
             headers: { Location: `/datasets/${id}` },
@@ -128,7 +128,7 @@ export const datasets: Resource = (app, { registry }) => {
 
   app.get(
     "/datasets/:id",
-    { schema: { tags: ["datasets"], summary: "One data set", params: Params, response: { 200: Dataset } } },
+    { schema: { tags: ["datasets"], summary: "One data set", params: IdParams, response: { 200: Dataset } } },
     request => registry.getDataset(request.params.id),
   );
 
@@ -138,7 +138,7 @@ export const datasets: Resource = (app, { registry }) => {
       schema: {
         tags: ["datasets"],
         summary: "Delete a data set; jobs that were given it keep its rows until they end",
-        params: Params,
+        params: IdParams,
         response: { 204: Type.Null() },
       },
     },
@@ -152,11 +152,14 @@ export const datasets: Resource = (app, { registry }) => {
 /** A stream of the same, whose reader may leave it early: the body itself would be destroyed, and its caller never told. */
 function apart(body: Readable): Readable {
   const copy = new PassThrough();
-  finished(body, { writable: false }, error => error && copy.destroy(error));
+  finished(body, { writable: false }, error => error && copy.destroy(brokenOff()));
   return body.pipe(copy);
 }
 
-/** Throws `unsupported_media_type` for a form, `body_too_large`. */
+const brokenOff = () =>
+  new ForewordError("malformed_request", "The body broke off before its end. Send it again.");
+
+/** Throws `unsupported_media_type` for a form, `body_too_large`, `malformed_request` where the body breaks off. */
 async function* bytesOf(body: Readable, type: string): AsyncGenerator<Uint8Array> {
   if (type.startsWith("multipart/"))
     throw new ForewordError(

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { TypeBoxTypeProvider } from "@fastify/type-provider-typebox";
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from "fastify";
 import type { Config } from "../config.ts";
-import type { Engine } from "../engine/engine.ts";
+import type { Engine, EngineState } from "../engine/engine.ts";
 import type { Jobs } from "../jobs/jobs.ts";
 import type { Metrics } from "../observe/metrics.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -19,8 +19,8 @@ export interface Dependencies {
   shadows: Shadows;
   metrics: Metrics;
   version: string;
-  /** True once the bundled tasks are registered, which the first start does after loading the backbone. */
-  prepared: () => boolean;
+  /** How far the bundled tasks are, which the first start registers after loading the backbone. */
+  library: () => EngineState;
   /** True once the server is shutting down. */
   draining: () => boolean;
 }

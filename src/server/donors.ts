@@ -1,10 +1,11 @@
-import { Type } from "typebox";
-import { Id } from "../contract/common.ts";
+import { IdParams } from "../contract/common.ts";
 import { Job } from "../contract/job.ts";
 import type { Task } from "../contract/task.ts";
 import { DonorsRequest } from "../contract/transfer.ts";
 import { ForewordError } from "../errors.ts";
 import type { DonorsJobRequest } from "../jobs/donors.ts";
+import { withoutBlank } from "../prompt/verbalizer.ts";
+import { checkClasses } from "../training/data.ts";
 import type { Dependencies, Resource } from "./dependencies.ts";
 import { Repeatable } from "./headers.ts";
 import { inField } from "./problems.ts";
@@ -14,8 +15,6 @@ import { chosenData, dataFor } from "./task-data.ts";
 import { checkSettings, startTemplate } from "./train-request.ts";
 import { donorsFor } from "./trained.ts";
 
-const Params = Type.Object({ id: Id });
-
 export const donors: Resource = (app, dependencies) => {
   app.post(
     "/tasks/:id/donors",
@@ -23,7 +22,7 @@ export const donors: Resource = (app, dependencies) => {
       schema: {
         tags: ["transfer"],
         summary: "Rank other tasks' prompts as starts of this task's training; the job's result is the table",
-        params: Params,
+        params: IdParams,
         headers: Repeatable,
         body: DonorsRequest,
         response: { 202: Job },
@@ -38,8 +37,12 @@ export const donors: Resource = (app, dependencies) => {
 async function jobRequest(
   { registry, engine }: Pick<Dependencies, "registry" | "engine">,
   task: Task,
-  { examples, dataset, candidates, ...settings }: DonorsRequest,
+  { examples, dataset, candidates, template: given, ...rest }: DonorsRequest,
 ): Promise<DonorsJobRequest> {
+  const settings = {
+    ...rest,
+    ...(given !== undefined && { template: withoutBlank(given, task.labels) }),
+  };
   const data = chosenData({ ...(examples && { examples }), ...(dataset !== undefined && { dataset }) });
   const { template, parent, verbalizers } = await startTemplate(registry, task, settings.template);
   const base = parent && (await baseUnder(registry, engine, parent));
@@ -56,7 +59,8 @@ async function jobRequest(
     );
   }
   const donors = candidates ?? (await donorsFor(registry, engine, task.id, settings.method ?? "prefix"));
-  const { blob } = await dataFor(registry, task, [template], data, "examples");
+  const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
+  if (task.type === "classification") checkClasses(labels);
   return {
     settings,
     template,

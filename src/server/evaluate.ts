@@ -1,22 +1,21 @@
-import { Type } from "typebox";
-import { Id } from "../contract/common.ts";
+import { IdParams } from "../contract/common.ts";
 import { EvaluateRequest } from "../contract/evaluate.ts";
 import { Job } from "../contract/job.ts";
-import type { Active, Contender, Task } from "../contract/task.ts";
+import type { Contender, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import { promised } from "../engine/json-schema.ts";
 import { ForewordError } from "../errors.ts";
 import { versionsOf } from "../jobs/contents.ts";
-import { type EvaluateJobRequest, nameOf } from "../jobs/evaluate.ts";
+import { type Contending, type EvaluateJobRequest, nameOf } from "../jobs/evaluate.ts";
 import type { Registry } from "../registry/registry.ts";
+import { misfits } from "../training/evaluation/cases.ts";
+import { refused } from "../training/examples.ts";
 import { checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
 import { Repeatable } from "./headers.ts";
 import { submitJob } from "./submit.ts";
 import { chosenData, dataFor } from "./task-data.ts";
 import { checkCompatible } from "./views.ts";
-
-const Params = Type.Object({ id: Id });
 
 export const evaluate: Resource = (app, dependencies) => {
   const { registry, engine } = dependencies;
@@ -26,7 +25,7 @@ export const evaluate: Resource = (app, dependencies) => {
       schema: {
         tags: ["evaluate"],
         summary: "Judge prompts on the same examples; the job's result is the report",
-        params: Params,
+        params: IdParams,
         headers: Repeatable,
         body: EvaluateRequest,
         response: { 202: Job },
@@ -47,7 +46,7 @@ async function jobRequest(
   { prompts, examples, dataset, ...settings }: EvaluateRequest,
 ): Promise<EvaluateJobRequest> {
   const data = chosenData({ ...(examples && { examples }), ...(dataset !== undefined && { dataset }) });
-  const contenders = prompts?.map(contender) ?? [activeContender(task)];
+  const contenders = prompts?.map(prompt => contender(task, prompt)) ?? [activeContender(task)];
   const { calibrate = false, max_tokens, json_schema } = settings;
   refuse(calibrate !== false && task.type !== "classification", "calibrate", "it is for classification");
   refuse(
@@ -71,21 +70,21 @@ async function jobRequest(
     "calibrate",
     "one version's temperature would be put on every part of the split. Name one version (prompts) and use true, or activate it alone",
   );
-  const names = contenders.map(({ prompt }) => nameOf(prompt));
+  const names = contenders.map(nameOf);
   const twice = names.find((name, index) => names.indexOf(name) < index);
   refuse(twice !== undefined, "prompts", `${twice} is there twice`);
-  const templates: string[] = [];
-  for (const { prompt, active } of contenders) {
+  const inline = typeof data !== "string" && { examples: data, lines: data.map((_, index) => index + 1) };
+  for (const [index, { prompt, active }] of contenders.entries()) {
     // A weighted vote without weights gets those that the examples fit.
     const fits = typeof prompt === "object" && prompt.vote === "weighted" && !prompt.weights;
     checkRequest(task, { prompt: fits ? { ensemble: prompt.ensemble } : prompt });
-    for (const version of versionsOf(active)) {
-      const record = await registry.getPrompt(task.id, version);
-      checkCompatible(record, engine);
-      templates.push(record.template);
-    }
+    const records = await Promise.all(versionsOf(active).map(each => registry.getPrompt(task.id, each)));
+    for (const record of records) checkCompatible(record, engine);
+    // Over a data set the job looks, before it judges.
+    const problems = inline ? misfits(names[index]!, records, inline) : [];
+    if (problems.length > 0) throw refused(problems, "examples");
   }
-  const { blob } = await dataFor(registry, task, templates, data, "examples");
+  const { blob } = await dataFor(registry, task, [], data, "examples");
   return {
     contenders,
     settings,
@@ -94,13 +93,14 @@ async function jobRequest(
   };
 }
 
-const contender = (prompt: Contender) => ({
-  prompt,
-  active: typeof prompt === "number" ? { prompt } : prompt,
-});
+/** Versions by themselves; what is active as it answers, so that both can be compared. */
+function contender(task: Task, prompt: Contender | "active"): Contending {
+  if (prompt === "active") return { name: prompt, ...activeContender(task) };
+  return { prompt, active: typeof prompt === "number" ? { prompt } : prompt };
+}
 
 /** What answers now, with its fitted numbers; of a split, the part that most requests come to. */
-function activeContender({ id, active }: Task): { prompt: Contender; active: Active } {
+function activeContender({ id, active }: Task): Contending {
   if (!active)
     throw new ForewordError(
       "no_active_prompt",

@@ -14,25 +14,26 @@ const PATIENCE_MS = 60_000;
 /**
  * Answers a repeated `Idempotency-Key` with the first answer, whichever replica gave it; `answer` runs once, and a
  * repetition that overtakes it waits. A failure is not kept. `content` is what makes two requests the same, where that
- * is not the body. Throws `idempotency_conflict`, `deadline` (the first answer takes long).
+ * is not the body. Where the answer was lost, to a server that died perhaps, `answer` runs again: what it writes has
+ * `commit` for its name, and is written once. Throws `idempotency_conflict`, `deadline` (the first answer takes long).
  */
 export async function idempotent(
   registry: Registry,
   request: FastifyRequest,
   reply: FastifyReply,
-  answer: () => Promise<StoredReply>,
+  answer: (commit?: string) => Promise<StoredReply>,
   content: unknown = request.body,
 ): Promise<never> {
   const key = request.headers["idempotency-key"];
   if (typeof key !== "string") return send(reply, await answer());
   const body = Buffer.isBuffer(content) ? content : written(content);
-  const hash = createHash("sha256").update(`${request.method} ${request.url}\n`).update(body).digest("hex");
+  const hash = sha256(`${request.method} ${request.url}\n`, body);
   const holder = randomUUID();
   const known = (await registry.recall(key, hash)) ?? (await claimed(registry, key, hash, holder));
   if (known) return send(reply, known);
   const renewing = setInterval(() => void registry.claim(key, hash, holder).catch(() => {}), RENEW_MS);
   try {
-    const made = await answer();
+    const made = await answer(sha256(`${hash} ${key}`));
     // What is done is done: a reply that can't be kept is told all the same.
     await registry
       .remember(key, hash, made, holder)
@@ -44,6 +45,12 @@ export async function idempotent(
   } finally {
     clearInterval(renewing);
   }
+}
+
+function sha256(...parts: (string | Buffer)[]): string {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest("hex");
 }
 
 function written(content: unknown): string {

@@ -2,17 +2,27 @@ import { setMaxListeners } from "node:events";
 import type { FastifyReply, FastifyRequest, FastifySchemaValidationError } from "fastify";
 import pMap from "p-map";
 import { Type } from "typebox";
-import { Id } from "../contract/common.ts";
+import { IdParams } from "../contract/common.ts";
 import { InferReplies, InferReply, InferRequest, Input } from "../contract/infer.ts";
 import type { Task } from "../contract/task.ts";
 import type { InferOptions } from "../engine/engine.ts";
-import { ForewordError, shuttingDown } from "../errors.ts";
+import { ForewordError, type ProblemCode, shuttingDown } from "../errors.ts";
 import { answer, checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
 import { whenGone } from "./gone.ts";
 import { problemOf, violatedWithin } from "./problems.ts";
 
-const Params = Type.Object({ id: Id });
+/** Problems of the server, or of its task, whatever the input. */
+const ofServer: readonly ProblemCode[] = [
+  "not_ready",
+  "backbone_unavailable",
+  "draining",
+  "registry_unavailable",
+  "task_not_found",
+  "no_active_prompt",
+];
+/** Of the prompt that answers: of all inputs, unless they share several. */
+const ofPrompt: readonly ProblemCode[] = ["prompt_not_found", "backbone_mismatch"];
 
 export const infer: Resource = (app, dependencies) => {
   const { config, serving, shadows, metrics, draining } = dependencies;
@@ -29,7 +39,7 @@ export const infer: Resource = (app, dependencies) => {
       schema: {
         tags: ["infer"],
         summary: "Answer one input, a list of up to 256, or stream a generation",
-        params: Params,
+        params: IdParams,
         body: InferRequest,
         response: {
           200: {
@@ -54,6 +64,7 @@ export const infer: Resource = (app, dependencies) => {
       const task = await serving.task(request.params.id);
       checkRequest(task, body);
       const inputs = inputsOf(body);
+      const split = body.prompt === undefined && task.active?.split !== undefined;
       const one = async (input: unknown, onToken?: InferOptions["onToken"]) => {
         if (isInput(input) === false)
           throw (
@@ -65,7 +76,7 @@ export const infer: Resource = (app, dependencies) => {
         const wanted = { ...options, ...(onToken && { onToken }) };
         const replied = await answer(dependencies, task, body, input as Input, wanted);
         metrics.inferRows.inc();
-        if (task.active?.split && body.prompt === undefined && "version" in replied.prompt)
+        if (split && "version" in replied.prompt)
           metrics.splitAnswers.inc({ task: task.id, version: replied.prompt.version });
         shadows.follow(task, body, input as Input, replied);
         return replied;
@@ -74,7 +85,10 @@ export const infer: Resource = (app, dependencies) => {
       if (body.inputs === undefined) return one(inputs[0]);
       // Half of the queue is left to others, and no list is too long for it.
       const concurrency = Math.max(1, Math.floor(config.queue / 2 / membersOf(task, body)));
-      const results = await pMap(inputs, input => orProblem(() => one(input), request), { concurrency });
+      const ofAll = split ? ofServer : [...ofServer, ...ofPrompt];
+      const results = await pMap(inputs, input => orProblem(() => one(input), ofAll, request), {
+        concurrency,
+      });
       return { results } as never;
     },
   );
@@ -92,11 +106,16 @@ function inputsOf({ input, inputs }: InferRequest): readonly unknown[] {
   return inputs ?? [input];
 }
 
-/** A bad input of a list is a problem in its place; the others are answered. */
-async function orProblem<Reply>(make: () => Promise<Reply>, request: FastifyRequest) {
+/** A bad input of a list is a problem in its place, and the others are answered; what all of them meet is the reply. */
+async function orProblem<Reply>(
+  make: () => Promise<Reply>,
+  ofAll: readonly ProblemCode[],
+  request: FastifyRequest,
+) {
   try {
     return await make();
   } catch (error) {
+    if (error instanceof ForewordError && ofAll.includes(error.code)) throw error;
     return { error: problemOf(error, request) };
   }
 }
@@ -124,7 +143,10 @@ async function stream(task: Task, body: InferRequest, reply: FastifyReply, start
     });
   const send = (event: string, data: unknown) => reply.sse({ event, data: JSON.stringify(data) });
   try {
-    send("done", await start(token => token.text !== "" && send("token", token)));
+    send(
+      "done",
+      await start(token => (token.text !== "" || token.logprob !== undefined) && send("token", token)),
+    );
   } catch (error) {
     if (!reply.sseContext) throw error;
     send("error", problemOf(error, reply.request));

@@ -1,11 +1,10 @@
 import { Type } from "typebox";
-import { Id, Page, PageQuery } from "../contract/common.ts";
+import { Id, IdParams, Page, PageQuery } from "../contract/common.ts";
 import { Job } from "../contract/job.ts";
 import type { JobRecord } from "../registry/registry.ts";
 import type { Resource } from "./dependencies.ts";
 import { whenGone } from "./gone.ts";
 
-const Params = Type.Object({ id: Id });
 const Query = Type.Object({ ...PageQuery.properties, task: Type.Optional(Id) });
 
 /** How often a stream without news shows that it lives. */
@@ -51,7 +50,7 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
 
   app.get(
     "/jobs/:id",
-    { schema: { tags: ["jobs"], summary: "One job", params: Params, response: { 200: Job } } },
+    { schema: { tags: ["jobs"], summary: "One job", params: IdParams, response: { 200: Job } } },
     async request => jobView(await registry.getJob(request.params.id)),
   );
 
@@ -61,7 +60,7 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
       schema: {
         tags: ["jobs"],
         summary: "Cancel a job; one that has ended stays as it is",
-        params: Params,
+        params: IdParams,
         response: { 200: Job },
       },
     },
@@ -71,10 +70,12 @@ export const jobs: Resource = (app, { registry, jobs: queue }) => {
   app.get(
     "/jobs/:id/events",
     {
+      // It would be this very stream, without a body and without an end.
+      exposeHeadRoute: false,
       schema: {
         tags: ["jobs"],
         summary: "A job's progress, states and lines as they come (server-sent events)",
-        params: Params,
+        params: IdParams,
         headers: Type.Object({
           "last-event-id": Type.Optional(
             Type.String({

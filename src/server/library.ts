@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Active, Labels, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
-import { orElse } from "../errors.ts";
+import { ForewordError, orElse } from "../errors.ts";
+import { patiently } from "../jobs/patience.ts";
 import type { Logger } from "../observe/log.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
@@ -33,6 +34,20 @@ const NAME = "library";
 const [BEGUN, DONE] = ["library begun", "library registered"];
 
 const folder = fileURLToPath(new URL("../../prompts", import.meta.url));
+
+/** As often as it takes: a registry that is away comes back, and so does an engine that has stopped. */
+export const loadLibraryPatiently = (
+  registry: Registry,
+  engine: Engine,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> =>
+  patiently(() => loadLibrary(registry, engine, log), {
+    signal,
+    within: Number.POSITIVE_INFINITY,
+    passes: (error): error is ForewordError => error instanceof ForewordError && error.status >= 500,
+    onFailure: error => log.error({ err: error }, "the bundled tasks are not registered yet"),
+  });
 
 export async function loadLibrary(registry: Registry, engine: Engine, log: Logger): Promise<void> {
   if (await registry.marked(DONE)) return;

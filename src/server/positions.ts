@@ -1,6 +1,5 @@
 /** What a prompt's positions mean: the words near virtual tokens, and the attention that positions get. */
-import { Type } from "typebox";
-import { Id, Version } from "../contract/common.ts";
+import { VersionParams } from "../contract/common.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import { AttentionReport, AttentionRequest, NearestQuery, NearestReport } from "../contract/transfer.ts";
 import type { PromptAttention } from "../engine/engine.ts";
@@ -9,8 +8,6 @@ import { contentOf } from "../jobs/contents.ts";
 import type { Resource } from "./dependencies.ts";
 import { checkCompatible } from "./views.ts";
 
-const One = Type.Object({ id: Id, version: Version });
-
 export const positions: Resource = (app, { registry, engine }) => {
   app.get(
     "/tasks/:id/prompts/:version/nearest",
@@ -18,7 +15,7 @@ export const positions: Resource = (app, { registry, engine }) => {
       schema: {
         tags: ["transfer"],
         summary: "The words nearest to each virtual token of a soft prompt",
-        params: One,
+        params: VersionParams,
         querystring: NearestQuery,
         response: { 200: NearestReport },
       },
@@ -39,7 +36,7 @@ export const positions: Resource = (app, { registry, engine }) => {
       schema: {
         tags: ["transfer"],
         summary: "The attention that a prompt's positions get from inputs, by layer",
-        params: One,
+        params: VersionParams,
         body: AttentionRequest,
         response: { 200: AttentionReport },
       },

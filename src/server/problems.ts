@@ -1,10 +1,14 @@
 /** Everything that goes wrong leaves as RFC 9457 problem details. */
 import type { FastifyError, FastifyReply, FastifyRequest, FastifySchemaValidationError } from "fastify";
+import { idForm } from "../contract/common.ts";
 import { ForewordError, type Problem, type ProblemCode } from "../errors.ts";
 import type { App } from "./dependencies.ts";
 
 export const malformed = (why: string): ForewordError =>
   new ForewordError("malformed_json", `The body is not JSON: ${why}. Send one JSON document in UTF-8.`);
+
+/** Of a text that should be one. */
+export const noId = `is no id. ${idForm.description}`;
 
 const known: Readonly<Record<string, (error: FastifyError, request: FastifyRequest) => ForewordError>> = {
   FST_ERR_CTP_INVALID_JSON_BODY: () =>
@@ -87,7 +91,7 @@ export function problemOf(error: unknown, request: FastifyRequest): Problem {
 }
 
 /** What may be over in a moment. */
-const passing = new Set<ProblemCode>(["queue_full", "rate_limited", "not_ready", "registry_unavailable"]);
+const passing = new Set<ProblemCode>(["queue_full", "not_ready", "registry_unavailable"]);
 
 export function sendProblem(
   reply: FastifyReply,
@@ -191,6 +195,8 @@ function invalid(
           ]
         : keyword === "enum"
           ? [path, `must be one of ${(params.allowedValues as unknown[]).join(", ")}.`]
-          : [path || where, `${message ?? "is not valid"}.`];
+          : keyword === "pattern" && params.pattern === idForm.pattern
+            ? [path || where, noId]
+            : [path || where, `${message ?? "is not valid"}.`];
   return new ForewordError("validation", `${where}: ${field} ${what}`, { field, where });
 }

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import multipart from "@fastify/multipart";
 import { Type } from "typebox";
-import { Id, Page, PageQuery, PromptRef, Version } from "../contract/common.ts";
+import { IdParams, Page, PageQuery, PromptRef, VersionParams } from "../contract/common.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import { type Task, Verbalizers } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
@@ -24,26 +24,32 @@ import { checkCompatible, PromptView, promptView } from "./views.ts";
 /** The media type of the project's own prompt file (contract, section 3). */
 export const promptMediaType = "application/vnd.foreword.prompt+safetensors";
 
-const NewPromptBody = Type.Union([
-  Type.Object(
-    {
-      kind: Type.Optional(Type.Enum(["hard"])),
-      template: Type.String({ minLength: 1 }),
-      name: Type.Optional(Type.String({ maxLength: 256 })),
-      verbalizers: Type.Optional(Verbalizers),
-      on: Type.Optional(PromptRef),
-    },
-    { additionalProperties: false },
-  ),
-  Type.Object(
-    {
-      from: PromptRef,
-      on: Type.Optional(PromptRef),
-      name: Type.Optional(Type.String({ maxLength: 256 })),
-    },
-    { additionalProperties: false },
-  ),
-]);
+const stackedOn = {
+  description: "A version of any task: what it puts before its first field stands before the new one.",
+};
+const NewPromptBody = Type.Union(
+  [
+    Type.Object(
+      {
+        kind: Type.Optional(Type.Enum(["hard"])),
+        template: Type.String({ minLength: 1, description: "Words, with fields such as {{ input }}." }),
+        name: Type.Optional(Type.String({ maxLength: 256 })),
+        verbalizers: Type.Optional(Verbalizers),
+        on: Type.Optional(Type.With(PromptRef, stackedOn)),
+      },
+      { additionalProperties: false },
+    ),
+    Type.Object(
+      {
+        from: Type.With(PromptRef, { description: "The version to copy." }),
+        on: Type.Optional(Type.With(PromptRef, stackedOn)),
+        name: Type.Optional(Type.String({ maxLength: 256 })),
+      },
+      { additionalProperties: false },
+    ),
+  ],
+  { examples: [{ template: "Message: {{ input }}\nTeam:" }] },
+);
 type NewPromptBody = Type.Static<typeof NewPromptBody>;
 
 const File = Type.Unknown({ description: "A file of safetensors." });
@@ -57,9 +63,6 @@ const Form = Type.Unknown({
   },
   required: ["adapter_config.json", "adapter_model.safetensors"],
 });
-
-const Params = Type.Object({ id: Id });
-const One = Type.Object({ id: Id, version: Version });
 
 export const prompts: Resource = (app, { registry, engine, config }) => {
   app.register(multipart);
@@ -109,7 +112,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       schema: {
         tags: ["prompts"],
         summary: "Add a prompt version: a hard prompt, a copy, a prompt file, or an adapter of PEFT",
-        params: Params,
+        params: IdParams,
         headers: Type.Object({ ...Repeatable.properties, ...ConditionalOnActive.properties }),
         body: {
           content: {
@@ -118,13 +121,19 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
             "multipart/form-data": { schema: Form },
           },
         },
-        querystring: Type.Object({ activate: Type.Optional(Type.Boolean()) }),
+        querystring: Type.Object({
+          activate: Type.Optional(
+            Type.Boolean({
+              description: "Whether it answers at once. `unsure_below` stays; bias and temperature do not.",
+            }),
+          ),
+        }),
         response: { 201: PromptView },
       },
     },
     async (request, reply) => {
       const upload = request.isMultipart() ? await readUpload(request, config.bodyLimit) : null;
-      const answer = async () => {
+      const answer = async (commit?: string) => {
         const task = await registry.getTask(request.params.id);
         const prompt = upload
           ? await adaptedPrompt({ engine, registry }, upload)
@@ -134,6 +143,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
         const record = await registry.addPrompt(task.id, prompt, {
           ...expectedRevision(request),
           ...(request.query.activate && { activate: { by: actor(config) } }),
+          commit,
         });
         return {
           status: 201,
@@ -151,7 +161,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       schema: {
         tags: ["prompts"],
         summary: "List a task's prompt versions",
-        params: Params,
+        params: IdParams,
         querystring: PageQuery,
         response: { 200: Page(PromptView) },
       },
@@ -171,7 +181,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       schema: {
         tags: ["prompts"],
         summary: "One prompt version, or its file",
-        params: One,
+        params: VersionParams,
         description:
           "format=peft answers with a zip archive of adapter_config.json, adapter_model.safetensors and README.md.",
         querystring: Type.Object({
@@ -221,7 +231,7 @@ export const prompts: Resource = (app, { registry, engine, config }) => {
       schema: {
         tags: ["prompts"],
         summary: "Delete a prompt version that is not active",
-        params: One,
+        params: VersionParams,
         headers: ConditionalOnActive,
         response: { 204: Type.Null() },
       },

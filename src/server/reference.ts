@@ -9,7 +9,7 @@ import { DonorsReport } from "../contract/transfer.ts";
 import type { App } from "./dependencies.ts";
 
 /** What is answered without a key. */
-const open = [/^\/healthz$/, /^\/readyz$/, /^\/docs(\/|$)/, /^\/openapi\.json$/];
+const open = [/^\/$/, /^\/(healthz|readyz|openapi\.json)\/?$/, /^\/docs(\/|$)/];
 export const needsKey = (path: string): boolean => !open.some(pattern => pattern.test(path));
 
 /** What jobs leave; no reply has them as its whole body. */
@@ -49,6 +49,7 @@ export async function installReference(app: App, version: string, keyed: boolean
   });
   await app.register(swaggerUi, { routePrefix: "/docs" });
   app.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
+  app.get("/", { schema: { hide: true } }, (_, reply) => reply.redirect("/docs"));
 }
 
 interface Operation {

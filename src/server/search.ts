@@ -1,5 +1,4 @@
-import { Type } from "typebox";
-import { Id } from "../contract/common.ts";
+import { IdParams } from "../contract/common.ts";
 import { Job } from "../contract/job.ts";
 import { type GivenCandidate, SearchRequest } from "../contract/search.ts";
 import type { Task } from "../contract/task.ts";
@@ -8,6 +7,7 @@ import { ForewordError } from "../errors.ts";
 import type { SearchJobRequest } from "../jobs/search.ts";
 import { sameFields } from "../prompt/fields.ts";
 import { compileTemplate, hasSlots } from "../prompt/template.ts";
+import { withoutBlank } from "../prompt/verbalizer.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkMetric } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
@@ -23,8 +23,6 @@ import { checkVerbalizers } from "./verbalizers.ts";
 /** The share of the examples that validates where nothing is said: the last choice is made on it. */
 const VALIDATION = 0.3;
 
-const Params = Type.Object({ id: Id });
-
 export const search: Resource = (app, dependencies) => {
   const { registry, engine } = dependencies;
   app.post(
@@ -33,7 +31,7 @@ export const search: Resource = (app, dependencies) => {
       schema: {
         tags: ["search"],
         summary: "Look for the best hard prompt; the job's result is a ranked table",
-        params: Params,
+        params: IdParams,
         headers: Repeatable,
         body: SearchRequest,
         response: { 202: Job },
@@ -75,12 +73,16 @@ async function jobRequest(
   const base = parent && (await baseUnder(registry, engine, parent));
   if (base) await lengthOf(engine, base.file);
   const { fields } = compileTemplate(template);
-  for (const [index, candidate] of (settings.candidates ?? []).entries())
+  const candidates = settings.candidates?.map(each => ({
+    ...each,
+    template: withoutBlank(each.template, each.verbalizers ? null : task.labels),
+  }));
+  for (const [index, candidate] of (candidates ?? []).entries())
     await inField(`candidates[${index}]`, () => checkCandidate(engine, task, fields, candidate));
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
   if (task.type === "classification") checkClasses(labels);
   return {
-    settings,
+    settings: { ...settings, ...(candidates && { candidates }) },
     template,
     on: base?.on ?? null,
     base: base && (await registry.putBlob(base.file)),

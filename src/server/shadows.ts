@@ -41,7 +41,7 @@ export class Shadows {
   /** Asks the candidate, if the task has one and this input is of its share. Never throws, and nobody waits for it. */
   follow(task: Task, request: InferRequest, input: Input, reply: InferReply): void {
     const shadow = request.prompt === undefined ? task.active?.shadow : undefined;
-    if (!shadow || Math.random() >= shadow.share || reply.finish_reason === "cancelled") return;
+    if (!shadow || Math.random() >= shadow.share) return;
     const counts = this.#of(task);
     // Asked before something else was activated: it is of no count that is kept.
     if (counts.revision !== task.active_revision) return;

@@ -1,6 +1,7 @@
 /** How alike trained prompts are (Vu et al. 2022): a table of cosines for each kind. */
 import { setImmediate as turn } from "node:timers/promises";
 import { Type } from "typebox";
+import { idForm } from "../contract/common.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import { MOST_PROMPTS, type SimilarityGroup, SimilarityReport, TrainedKind } from "../contract/transfer.ts";
 import { PrefixCache } from "../engine/prefix-cache.ts";
@@ -8,6 +9,7 @@ import { ForewordError } from "../errors.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { similarity as compare, type TaskEmbedding, taskEmbedding } from "../prompt/task-embedding.ts";
 import type { Dependencies, Resource } from "./dependencies.ts";
+import { noId } from "./problems.ts";
 import { chosen, everyTask, hasKind, promptsOf } from "./trained.ts";
 import { compatible } from "./views.ts";
 
@@ -25,6 +27,8 @@ const Query = Type.Object({
   ),
 });
 type Query = Type.Static<typeof Query>;
+
+const isId = new RegExp(idForm.pattern);
 
 export const similarity: Resource = (app, dependencies) => {
   const cache = new PrefixCache(CACHE_BYTES);
@@ -70,7 +74,7 @@ async function candidates(
   const tasks =
     ids === undefined
       ? await everyTask(registry)
-      : await Promise.all([...new Set(ids.split(","))].map(id => registry.getTask(id)));
+      : await Promise.all(idsOf(ids).map(id => registry.getTask(id)));
   const found: Record<TrainedKind, PromptRecord[]> = { soft: [], prefix: [] };
   for (const task of tasks) {
     const prompts = await promptsOf(registry, task.id);
@@ -84,6 +88,13 @@ async function candidates(
     }
   }
   return found;
+}
+
+function idsOf(list: string): string[] {
+  const ids = [...new Set(list.split(","))];
+  const odd = ids.find(id => !isId.test(id));
+  if (odd === undefined) return ids;
+  throw new ForewordError("validation", `tasks: ${JSON.stringify(odd)} ${noId}`, { field: "tasks" });
 }
 
 function checkCount(kind: TrainedKind, count: number): void {

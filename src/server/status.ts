@@ -13,10 +13,10 @@ const Readiness = Type.Object({
   }),
   phase: Type.String({ description: "What the server is doing." }),
   progress: Type.Union([Type.Number(), Type.Null()], { description: "0 to 1 where it can be known." }),
-  error: Type.Optional(Type.String()),
+  error: Type.Optional(Type.String({ description: "Why it failed." })),
 });
 
-export const status: Resource = (app, { engine, registry, metrics, version, prepared, draining }) => {
+export const status: Resource = (app, { engine, registry, metrics, version, library, draining }) => {
   app.get(
     "/healthz",
     { schema: { tags: ["status"], summary: "Whether the process is up", response: { 200: Health } } },
@@ -34,10 +34,7 @@ export const status: Resource = (app, { engine, registry, metrics, version, prep
     },
     async (_request, reply) => {
       const state = engine.state();
-      const loaded =
-        state.status !== "ready" || prepared()
-          ? state
-          : { status: "loading" as const, phase: "registering the bundled tasks", progress: null };
+      const loaded = state.status === "ready" ? library() : state;
       if (draining() || loaded.status !== "ready") {
         reply.code(503);
         return { ...loaded, ...(draining() && { status: "draining" as const }) };

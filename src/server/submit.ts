@@ -27,7 +27,7 @@ export const submitJob = (
   kind: JobKind,
   make: (task: Task) => Promise<JobData>,
 ): Promise<never> =>
-  idempotent(registry, request as FastifyRequest, reply, async () => {
+  idempotent(registry, request as FastifyRequest, reply, async commit => {
     const task = await registry.getTask(request.params.id);
     const wanted = await make(task);
     const job = await jobs.submit({
@@ -37,6 +37,7 @@ export const submitJob = (
       request: wanted,
       backbone: engine.backbone().fingerprint,
       blobs: blobsOf(wanted),
+      commit,
     });
     return { status: 202, headers: { Location: `/jobs/${job.id}` }, body: jobView(job) };
   });

@@ -1,5 +1,5 @@
 import { Type } from "typebox";
-import { Id, Page, PageQuery } from "../contract/common.ts";
+import { Id, IdParams, Page, PageQuery } from "../contract/common.ts";
 import { Example } from "../contract/dataset.ts";
 import { Labels, MOST_LABELS, Task, TaskPatch, TaskType } from "../contract/task.ts";
 import { ForewordError, orElse } from "../errors.ts";
@@ -34,22 +34,47 @@ function patternOf(type: Task["type"], [example]: NewTask["examples"] & object):
 const NewTask = Type.Object(
   {
     id: Id,
-    type: Type.Optional(TaskType),
-    labels: Type.Optional(Labels),
+    type: Type.Optional(
+      Type.With(TaskType, { description: "By default what the labels, or the examples, make it." }),
+    ),
+    labels: Type.Optional(
+      Type.With(Labels, {
+        description:
+          "Of a classification, by default those of its examples: names alone, from which the texts that stand for them follow, or each label with its text, or texts, spelled out.",
+      }),
+    ),
     description: Type.Optional(Type.String({ maxLength: 10_000 })),
     prompt: Type.Optional(
       Type.Object(
         {
           kind: Type.Optional(Type.Enum(["hard"])),
-          template: Type.String({ minLength: 1 }),
+          template: Type.String({ minLength: 1, description: "Words, with fields such as {{ input }}." }),
           name: Type.Optional(Type.String({ maxLength: 256 })),
         },
-        { additionalProperties: false },
+        {
+          additionalProperties: false,
+          description: "Version 1, which answers at once; by default a plain pattern of the inputs' fields.",
+        },
       ),
     ),
-    examples: Type.Optional(Type.Array(Example, { minItems: 1, maxItems: 10_000 })),
+    examples: Type.Optional(
+      Type.Array(Example, {
+        minItems: 1,
+        maxItems: 10_000,
+        description: "They decide type and labels; they do not go into the prompt.",
+      }),
+    ),
   },
-  { additionalProperties: false },
+  {
+    additionalProperties: false,
+    examples: [
+      {
+        id: "ticket",
+        labels: ["billing", "technical"],
+        prompt: { template: "Message: {{ input }}\nTeam:" },
+      },
+    ],
+  },
 );
 type NewTask = Type.Static<typeof NewTask>;
 
@@ -59,7 +84,6 @@ const Created = Type.Object({
     Type.String({ description: "Why this type and these labels, where examples decided." }),
   ),
 });
-const Params = Type.Object({ id: Id });
 
 export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
   app.post(
@@ -74,7 +98,7 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
       },
     },
     (request, reply) =>
-      idempotent(registry, request, reply, async () => {
+      idempotent(registry, request, reply, async commit => {
         const { id, description = "", prompt } = request.body;
         const { type, labels, reason } = settle(request.body);
         const { examples = [] } = request.body;
@@ -86,7 +110,8 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
         for (const [index, { input }] of examples.entries())
           await inField(`examples[${index}].input`, async () => fillFields(compiled, input));
         if (labels) await engine.checkLabels(verbalize(labels, compiled));
-        const task = await registry.createTask({ id, type, labels, description }, first, actor(config));
+        const wanted = { id, type, labels, description };
+        const task = await registry.createTask(wanted, first, actor(config), undefined, { commit });
         return {
           status: 201,
           headers: { Location: `/tasks/${id}`, ETag: `"${task.revision}"` },
@@ -110,7 +135,7 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
 
   app.get(
     "/tasks/:id",
-    { schema: { tags: ["tasks"], summary: "One task", params: Params, response: { 200: Task } } },
+    { schema: { tags: ["tasks"], summary: "One task", params: IdParams, response: { 200: Task } } },
     async (request, reply) => {
       const task = await registry.getTask(request.params.id);
       return etag(reply, task.revision).send(task);
@@ -123,7 +148,7 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
       schema: {
         tags: ["tasks"],
         summary: "Change a task's description or labels",
-        params: Params,
+        params: IdParams,
         headers: Conditional,
         body: TaskPatch,
         response: { 200: Task },
@@ -158,7 +183,7 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
       schema: {
         tags: ["tasks"],
         summary: "Delete a task with its prompts and history",
-        params: Params,
+        params: IdParams,
         headers: Conditional,
         response: { 204: Type.Null() },
       },

@@ -9,6 +9,7 @@ import { activeOf, keptFor, namedStart, type TrainJobRequest } from "../jobs/tra
 import { readPromptFile } from "../prompt/file.ts";
 import { unstacked } from "../prompt/stack.ts";
 import { type CompiledTemplate, compileTemplate } from "../prompt/template.ts";
+import { withoutBlank } from "../prompt/verbalizer.ts";
 import type { Registry } from "../registry/registry.ts";
 import { checkPositions, checkRequest, knownPositions } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
@@ -110,12 +111,12 @@ function membersOf(
 /** The template that training starts from: the request's, or the words of what answers now. */
 export async function startTemplate(
   registry: Registry,
-  { id, active }: Task,
+  { id, active, labels }: Task,
   given: string | undefined,
 ): Promise<Pick<TrainJobRequest, "template" | "parent" | "verbalizers">> {
   if (given !== undefined) {
     compileTemplate(given);
-    return { template: given, parent: null, verbalizers: null };
+    return { template: withoutBlank(given, labels), parent: null, verbalizers: null };
   }
   if (!active)
     throw new ForewordError(

@@ -1,5 +1,4 @@
-import { Type } from "typebox";
-import { Id } from "../contract/common.ts";
+import { IdParams } from "../contract/common.ts";
 import { Job } from "../contract/job.ts";
 import { TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
@@ -7,8 +6,6 @@ import type { Resource } from "./dependencies.ts";
 import { Repeatable } from "./headers.ts";
 import { submitJob } from "./submit.ts";
 import { jobRequest } from "./train-request.ts";
-
-const Params = Type.Object({ id: Id });
 
 export const train: Resource = (app, dependencies) => {
   const { registry, engine } = dependencies;
@@ -18,7 +15,7 @@ export const train: Resource = (app, dependencies) => {
       schema: {
         tags: ["train"],
         summary: "Train a prefix or a soft prompt; the backbone and every word stay as they are",
-        params: Params,
+        params: IdParams,
         headers: Repeatable,
         body: TrainRequest,
         response: { 202: Job },

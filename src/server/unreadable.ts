@@ -1,5 +1,5 @@
 /** What Node can't read as a request reaches no route and has no reply: the answer is written on the connection. */
-import { maxHeaderSize, STATUS_CODES } from "node:http";
+import { maxHeaderSize, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import { ForewordError } from "../errors.ts";
 
@@ -18,9 +18,18 @@ const known: Readonly<Record<string, (error: ParserError) => ForewordError>> = {
     new ForewordError("request_timeout", "The request did not come whole in time. Send it again."),
 };
 
+/** Milliseconds for a caller to read the answer, and to end. */
+const LINGER = 5000;
+
 /** For Fastify's `clientErrorHandler`. */
-export function refuseUnreadable(error: ParserError, socket: Socket): void {
-  if (error.code === "ECONNRESET" || !socket.writable) {
+export function refuseUnreadable(
+  error: ParserError,
+  socket: Socket & { _httpMessage?: ServerResponse | null },
+): void {
+  // Answered already: what still comes is not read, and a reset would take the answer away from who is still sending.
+  if (socket.writableEnded && error.code !== "ECONNRESET") return;
+  // Into a reply that has begun, as a stream has, no other may be written; Node itself looks at the same.
+  if (error.code === "ECONNRESET" || !socket.writable || socket._httpMessage?.headersSent) {
     socket.destroy();
     return;
   }
@@ -37,6 +46,7 @@ export function refuseUnreadable(error: ParserError, socket: Socket): void {
       body,
     ].join("\r\n"),
   );
+  setTimeout(() => socket.destroy(), LINGER).unref();
 }
 
 const notHttp = ({ message }: ParserError) =>

@@ -3,18 +3,32 @@
  * They are the front of the past that rows attend to; what is trained of it is the end.
  */
 import type { BackboneConfig } from "../backbone/source.ts";
+import { scaleValues } from "../compile/basis.ts";
 import type { KvBlock } from "../engine/kv.ts";
 import { PLATFORM } from "../prompt/stack.ts";
 import type { Parameter } from "./batches.ts";
 import type { Bench } from "./begin.ts";
-import { type GradientOptions, type GradientSource, openGradients } from "./gradients.ts";
+import { type GradientOptions, type GradientSource, openGradients, type Variant } from "./gradients.ts";
 import { prefixFrom } from "./start.ts";
 
-/** Keys and values of what the new prompt stands on, as the variant that trains has them; null where it is nothing. */
+/** Keys and values of what the new prompt stands on, as the variant that answers has them; null where it is nothing. */
 export const baseOf = async (
   { core }: Pick<Bench, "core">,
   base: Uint8Array | null,
 ): Promise<KvBlock | null> => base && core.prefix({ template: PLATFORM, parameters: base });
+
+/** What one variant of the backbone computed, in another one's basis. */
+export function inVariant(block: KvBlock, from: Scaled, to: Scaled, config: BackboneConfig): KvBlock {
+  if (from.valueScales === to.valueScales) return block;
+  const value = prefixFrom(block, config, from.valueScales)
+    .filter(({ input }) => input.startsWith("past_value."))
+    .map(({ data }, layer) =>
+      to.valueScales ? scaleValues(data, to.valueScales[layer]!, config, "into the variant") : data,
+    );
+  return { ...block, value };
+}
+
+type Scaled = Pick<Variant, "valueScales">;
 
 /** Gradients for rows behind a base and a prefix, or behind a base alone. */
 export function basedGradients(base: KvBlock | null, options: GradientOptions): GradientSource {

@@ -7,21 +7,22 @@
 import type { Example } from "../contract/dataset.ts";
 import type { Distillation } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
-import { branches, endBranch, goldPath, type TrieNode } from "../prompt/trie.ts";
+import { branches, endBranch, type TrieNode } from "../prompt/trie.ts";
 import type { Scores } from "../prompt/votes.ts";
 import type { Bench } from "./begin.ts";
 import { labelsOf } from "./check.ts";
 import type { RunData } from "./data.ts";
-import { label, type TextCase, write } from "./evaluation/judge.ts";
+import { type Judging, label, type TextCase, write } from "./evaluation/judge.ts";
 import { accuracy } from "./evaluation/metrics.ts";
 import type { TaskPrompt, TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
-import { type ClassificationContext, classificationRow, type Decision, type TrainingRow } from "./rows.ts";
+import { counting } from "./progress.ts";
+import { type ClassificationContext, rowsOn, type TrainingRow } from "./rows.ts";
 import type { Split } from "./split.ts";
 
 /** Labels whose ways through the trie are taught, and the probability that they have together at most. */
 const WAYS = { most: 4, mass: 0.98 };
-/** Inputs that a teacher labels before their answers are kept as numbers. */
-const AT_ONCE = 1024;
+/** Inputs that a teacher answers before what it said may be kept, labels' scores as numbers. */
+const AT_ONCE = 256;
 /** Of a text that the teacher writes. */
 const MAX_TOKENS = 256;
 
@@ -42,42 +43,52 @@ export interface TeacherAnswer {
   ended: boolean;
 }
 
-/** The teacher's answers to `train`, then `validation`. */
+/**
+ * The teacher's answers to `train`, then `validation`, with those that it gave `before`. `keep` is called with all so far
+ * behind every `AT_ONCE` inputs: a run that goes on from there asks as one that was never stopped.
+ */
 export async function askTeacher(
   bench: Bench,
   { task }: Pick<TrainJob, "task">,
   teacher: NonNullable<TrainJob["teacher"]>,
   { train, validation, nameOf }: Pick<RunData, "train" | "validation" | "nameOf">,
-  { log }: Pick<TrainHooks, "log">,
+  before: readonly TeacherAnswer[],
+  hooks: Pick<TrainHooks, "log" | "progress">,
+  keep: (answers: TeacherAnswer[]) => Promise<void>,
 ): Promise<TeacherAnswer[]> {
   const all = [...train, ...validation];
-  log(`the teacher answers ${all.length} inputs`);
+  const rest = all.length - before.length;
+  hooks.log(`the teacher answers ${before.length > 0 ? `the last ${rest} of ` : ""}${all.length} inputs`);
+  const answers = [...before];
   const judging = {
     ...bench,
     task,
     prompts: [teacher],
     active: teacher.fitted ?? {},
+    tell: counting(hooks, rest),
   };
-  if (task.labels !== null) {
-    const labels = labelsOf(task);
-    const answers: TeacherAnswer[] = [];
-    // Scores by name take ten times the memory of the numbers.
-    for (let from = 0; from < all.length; from += AT_ONCE) {
-      const named = (index: number) => nameOf(all[from + index]!);
-      const some = all.slice(from, from + AT_ONCE);
-      for (const { given, scores } of await label({ ...judging, nameOf: named }, some, { every: true }))
-        answers.push({
-          given,
-          probabilities: Float64Array.from(labels, name => scores.get(name)!),
-          ended: true,
-        });
-    }
-    return answers;
+  while (answers.length < all.length) {
+    const some = all.slice(answers.length, answers.length + AT_ONCE);
+    answers.push(...(await answersTo({ ...judging, nameOf: index => nameOf(some[index]!) }, some)));
+    await keep(answers);
   }
-  const cases: TextCase[] = all.map(({ input }) => ({ input, wanted: [] }));
-  const named = (index: number) => nameOf(all[index]!);
-  const written = await write({ ...judging, nameOf: named }, cases, { maxTokens: MAX_TOKENS });
-  return written.map(({ given, ended }) => ({ given, probabilities: null, ended }));
+  return answers;
+}
+
+async function answersTo(judging: Judging, examples: readonly Example[]): Promise<TeacherAnswer[]> {
+  const { task } = judging;
+  if (task.labels === null) {
+    const cases: TextCase[] = examples.map(({ input }) => ({ input, wanted: [] }));
+    const written = await write(judging, cases, { maxTokens: MAX_TOKENS });
+    return written.map(({ given, ended }) => ({ given, probabilities: null, ended }));
+  }
+  const labels = labelsOf(task);
+  const labelled = await label(judging, examples, { every: true });
+  return labelled.map(({ given, scores }) => ({
+    given,
+    probabilities: Float64Array.from(labels, name => scores.get(name)!),
+    ended: true,
+  }));
 }
 
 /** The examples with the teacher's answers in place of their own. Throws `bad_dataset` where its texts leave none. */
@@ -141,29 +152,22 @@ export function distilledRows(
           : sum,
       0,
     );
-  const seen = new Set<TrieNode>();
-  const rows: TrainingRow[] = [];
+  const weightsOf = (node: TrieNode) =>
+    branches(node).map(token =>
+      token === endBranch ? mass(node.path, true) : mass([...node.path, token], false),
+    );
   let covered = 0;
-  for (const { tokens, share } of ways) {
-    if (rows.length === WAYS.most || covered >= WAYS.mass) break;
+  const likeliest = ways.filter(({ share }) => {
     covered += share;
-    const steps = goldPath(context.trie, tokens).filter(({ node }) => !seen.has(node));
-    if (steps.length === 0) continue;
-    for (const { node } of steps) seen.add(node);
-    const decide = (end: number): Decision[] =>
-      steps.map(({ node }) => {
-        const next = branches(node);
-        return {
-          at: end + node.path.length,
-          candidates: next.map(token => (token === endBranch ? context.eos : token)),
-          weights: next.map(token =>
-            token === endBranch ? mass(node.path, true) : mass([...node.path, token], false),
-          ),
-        };
-      });
-    rows.push(classificationRow(example, tokens, decide, context));
-  }
-  return rows;
+    return covered - share < WAYS.mass;
+  });
+  return rowsOn(
+    likeliest.map(({ tokens }) => tokens),
+    example,
+    weightsOf,
+    context,
+    WAYS.most,
+  );
 }
 
 /** Examples and rounds that speeds are told by. */

@@ -51,6 +51,8 @@ export interface TrainJob {
   splitSeed: number;
   /** Its place in an ensemble, from 0. */
   member: number;
+  /** The variant that computes gradients; what judges is the one that serves. By default they are the same. */
+  learning?: "fp32" | "int8";
   /** Compared with the new prompt where it is to be activated only if better. */
   active: ActivePrompts | null;
   /** Where a run that stopped goes on. */

@@ -19,7 +19,9 @@ import type { FromTrainer, ToTrainer, TrainerPlace, Work, WorkKind, Works } from
 import { train } from "./run.ts";
 import { search } from "./search/search.ts";
 
-/** A micro-batch, or a run, waits this long for requests at most: under steady load training is slow, but it ends. */
+/** Between waits for requests: of the runs that a layer, or a written token, takes each is far shorter. */
+const WORK_MS = 300;
+/** Such a wait is no longer: under steady load training is slow, but it ends. */
 const PATIENCE_MS = 1000;
 /** Tokens of a validation run: as short as a micro-batch of the gradient. */
 const BATCH_TOKENS = 512;
@@ -48,6 +50,8 @@ const works: { [Kind in WorkKind]: Does<Kind> } = {
 let busy = false;
 /** Ends the pauses under way. */
 const waiting = new Set<() => void>();
+/** When the last pause ended. */
+let waited = 0;
 let saved = () => {};
 
 const send = (message: FromTrainer): Promise<void> =>
@@ -67,7 +71,7 @@ setPriority(19);
 /** Messages are read here too: a run of the graph blocks the thread. */
 async function pause(): Promise<void> {
   await turn();
-  if (!busy) return;
+  if (!busy || performance.now() - waited < WORK_MS) return;
   await new Promise<void>(resolve => {
     const go = () => {
       clearTimeout(timer);
@@ -77,6 +81,7 @@ async function pause(): Promise<void> {
     const timer = setTimeout(go, PATIENCE_MS);
     waiting.add(go);
   });
+  waited = performance.now();
 }
 
 async function checkpoint(bytes: Uint8Array): Promise<void> {
@@ -97,10 +102,10 @@ function diskFull(error: unknown): ForewordError | null {
 
 async function start(
   { kind, job }: Work,
-  { backbone, data, mirror, runtime, threads, precision }: TrainerPlace,
+  { backbone, data, runtime, threads, precision }: TrainerPlace,
 ): Promise<void> {
   try {
-    const path = await resolveBackbone(backbone, { data, ...(mirror !== undefined && { mirror }) });
+    const path = await resolveBackbone(backbone, { data });
     if (path === null)
       throw new ForewordError("not_ready", "The backbone is not there yet. Train again later.");
     const shelf = new Shelf();

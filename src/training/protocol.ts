@@ -13,7 +13,6 @@ export interface TrainerPlace {
   backbone: string;
   /** Holds `backbones/` and `compiled/`. */
   data: string;
-  mirror?: string;
   runtime: "onnx" | "tfjs";
   threads: number;
   precision: "fp32" | "int8";

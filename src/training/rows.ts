@@ -6,7 +6,7 @@ import { ForewordError } from "../errors.ts";
 import type { TextCodec } from "../prompt/codec.ts";
 import { layoutPrefix, layoutRow, layoutWritten, positions, type Segment } from "../prompt/layout.ts";
 import { type CompiledTemplate, fieldsOf } from "../prompt/template.ts";
-import { branches, buildTrie, endBranch, goldPath, type LabelTrie } from "../prompt/trie.ts";
+import { branches, buildTrie, endBranch, goldPath, type LabelTrie, type TrieNode } from "../prompt/trie.ts";
 import { spellings, verbalize } from "../prompt/verbalizer.ts";
 import { noLabel } from "./check.ts";
 import { answerOf, type LineProblem, refused } from "./examples.ts";
@@ -135,43 +135,64 @@ export function layOut(
 }
 
 /**
- * A row for each verbalizer of the example's label, sharing its weight: the mean of -log P(verbalizer), a bound from
- * above on -log of their sum. Throws `bad_dataset` on a label that the task has not, or a row that is too long.
+ * The mean of -log P(verbalizer) over the verbalizers of the example's label: a bound from above on -log of their sum.
+ * Throws `bad_dataset` on a label that the task has not, or a row that is too long.
  */
 export function classificationRows(example: Example, context: ClassificationContext): TrainingRow[] {
+  const { trie, sequences, labelSmoothing } = context;
   const label = answerOf(example);
-  const verbalizers = context.sequences.get(label);
-  if (!verbalizers) {
-    throw new ForewordError("bad_dataset", noLabel({ labels: [...context.sequences.keys()] }, label));
-  }
+  const verbalizers = sequences.get(label);
+  if (!verbalizers) throw new ForewordError("bad_dataset", noLabel({ labels: [...sequences.keys()] }, label));
   const weight = (context.weights.get(label) ?? 1) / verbalizers.length;
-  return verbalizers.map(sequence => {
-    const decide = (end: number) =>
-      goldPath(context.trie, sequence).map(({ node, branch }) => {
-        const candidates = branches(node).map(token => (token === endBranch ? context.eos : token));
-        const spread = context.labelSmoothing / candidates.length;
-        const weights = candidates.map(
-          (_, i) => weight * ((i === branch ? 1 - context.labelSmoothing : 0) + spread),
-        );
-        return { at: end + node.path.length, candidates, weights };
-      });
-    return classificationRow(example, sequence, decide, context);
-  });
+  const weights = new Map<TrieNode, number[]>();
+  for (const { node, branch } of verbalizers.flatMap(sequence => goldPath(trie, sequence))) {
+    const count = branches(node).length;
+    const sum = weights.get(node) ?? new Array<number>(count).fill(0);
+    weights.set(
+      node,
+      sum.map(
+        (each, i) => each + weight * ((i === branch ? 1 - labelSmoothing : 0) + labelSmoothing / count),
+      ),
+    );
+  }
+  // What is longest comes to most decisions, and leaves others none of their own.
+  const ways = verbalizers.toSorted((a, b) => b.length - a.length);
+  return rowsOn(ways, example, node => weights.get(node)!, context);
 }
 
-/** A row on the way of one verbalizer, with the decisions that are taken behind the input, whose last token is `end`. */
-export function classificationRow(
+/**
+ * Rows, `most` of them, that are fed the beginnings of `ways`, sequences of the trie: each decision on them is taken
+ * once, in the first row that comes to it, with the weights of its node's branches.
+ */
+export function rowsOn(
+  ways: readonly (readonly number[])[],
   example: Example,
-  sequence: readonly number[],
-  decide: (end: number) => Decision[],
+  weightsOf: (node: TrieNode) => readonly number[],
   context: ClassificationContext,
-): TrainingRow {
+  most = ways.length,
+): TrainingRow[] {
   const input = inputSegments(example, context);
   const end = positions(input) - 1;
-  const decisions = decide(end);
-  // Tokens after the last decision decide nothing.
-  const fed = sequence.slice(0, Math.max(...decisions.map(({ at }) => at - end)));
-  return row({ input, fed, decisions, next: [], answer: context.longest }, context);
+  const seen = new Set<TrieNode>();
+  const rows: TrainingRow[] = [];
+  for (const sequence of ways) {
+    if (rows.length === most) break;
+    const nodes = goldPath(context.trie, sequence)
+      .map(({ node }) => node)
+      .filter(node => !seen.has(node));
+    // A task of one label decides nothing; its examples have a row all the same.
+    if (nodes.length === 0 && rows.length > 0) continue;
+    for (const node of nodes) seen.add(node);
+    const decisions = nodes.map(node => ({
+      at: end + node.path.length,
+      candidates: branches(node).map(token => (token === endBranch ? context.eos : token)),
+      weights: weightsOf(node),
+    }));
+    // Tokens after the last decision decide nothing.
+    const fed = sequence.slice(0, Math.max(0, ...decisions.map(({ at }) => at - end)));
+    rows.push(row({ input, fed, decisions, next: [], answer: context.longest }, context));
+  }
+  return rows;
 }
 
 /** The output's tokens and EOS, each predicted from what stands before it; their mean is the example's loss. */

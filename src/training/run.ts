@@ -4,76 +4,37 @@
  * ends in the same bits.
  */
 import { createHash } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
-import { deserialize, serialize } from "node:v8";
 import { architectures } from "../backbone/architectures/index.ts";
 import { classificationLoss, generationLoss } from "../backbone/objective.ts";
 import type { Example } from "../contract/dataset.ts";
-import type { Init } from "../contract/train.ts";
 import { ForewordError, orElse } from "../errors.ts";
 import type { Dtype } from "../prompt/file.ts";
 import { basesOf } from "../prompt/stack.ts";
-import { baseOf } from "./based.ts";
+import { baseOf, inVariant } from "./based.ts";
 import { type Parameter, pastLength } from "./batches.ts";
 import { type Bench, begin } from "./begin.ts";
-import { labelsOf } from "./check.ts";
-import { dataOf } from "./data.ts";
-import {
-  askTeacher,
-  distillationOf,
-  distilledRows,
-  namedScores,
-  type TeacherAnswer,
-  taught,
-} from "./distil.ts";
-import { bestStart, donated } from "./donors.ts";
-import { ALWAYS, layOutEnough } from "./enough.ts";
+import { type Checkpoint, checkpointOf, written } from "./checkpoint.ts";
+import { distillationOf, distilledRows, namedScores, type TeacherAnswer } from "./distil.ts";
+import { layOutEnough } from "./enough.ts";
 import { answersOfActive, compare } from "./evaluation/compare.ts";
 import { judge } from "./evaluation/judge.ts";
 import { forPeople, type Judged, scores, standardError } from "./evaluation/metrics.ts";
 import { lostAsHalf } from "./half.ts";
 import type { TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { gradientsBehind, leadOf } from "./lead.ts";
-import { mostRead, type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
-import { curveOf, type Look, Pace } from "./progress.ts";
+import { type Plan, planOf, settingsOf, withVerbalizers } from "./plan.ts";
+import { answersOf, withDonor } from "./prepare.ts";
+import { curveOf, Pace } from "./progress.ts";
 import { contextOf, layOut } from "./rows.ts";
 import { SEEN, seenElsewhere, splitOf } from "./seen.ts";
 import { sample } from "./split.ts";
 import { promptFileOf } from "./start.ts";
 import { notFinite, Trainer, type TrainerState, type TrainSettings } from "./trainer.ts";
 
-/** Looks at validation while training, and examples that each takes. */
+/** Looks at validation while training, unless the steps between two are more than `APART`, and examples of each. */
 const LOOKS = 4;
+const APART = 500;
 const LOOK_EXAMPLES = 128;
-
-/** Another one is of another split, and can't be gone on from. */
-const FORMAT = 3;
-
-/** What a checkpoint holds. */
-interface Checkpoint {
-  format: typeof FORMAT;
-  /** Of an ensemble. */
-  member: number;
-  /** The task's, whose order a teacher's answers have; checkpoints of before lack them. */
-  labels?: string[];
-  /** Of a distillation's teacher. */
-  answers?: TeacherAnswer[] | null;
-  /** What a search for a donor came to. */
-  start?: Init | null;
-  /** Null before the first step. */
-  trainer: TrainerState | null;
-  /** The best score that a look found. */
-  best: { step: number; score: number } | null;
-  /** What the run would end with. */
-  kept: { step: number; parameters: Float32Array[] } | null;
-  looks: Look[];
-  losses: number[];
-  /** That the run has taken. */
-  milliseconds: number;
-}
-
-/** Of a run that has not begun. */
-const begun = { trainer: null, best: null, kept: null, looks: [], losses: [], milliseconds: 0 };
 
 /**
  * Throws `bad_dataset`, `validation`, `bad_tensor` (the loss is no number, before any look at validation), and what
@@ -92,6 +53,8 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   const start = base?.length ?? 0;
   const seed = job.request.seed ?? 0;
   const parameters = await begin(bench, plan, job.initial, seed, base);
+  // Steps and rates follow from it: a run goes on as it began, on a processor that would choose another one too.
+  const learning = await bench.variantOf(left?.learning ?? job.learning ?? compiled.precision);
   const lead = leadOf(plan, tokenizer, config, base);
   const room = config.maxPositions - start - pastLength(parameters);
   const context = contextOf(plan, task, tokenizer, room, { base: start, lead });
@@ -102,7 +65,7 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
     data.train,
     seed,
     some => layOut(some, context, data.lineOf, "examples", rowsOf),
-    all => settingsOf(job, plan, all, compiled.precision, lead),
+    all => settingsOf(job, plan, all, learning.precision, lead),
   );
   layOut(data.validation, context, data.lineOf, data.validationField);
   const step = architectures[config.architecture](config);
@@ -115,11 +78,11 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
       `of ${data.train.length} examples ${rows.length} are trained on, by label and chance: the steps read no more`,
     );
   hooks.log(
-    `training ${positions} positions on ${rows.length} examples: ${settings.steps} steps of ${settings.batchSize}, ${compiled.precision}`,
+    `training ${positions} positions on ${rows.length} examples: ${settings.steps} steps of ${settings.batchSize}, ${learning.precision}`,
   );
-  const gradients = gradientsBehind(base, lead, {
+  const gradients = gradientsBehind(base && inVariant(base, compiled, learning, config), lead, {
     runtime,
-    compiled,
+    compiled: learning,
     config,
     loss,
     method,
@@ -136,6 +99,7 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
       plan,
       settings,
       trainer,
+      learning: learning.precision,
       validation,
       nameOf,
       answers,
@@ -153,61 +117,6 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   }
 }
 
-/** Where this run was stopped; a job's last checkpoint may be of the member before, of an earlier release, or of other labels. */
-function checkpointOf({ checkpoint, member, task }: TrainJob): Checkpoint | null {
-  const left = checkpoint && (deserialize(checkpoint) as Checkpoint);
-  const ours = left && left.format === FORMAT && left.member === member;
-  return ours && isDeepStrictEqual(left.labels ?? labelsOf(task), labelsOf(task)) ? left : null;
-}
-
-/** The job with the start that a search for a donor finds, once. */
-async function withDonor(
-  bench: Bench,
-  job: TrainJob,
-  hooks: TrainHooks,
-  left: Checkpoint | null,
-): Promise<TrainJob> {
-  if (job.request.init !== "donor") return job;
-  let start = left?.start ?? null;
-  if (start === null) {
-    start = await bestStart(bench, job, hooks);
-    const { member } = job;
-    await hooks.checkpoint(serialize({ ...begun, format: FORMAT, member, start } satisfies Checkpoint));
-  }
-  return { ...job, request: { ...job.request, init: start }, initial: donated(job, start) };
-}
-
-/** The examples, with the teacher's answers where there is one. */
-async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: Checkpoint | null) {
-  const { train: all, ...others } = dataOf(job, hooks.log);
-  const { teacher, member, request } = job;
-  if (teacher === null) return { train: all, ...others, distributions: null, answers: null };
-  // As many are asked for as may be laid out.
-  const data = { train: sample(all, Math.max(ALWAYS, mostRead(request)), request.seed ?? 0), ...others };
-  if (data.train.length < all.length)
-    hooks.log(
-      `of ${all.length} inputs the teacher answers ${data.train.length}, by chance: the steps read no more`,
-    );
-  const { lineOf, nameOf, validationField } = data;
-  let answers = left?.answers ?? null;
-  if (answers === null) {
-    answers = await askTeacher(bench, job, teacher, data, hooks);
-    const labels = labelsOf(job.task);
-    await hooks.checkpoint(
-      serialize({ ...begun, format: FORMAT, member, labels, answers } satisfies Checkpoint),
-    );
-  }
-  const learnt = taught(data, answers, hooks.log);
-  const own = (example: Example) => learnt.origins.get(example)!;
-  return {
-    ...learnt,
-    answers,
-    validationField,
-    lineOf: (example: Example) => lineOf(own(example)),
-    nameOf: (example: Example) => nameOf(own(example)),
-  };
-}
-
 interface RunOptions {
   bench: Bench;
   job: TrainJob;
@@ -215,6 +124,7 @@ interface RunOptions {
   plan: Plan;
   settings: TrainSettings;
   trainer: Trainer;
+  learning: TrainJob["learning"];
   validation: readonly Example[];
   nameOf: (example: Example) => string;
   answers: TeacherAnswer[] | null;
@@ -227,14 +137,14 @@ class Run {
   readonly #options: RunOptions;
   /** What the looks on the way judge. */
   readonly #looked: readonly Example[];
-  readonly #state: Omit<Checkpoint, "format" | "member" | "trainer" | "answers" | "milliseconds"> = {
+  readonly #state: Pick<Checkpoint, "best" | "kept" | "looks" | "losses"> = {
     best: null,
     kept: null,
     looks: [],
     losses: [],
   };
   readonly #pace = new Pace();
-  /** As if it had never been stopped: when it would have begun. */
+  /** When it began, as if it had never been stopped. */
   #began = Date.now();
 
   constructor(options: RunOptions) {
@@ -247,8 +157,9 @@ class Run {
   async toTheEnd(examples: number): Promise<TrainOutcome> {
     const failure = await this.#steps().then(() => null, diverged);
     if (failure && this.#state.kept === null) throw failure;
-    const best = this.#parametersOf(this.#state.kept!.parameters);
-    const { dtype, judged } = await this.#store(best);
+    const { parameters, judged: exact } = this.#state.kept!;
+    const best = this.#parametersOf(parameters);
+    const { dtype, judged } = await this.#store(best, exact);
     const { validation, better, few } = await this.#compare(judged);
     const recipe = {
       method: this.#options.plan.method,
@@ -285,19 +196,23 @@ class Run {
 
   async #steps(): Promise<void> {
     const { steps } = this.#options.settings;
-    const every = Math.max(1, Math.ceil(steps / LOOKS));
+    const every = Math.min(Math.ceil(steps / LOOKS), APART);
+    const { checkpointSeconds } = this.#options.job;
     let saved = Date.now();
+    const save = async () => {
+      await this.#options.hooks.checkpoint(this.#checkpoint());
+      saved = Date.now();
+    };
     while (this.#options.trainer.steps < steps && !this.#tired()) {
       const { step, loss } = await this.#options.trainer.step();
       this.#state.losses.push(loss);
       this.#pace.at(step, Date.now());
       if (step % every === 0 || step === steps) await this.#look(step);
       this.#tell();
-      if (Date.now() - saved >= this.#options.job.checkpointSeconds * 1000) {
-        await this.#options.hooks.checkpoint(this.#checkpoint());
-        saved = Date.now();
-      }
+      if (Date.now() - saved >= checkpointSeconds * 1000) await save();
     }
+    // What is judged now may take minutes, and may be stopped too.
+    if (Date.now() - this.#began >= checkpointSeconds * 1000) await save();
   }
 
   /** Patience is over: so many looks in a row found nothing better. */
@@ -318,7 +233,7 @@ class Run {
     const state = this.#state;
     state.looks.push({ step, validation: score });
     if (state.best === null || score >= state.best.score - standardError(judged, metric))
-      state.kept = { step, parameters: parameters.map(({ data }) => data) };
+      state.kept = { step, parameters: parameters.map(({ data }) => data), judged };
     if (state.best === null || score > state.best.score) state.best = { step, score };
     this.#options.hooks.log(
       `step ${step}: ${metric} ${forPeople(score)} on ${judged.length} validation examples`,
@@ -326,9 +241,8 @@ class Run {
   }
 
   /** F16 where the examples that the looks judged tell no difference. */
-  async #store(best: readonly Parameter[]): Promise<{ dtype: Dtype; judged: Judged[] }> {
+  async #store(best: readonly Parameter[], exact: Judged[]): Promise<{ dtype: Dtype; judged: Judged[] }> {
     const { validation, hooks, job } = this.#options;
-    const exact = await this.#judge(best, this.#looked);
     const half = await this.#judge(best, this.#looked, "F16").catch(orElse(null, "bad_tensor"));
     const lost = half && lostAsHalf(job.task, exact, half);
     if (lost) hooks.log(`kept as F32: ${lost}`);
@@ -390,32 +304,31 @@ class Run {
   #tell(): void {
     const { steps, batchSize } = this.#options.settings;
     const pace = this.#pace.stepsPerSecond();
+    const left = steps - this.#options.trainer.steps;
     this.#options.hooks.progress({
       step: this.#options.trainer.steps,
       steps,
       loss: this.#state.losses.at(-1) ?? null,
       examples_per_second: pace === null ? null : pace * batchSize,
-      eta_seconds: pace === null ? null : (steps - this.#options.trainer.steps) / pace,
+      // Behind the last step all of validation is judged, for as long as that takes.
+      eta_seconds: pace === null || left === 0 ? null : left / pace,
       validation: this.#state.looks.at(-1)?.validation ?? null,
     });
   }
 
   #checkpoint(): Uint8Array {
-    const { trainer, job, plan, answers } = this.#options;
-    const checkpoint: Checkpoint = {
-      format: FORMAT,
-      member: job.member,
-      labels: labelsOf(job.task),
+    const { trainer, job, plan, answers, learning } = this.#options;
+    return written(job, {
       answers,
       start: plan.init,
+      learning,
       trainer: trainer.state(),
       milliseconds: Date.now() - this.#began,
       ...this.#state,
-    };
-    return serialize(checkpoint);
+    });
   }
 
-  #resume(trainer: TrainerState, { best, kept, looks, losses, milliseconds = 0 }: Checkpoint): void {
+  #resume(trainer: TrainerState, { best, kept, looks, losses, milliseconds }: Checkpoint): void {
     this.#options.trainer.restore(trainer);
     this.#began -= milliseconds;
     Object.assign(this.#state, { best, kept, looks, losses });

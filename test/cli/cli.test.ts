@@ -39,6 +39,11 @@ describe("foreword", () => {
     }
   });
 
+  test("help of a command within a group", async () => {
+    const { code, out } = await foreword(["help", "jobs", "watch"]);
+    expect([code, out]).toEqual([0, expect.stringMatching(/^Usage: foreword jobs watch /)]);
+  });
+
   test("a server whose port is taken says so, and ends", async () => {
     const other = createServer().listen(0, "127.0.0.1");
     await new Promise(resolve => other.once("listening", resolve));

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startServer, type TestServer } from "../http/server.ts";
 import { foreword } from "../support/command.ts";
+import { reviewsOf } from "../support/reviews.ts";
 import { describeShallow } from "../support/shallow.ts";
 
 const MINUTES = 60_000;
@@ -66,11 +67,14 @@ describeShallow("training on the command line", path => {
         },
       );
       expect(JSON.parse(piped.out)).toMatchObject({ rows: 3, leaks: { count: 1, lines: [5] } });
-      expect((await ok("datasets")).out).toMatch(/^reviews +5 +2 +\d{4}-/m);
-      expect((await json("datasets")).items).toHaveLength(2);
-      expect((await ok("datasets", "show", "reviews")).out).toMatch(
-        /^rows +5$[\s\S]*^positive +2$[\s\S]*^negative +3$/m,
-      );
+      const [listed, items, shown] = await Promise.all([
+        ok("datasets"),
+        json("datasets"),
+        ok("datasets", "show", "reviews"),
+      ]);
+      expect(listed.out).toMatch(/^reviews +5 +2 +\d{4}-/m);
+      expect(items.items).toHaveLength(2);
+      expect(shown.out).toMatch(/^rows +5$[\s\S]*^positive +2$[\s\S]*^negative +3$/m);
       expect(await json("datasets", "delete", "reviews")).toEqual({ deleted: "reviews" });
       const gone = await foreword(["datasets", "show", "reviews", ...to]);
       expect([gone.code, gone.err]).toEqual([1, expect.stringMatching(/no data set "reviews"/)]);
@@ -228,6 +232,39 @@ describeShallow("training on the command line", path => {
   );
 
   test(
+    "search and a distillation: what was raced, and what was saved, in tables",
+    async () => {
+      await server.task({
+        id: "plain",
+        type: "classification",
+        labels,
+        prompt: { template: "Review: {{ input }}\nSentiment:" },
+      });
+      await writeFile(
+        file("films.jsonl"),
+        reviewsOf(["film"])
+          .map(row => `${JSON.stringify(row)}\n`)
+          .join(""),
+      );
+      await writeFile(file("rules.txt"), "A film is positive or negative. Nothing else may be said of it.");
+      const flags = ["--no-patterns", "--written", "0", "--budget", "60"];
+      const searched = await ok("search", "plain", file("films.jsonl"), ...flags);
+      expect(searched.err).toMatch(/^racing 1 wordings on up to \d+ examples$/m);
+      expect(searched.out).toMatch(
+        /^ +prompt +from +tokens +race: accuracy +examples +validation \(95 %\)\n1 .* (active|verbalizers) +\d+ +[01]\.\d{4} +\d+ +[01]\.\d{4} \([01]\.\d{4} to [01]\.\d{4}\)$/m,
+      );
+      expect(searched.out).toMatch(/^version \d: .*; what was active [01]\.\d{4}/m);
+      const learnt = ["--method", "distill", "--teacher", file("rules.txt"), "--steps", "2", "--length", "4"];
+      const distilled = await ok("train", "plain", file("films.jsonl"), ...learnt);
+      expect(distilled.err).toMatch(/^the teacher answers 20 inputs$/m);
+      expect(distilled.out).toMatch(
+        /^it gives \d+\.\d % of the teacher's answers, 4 positions instead of \d+ \(\d+ saved\), \d+\.\d\d times as fast$/m,
+      );
+    },
+    2 * MINUTES,
+  );
+
+  test(
     "evaluate: scores, comparisons and the examples that differ, in tables",
     async () => {
       await server.post("/tasks/review/prompts", {
@@ -248,8 +285,8 @@ describeShallow("training on the command line", path => {
       expect(out).toMatch(
         /^1 +[01]\.\d{4} \([01]\.\d{4} to [01]\.\d{4}\) +[01]\.\d{4} +\d\.\d{4} +0\.\d{4}$/m,
       );
-      expect(out).toMatch(new RegExp(`^${last} less 1 +accuracy +-?[01]\\.\\d{4} .* +[01]`, "m"));
-      expect(out).toMatch(new RegExp(`^1\\+${last} by majority less ${last} +accuracy`, "m"));
+      expect(out).toMatch(new RegExp(`^${last} minus 1 +accuracy +-?[01]\\.\\d{4} .* +[01]`, "m"));
+      expect(out).toMatch(new RegExp(`^1\\+${last} by majority minus ${last} +accuracy`, "m"));
       const one = await json("evaluate", "review", file("train.jsonl"), "--prompts", "1", "--calibrate");
       expect(one).toMatchObject({
         kind: "evaluate",

@@ -2,12 +2,13 @@
  * docker/compose.yaml, started piece by piece without Docker: each service's own command, settings, files and health
  * check, as processes from dist/. Host names are mapped to this machine, ports and folders to free ones.
  */
-import { mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { describeBackbone } from "../support/backbone.ts";
+import { shareCompiled } from "../support/compiled.ts";
 import { freePort } from "../support/port.ts";
 import { describeRedis } from "../support/redis.ts";
 import { reviewsOf } from "../support/reviews.ts";
@@ -15,7 +16,6 @@ import { Container } from "./container.ts";
 import { composed, containers, image, type Json, manifests } from "./tools.ts";
 
 const MINUTES = 60_000;
-const compiled = join(tmpdir(), "foreword-test-compiled");
 const password = "0123456789abcdef";
 const key = "of the callers";
 const services: Record<string, Json> = composed({
@@ -44,8 +44,7 @@ describeBackbone("compose.yaml, piece by piece", path =>
       await redis.until(async () => isHealthy(), 20);
 
       const data = await folder();
-      await mkdir(compiled, { recursive: true });
-      await symlink(compiled, join(data, "compiled"));
+      await shareCompiled(data);
       const port = await freePort();
       url = `http://127.0.0.1:${port}`;
       const env = (service: Json, of: object) => ({

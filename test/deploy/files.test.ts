@@ -35,7 +35,7 @@ describe("by their programs", () => {
   test("Docker Compose takes compose.yaml, and says what is missing", () => {
     expect(Object.keys(services)).toEqual(["redis", "server", "worker"]);
     const example = ["-f", "docker/compose.yaml", "--env-file", "docker/.env.example", "config", "-q"];
-    expect(tool("docker-compose", example).said).toContain("copy docker/.env.example to docker/.env");
+    expect(tool("docker-compose", example).said).toContain("put a password into docker/.env, ");
     const wrong = "services: {a: {image: redis, red_only: true}}";
     expect(tool("docker-compose", ["-f", "-", "config", "-q"], wrong).said).toContain("red_only");
   });

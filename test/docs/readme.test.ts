@@ -18,6 +18,13 @@ const blocks = all.filter(({ script }) => !script.includes("docker compose"));
 /** What starts and goes on; the rest ends. */
 const starts = ({ script }: Block) => /npm start|-- worker/.test(script);
 
+/** With the server's own port, the id that a job was answered with, and the examples shown put behind those that are there. */
+const filledIn = (script: string, port: number): string =>
+  script
+    .replaceAll("localhost:8080", `localhost:${port}`)
+    .replace("JOB=…", "JOB=$(cat .job)")
+    .replace("> reviews.jsonl", ">> reviews.jsonl");
+
 test("both languages show the same commands", async () => {
   const bare = ({ script }: Block) => script.replace(/\s+#.*$/gm, "").trim();
   expect((await blocksOf("README.zh-CN.md")).map(bare)).toEqual(all.map(bare));
@@ -47,8 +54,7 @@ describeBackbone("README.md", backbone => {
     async (_, script) => {
       if (script.includes("adapter/"))
         await reader.run("npm run --silent foreword -- prompts export sentiment 2 adapter/");
-      const here = script.replaceAll("localhost:8080", `localhost:${port}`).replaceAll("<id>", "$(cat .job)");
-      expect(await reader.run(here)).not.toBe("");
+      expect(await reader.run(filledIn(script, port))).not.toBe("");
     },
   );
 

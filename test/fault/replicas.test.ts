@@ -1,18 +1,18 @@
 /** Two servers and two workers on one Redis, each a process with a data folder of its own, on the real backbone. */
 import type { ChildProcess } from "node:child_process";
-import { mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { describeBackbone } from "../support/backbone.ts";
 import { type Ended, foreword } from "../support/command.ts";
+import { shareCompiled } from "../support/compiled.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisServer } from "../support/redis-server.ts";
 import { reviewsOf } from "../support/reviews.ts";
 import { ServerProcess } from "../support/server-process.ts";
 
 const MINUTES = 60_000;
-const compiled = join(tmpdir(), "foreword-test-compiled");
 const examples = reviewsOf(["film"]);
 const settings = { examples, length: 8, batch_size: 4, seed: 1, checkpoint_seconds: 1 };
 
@@ -25,7 +25,7 @@ describeBackbone("two servers and two workers on one Redis", path =>
 
     async function startWorker(env: Record<string, string>): Promise<void> {
       const data = await mkdtemp(join(tmpdir(), "foreword-worker-"));
-      await symlink(compiled, join(data, "compiled"));
+      await shareCompiled(data);
       const mine = { ...env, FOREWORD_DATA: data, FOREWORD_MIRROR: dirname(path) };
       await new Promise<void>(resolve => {
         const started = (child: ChildProcess) => {
@@ -40,11 +40,9 @@ describeBackbone("two servers and two workers on one Redis", path =>
     }
 
     beforeAll(async () => {
-      await mkdir(compiled, { recursive: true });
       redis = await RedisServer.start(["--appendonly", "yes"]);
       const env = { FOREWORD_REGISTRY: redis.url, FOREWORD_THREADS: "1" };
       [a, b] = await Promise.all([ServerProcess.at(path), ServerProcess.at(path)]);
-      for (const { data } of [a, b]) await symlink(compiled, join(data, "compiled"));
       // All at once, on an empty registry, as a first deployment does.
       await Promise.all([a.begin(env), b.begin(env), startWorker(env), startWorker(env)]);
       await Promise.all([a.ready(), b.ready()]);

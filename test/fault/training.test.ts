@@ -1,7 +1,6 @@
 /** Training, and the server's process killed, its disk full: with real processes. */
 import { createHash } from "node:crypto";
-import { readdir, symlink } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Job } from "../../src/contract/job.ts";
@@ -46,7 +45,6 @@ describeShallow("training through faults", path => {
 
   beforeAll(async () => {
     server = await ServerProcess.at(path);
-    await symlink(join(tmpdir(), "foreword-test-compiled"), join(server.data, "compiled"));
     await server.begin({ FOREWORD_BACKBONE: path }, surviving);
     await server.ready();
     await server.json(

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { InferReply } from "../../src/contract/infer.ts";
 import { pick } from "../../src/server/routing.ts";
-import { describeBackbone } from "../support/backbone.ts";
+import { describeShallow } from "../support/shallow.ts";
 import { expectProblem, files, startServer, type TestServer } from "./server.ts";
 
 const part = (prompt: number, weight: number) => [{ prompt, weight }];
 
-describeBackbone("what answers, over HTTP", path => {
+describeShallow("what answers, over HTTP", path => {
   let server: TestServer;
   const input = "The plot was thin, but I laughed.";
   const single: Record<number, Record<string, number>> = {};
@@ -180,14 +180,14 @@ describeBackbone("what answers, over HTTP", path => {
     // More than may wait come at once: the rest is dropped, and every caller is answered.
     await activate({ prompt: 1, shadow: { prompt: 2, share: 1 } });
     const inputs = Array.from({ length: 100 }, (_, index) => `${index}`);
-    const replies = await Promise.all([1, 2, 3].map(() => server.infer("mood", { inputs })));
+    const replies = await Promise.all([1, 2, 3, 4].map(() => server.infer("mood", { inputs })));
     for (const { results } of replies)
       expect(results.every((reply: InferReply) => reply.label !== undefined)).toBe(true);
     const done = async () => {
       const { compared, dropped } = await shadow();
       return compared + dropped;
     };
-    await expect.poll(done, { timeout: 60_000 }).toBe(300);
+    await expect.poll(done, { timeout: 60_000 }).toBe(400);
     expect((await shadow()).dropped).toBeGreaterThan(0);
   });
 

@@ -4,37 +4,27 @@ import { connect, createServer } from "node:net";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
-import { afterEach, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { describeShallow } from "../support/shallow.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
+/** What a server says to a request for another name than its address. */
+const asked = async (server: TestServer, method: string, host: string) => {
+  const { port } = new URL(server.url);
+  const headers = { host: `${host}:${port}`, origin: `http://${host}:${port}` };
+  const request = http.request({ port, method, path: "/tasks/spam", headers }).end();
+  const [response] = await once(request, "response");
+  return { status: response.statusCode, body: JSON.parse(await text(response)) };
+};
+
 describeShallow("problems", path => {
   let server: TestServer;
-  afterEach(() => server.close());
-
-  test("the shape of a request: JSON, its size, its type, its route", async () => {
-    server = await startServer(path, { bodyLimit: 1024 });
-    const json = { "content-type": "application/json" };
-    expectProblem(await server.post("/tasks", "{", json), 400, "malformed_json");
-    expectProblem(await server.post("/tasks", "", json), 400, "malformed_json");
-    expectProblem(await server.post("/tasks", { id: "x".repeat(2000) }), 413, "body_too_large", {
-      limit: 1024,
-    });
-    expectProblem(
-      await server.post("/tasks", "id=x", { "content-type": "application/x-www-form-urlencoded" }),
-      415,
-      "unsupported_media_type",
-    );
-    expectProblem(await server.get("/nothing"), 404, "not_found");
-    const wrong = await server.call("DELETE", "/tasks");
-    expectProblem(wrong, 405, "method_not_allowed");
-    expect(wrong.headers.get("allow")).toContain("POST");
-    expectProblem(await server.post("/tasks", []), 422, "validation");
-    expect((await server.get("/healthz")).status).toBe(200);
+  beforeAll(async () => {
+    server = await startServer(path);
   });
+  afterAll(() => server.close());
 
   test("bodies that are no JSON text: another type, another encoding, names that objects reserve", async () => {
-    server = await startServer(path);
     const json = { "content-type": "application/json" };
     for (const route of ["/tasks", "/tasks/spam/infer", "/tasks/spam/prompts"])
       expectProblem(
@@ -61,7 +51,6 @@ describeShallow("problems", path => {
   });
 
   test("what is no request: headers without end, and no HTTP at all", async () => {
-    server = await startServer(path);
     const { port } = new URL(server.url);
     const told = async (sent: string) => {
       const socket = connect(Number(port), "127.0.0.1");
@@ -81,20 +70,11 @@ describeShallow("problems", path => {
   });
 
   test("paths that no route can have", async () => {
-    server = await startServer(path);
     expectProblem(await server.get("/tasks/%E0%A4%A"), 422, "validation", { field: "path" });
     expectProblem(await server.get(`/tasks/${"a".repeat(300)}`), 422, "validation", { field: "path" });
   });
 
-  test("a body that is far too large is read to its end, so that every client hears why it is refused", async () => {
-    server = await startServer(path, { bodyLimit: 1024 });
-    const body = { input: "x".repeat(2 ** 23) };
-    for (let round = 0; round < 5; round++)
-      expectProblem(await server.post("/tasks/spam/infer", body), 413, "body_too_large");
-  });
-
   test("a data set that is refused is read to its end too", async () => {
-    server = await startServer(path);
     const { port } = new URL(server.url);
     const row = `"a cell","with ""quotes"" in it"\n`;
     const refused = {
@@ -119,40 +99,7 @@ describeShallow("problems", path => {
     expect((await server.get("/datasets/d")).status).toBe(404);
   });
 
-  test("a body that stalls", async () => {
-    const made = vi.spyOn(http, "createServer");
-    server = await startServer(path);
-    const listening = made.mock.results[0]!.value as http.Server;
-    made.mockRestore();
-    expect(listening.requestTimeout).toBe(600_000);
-    Object.assign(listening, { headersTimeout: 500, requestTimeout: 500 });
-    for (const route of ["/tasks", "/datasets?id=d"]) {
-      const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
-      socket.write(
-        `POST ${route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"input":`,
-      );
-      expect(await text(socket), route).toMatch(/^HTTP\/1.1 408 [\s\S]*"code":"request_timeout"/);
-    }
-    expect((await server.get("/datasets/d")).status).toBe(404);
-    expect((await server.get("/healthz")).status).toBe(200);
-  });
-
-  test("a body that stalls holds no server open that closes", async () => {
-    server = await startServer(path);
-    const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
-    socket.write("POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{");
-    await server.get("/healthz");
-    const timers = vi.spyOn(globalThis, "setTimeout");
-    const closed = server.close();
-    const [late] = timers.mock.calls.find(([, ms]) => ms === 25_000)!;
-    timers.mockRestore();
-    expect(await Promise.race([closed, sleep(1000, "open")])).toBe("open");
-    late();
-    await closed;
-  });
-
   test("parameters of a query that are not known", async () => {
-    server = await startServer(path);
     for (const route of ["/jobs?state=running", "/tasks?limit=5&page=2", "/prompts/similarity?tasl=x"])
       expectProblem(await server.get(route), 422, "validation", {
         detail: expect.stringMatching(
@@ -163,7 +110,6 @@ describeShallow("problems", path => {
   });
 
   test("what a browser asks for on behalf of another site's page", async () => {
-    server = await startServer(path);
     const sent = (headers: Record<string, string>) =>
       server.post("/datasets?id=theirs", '{"input":"a","label":"b"}', {
         "content-type": "text/plain",
@@ -183,29 +129,16 @@ describeShallow("problems", path => {
   });
 
   test("what a page asks for whose site has its name point to this machine", async () => {
-    const asked = async (method: string, host: string) => {
-      const { port } = new URL(server.url);
-      const headers = { host: `${host}:${port}`, origin: `http://${host}:${port}` };
-      const request = http.request({ port, method, path: "/tasks/spam", headers }).end();
-      const [response] = await once(request, "response");
-      return { status: response.statusCode, body: JSON.parse(await text(response)) };
-    };
-    server = await startServer(path);
     for (const method of ["GET", "DELETE"])
-      expect(await asked(method, "evil.example")).toMatchObject({
+      expect(await asked(server, method, "evil.example")).toMatchObject({
         status: 403,
         body: { code: "forbidden", detail: expect.stringContaining('"evil.example"') },
       });
     for (const host of ["localhost", "127.0.0.1", "[::1]", "foreword.localhost"])
-      expect((await asked("GET", host)).status).toBe(200);
-    await server.close();
-    // Where other machines may ask, names are theirs to choose.
-    server = await startServer(path, { host: "0.0.0.0" });
-    expect((await asked("GET", "foreword.example")).status).toBe(200);
+      expect((await asked(server, "GET", host)).status).toBe(200);
   });
 
   test("a body of more levels than can be written again, under an Idempotency-Key", async () => {
-    server = await startServer(path);
     const deep = `{"json_schema":${'{"a":'.repeat(100_000)}1${"}".repeat(100_000)}}`;
     expectProblem(
       await server.post("/tasks/data-to-text/evaluate", deep, {
@@ -218,7 +151,6 @@ describeShallow("problems", path => {
   });
 
   test("of a value that may have several forms, the nearest one is named", async () => {
-    server = await startServer(path);
     const labels = (value: unknown) => server.post("/tasks", { id: "odd", labels: value });
     const ask = (input: unknown) => server.post("/tasks/data-to-text/infer", { input });
     const train = (body: object) => server.post("/tasks/sentiment/train", { dataset: "d", ...body });
@@ -258,6 +190,102 @@ describeShallow("problems", path => {
       expect.stringMatching(/^input: messages.0.role must be one of system, /),
       "input: send a text, or an object with a text for each field.",
     ]);
+  });
+
+  test("a port that is taken is an error, not a server that nobody reaches", async () => {
+    const other = createServer().listen(0, "127.0.0.1");
+    await new Promise(resolve => other.once("listening", resolve));
+    const { port } = other.address() as { port: number };
+    await expect(startServer(path, { port })).rejects.toMatchObject({
+      code: "validation",
+      message: expect.stringMatching(/another process listens there.*--port/),
+    });
+    other.close();
+  });
+});
+
+describeShallow("problems of a server that takes a kilobyte", path => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(path, { bodyLimit: 1024 });
+  });
+  afterAll(() => server.close());
+
+  test("the shape of a request: JSON, its size, its type, its route", async () => {
+    const json = { "content-type": "application/json" };
+    expectProblem(await server.post("/tasks", "{", json), 400, "malformed_json");
+    expectProblem(await server.post("/tasks", "", json), 400, "malformed_json");
+    expectProblem(await server.post("/tasks", { id: "x".repeat(2000) }), 413, "body_too_large", {
+      limit: 1024,
+    });
+    expectProblem(
+      await server.post("/tasks", "id=x", { "content-type": "application/x-www-form-urlencoded" }),
+      415,
+      "unsupported_media_type",
+    );
+    expectProblem(await server.get("/nothing"), 404, "not_found");
+    const wrong = await server.call("DELETE", "/tasks");
+    expectProblem(wrong, 405, "method_not_allowed");
+    expect(wrong.headers.get("allow")).toContain("POST");
+    expectProblem(await server.post("/tasks", []), 422, "validation");
+    expect((await server.get("/healthz")).status).toBe(200);
+  });
+
+  test("a body that is far too large is read to its end, so that every client hears why it is refused", async () => {
+    const body = { input: "x".repeat(2 ** 23) };
+    for (let round = 0; round < 5; round++)
+      expectProblem(await server.post("/tasks/spam/infer", body), 413, "body_too_large");
+  });
+});
+
+describeShallow("problems of servers of their own", path => {
+  let server: TestServer;
+  afterEach(() => server.close());
+
+  test("a body that stalls", async () => {
+    const made = vi.spyOn(http, "createServer");
+    server = await startServer(path);
+    const listening = made.mock.results[0]!.value as http.Server;
+    made.mockRestore();
+    expect(listening.requestTimeout).toBe(600_000);
+    Object.assign(listening, { headersTimeout: 500, requestTimeout: 500 });
+    for (const route of ["/tasks", "/datasets?id=d"]) {
+      const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
+      socket.write(
+        `POST ${route} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"input":`,
+      );
+      expect(await text(socket), route).toMatch(/^HTTP\/1.1 408 [\s\S]*"code":"request_timeout"/);
+    }
+    expect((await server.get("/datasets/d")).status).toBe(404);
+    expect((await server.get("/healthz")).status).toBe(200);
+  });
+
+  test("a body that stalls holds no server open that closes", async () => {
+    server = await startServer(path);
+    const socket = connect(Number(new URL(server.url).port), "127.0.0.1");
+    socket.write("POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{");
+    await server.get("/healthz");
+    const timers = vi.spyOn(globalThis, "setTimeout");
+    const closed = server.close();
+    const [late] = timers.mock.calls.find(([, ms]) => ms === 25_000)!;
+    timers.mockRestore();
+    expect(await Promise.race([closed, sleep(1000, "open")])).toBe("open");
+    late();
+    await closed;
+  });
+
+  test("localhost is one server at one address", async () => {
+    const made = vi.spyOn(http, "createServer");
+    server = await startServer(path, { host: "localhost" });
+    expect(made).toHaveBeenCalledTimes(1);
+    made.mockRestore();
+    expect(new URL(server.url).hostname).toBe("127.0.0.1");
+    expect((await asked(server, "GET", "foreword.example")).status).toBe(403);
+  });
+
+  test("names are anybody's to choose where other machines may ask", async () => {
+    server = await startServer(path, { host: "0.0.0.0" });
+    expect((await asked(server, "GET", "foreword.example")).status).toBe(200);
   });
 
   test("too many at once, and too late", async () => {
@@ -300,17 +328,5 @@ describeShallow("problems", path => {
       expect((await bare("/tasks", { authorization })).status).toBe(200);
     await server.task({ id: "mine", labels: ["a", "b"] });
     expect((await server.get("/tasks/mine/history")).body.items[0]).toMatchObject({ by: "admin" });
-  });
-
-  test("a port that is taken is an error, not a server that nobody reaches", async () => {
-    server = await startServer(path);
-    const other = createServer().listen(0, "127.0.0.1");
-    await new Promise(resolve => other.once("listening", resolve));
-    const { port } = other.address() as { port: number };
-    await expect(startServer(path, { port })).rejects.toMatchObject({
-      code: "validation",
-      message: expect.stringMatching(/another process listens there.*--port/),
-    });
-    other.close();
   });
 });

@@ -1,7 +1,9 @@
 import { Ajv } from "ajv";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { InferReply } from "../../src/contract/infer.ts";
 import { describeBackbone } from "../support/backbone.ts";
-import { expectProblem, startServer, type TestServer } from "./server.ts";
+import { type TinyBackbone, tinyBackbone } from "../support/tiny.ts";
+import { expectProblem, files, startServer, type TestServer } from "./server.ts";
 
 describeBackbone("infer over HTTP", path => {
   let server: TestServer;
@@ -122,7 +124,7 @@ describeBackbone("infer over HTTP", path => {
     expect(text.length).toBeGreaterThan(0);
   });
 
-  test("inputs that are too long: refused with figures, or cut where that is asked for", async () => {
+  test("an input that is too long is refused with figures", async () => {
     const long = `${"very ".repeat(9000)}good`;
     const answer = await server.post("/tasks/mood/infer", { input: long });
     expectProblem(answer, 422, "input_too_long");
@@ -180,12 +182,17 @@ describeBackbone("infer over HTTP", path => {
       expect(made.finish_reason).toBe("stop");
       expect(valid(JSON.parse(made.text)), made.text).toBe(true);
     }
-    // Wherever the limit cuts, what was begun is brought to an end.
-    for (let max_tokens = 1; max_tokens <= 12; max_tokens++) {
-      const cut = await server.infer("go", { input: "A person as JSON: ", json_schema: schema, max_tokens });
-      expect(valid(JSON.parse(cut.text)), cut.text).toBe(true);
-      if (cut.finish_reason === "length") expect(cut.usage.output_tokens).toBeGreaterThan(max_tokens);
-    }
+    // Wherever the limit cuts, what was begun is brought to an end; behind what was trained too.
+    const report = await server.backbone();
+    const trained = [files.prefix(report), files.soft(report)].map(file => server.upload("go", file));
+    const versions = (await Promise.all(trained)).map(({ body }) => body.version);
+    for (const [prompt, most] of [[1, 12], ...versions.map(version => [version, 6])])
+      for (let max_tokens = 1; max_tokens <= most; max_tokens++) {
+        const asked = { input: "A person as JSON: ", json_schema: schema, max_tokens, prompt };
+        const cut = await server.infer("go", asked);
+        expect(valid(JSON.parse(cut.text)), cut.text).toBe(true);
+        if (cut.finish_reason === "length") expect(cut.usage.output_tokens).toBeGreaterThan(max_tokens);
+      }
   });
 
   test("an input of which the vocabulary has no character is refused, and moves no other's answer", async () => {
@@ -249,6 +256,48 @@ describeBackbone("infer over HTTP", path => {
   });
 
   test("a prompt that is not there", async () => {
-    expectProblem(await server.post("/tasks/mood/infer", { input: "a", prompt: 9 }), 404, "prompt_not_found");
+    for (const body of [{ input: "a" }, { inputs: ["a", ""] }])
+      expectProblem(await server.post("/tasks/mood/infer", { ...body, prompt: 9 }), 404, "prompt_not_found");
+  });
+});
+
+describe("an input that is too long, in a context of 128 positions", () => {
+  let backbone: TinyBackbone;
+  let server: TestServer;
+  beforeAll(async () => {
+    backbone = await tinyBackbone("llama", false);
+    server = await startServer(backbone.path, { precision: "fp32" });
+    const prompt = { template: "{{ input }}:" };
+    await server.task({ id: "mood", labels: ["a", "b"], prompt });
+    await server.task({ id: "go", type: "generation", prompt });
+  });
+  afterAll(async () => {
+    await server.close();
+    await backbone.remove();
+  });
+
+  // A letter is a token.
+  const [head, tail] = ["abcde", "vwxyz"].map(letters => letters.repeat(40)) as [string, string];
+  const input = head + tail;
+
+  test.each<[string, object, (reply: InferReply) => unknown]>([
+    ["mood", { scores: "all" }, ({ scores }) => scores],
+    ["go", { max_tokens: 8 }, ({ text }) => text],
+  ])("%s: is refused, or answered as what is left of it", async (task, more, answerOf) => {
+    const refused = await server.post(`/tasks/${task}/infer`, { input, ...more });
+    expectProblem(refused, 422, "input_too_long");
+    const cut = async (truncate: string) => {
+      const reply = await server.infer(task, { input, truncate, ...more });
+      expect(reply.usage.input_tokens).toBeLessThanOrEqual(refused.body.limit);
+      return reply;
+    };
+    const [start, end] = [await cut("start"), await cut("end")];
+    const letters = end.usage.input_tokens - 1;
+    for (const [reply, left] of [
+      [start, tail.slice(-letters)],
+      [end, head.slice(0, letters)],
+    ] as const)
+      expect(answerOf(reply)).toEqual(answerOf(await server.infer(task, { input: left, ...more })));
+    expect(answerOf(start)).not.toEqual(answerOf(end));
   });
 });

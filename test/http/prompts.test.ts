@@ -2,10 +2,10 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { BackboneReport } from "../../src/contract/backbone.ts";
 import { readPromptFile, writePromptFile } from "../../src/prompt/file.ts";
-import { describeBackbone } from "../support/backbone.ts";
+import { describeShallow } from "../support/shallow.ts";
 import { expectProblem, files, promptFile, startServer, type TestServer } from "./server.ts";
 
-describeBackbone("prompts over HTTP", path => {
+describeShallow("prompts over HTTP", path => {
   let server: TestServer;
   let backbone: BackboneReport;
   beforeAll(async () => {

@@ -144,7 +144,23 @@ test("a job of the other backbone that was left open fails, and says why", async
 });
 
 test("a dry run tells which tasks can be trained again, how, and why the others are not", async () => {
-  expectProblem(await server.post("/tasks/trained/infer", { input: "sun" }), 409, "backbone_mismatch");
+  const ensemble = { ensemble: [1, 2] };
+  const init = { prompt: { task: "trained", version: 2 } };
+  for (const [method, route, body] of [
+    ["POST", "infer", { input: "sun" }],
+    ["POST", "infer", { input: "sun", prompt: ensemble }],
+    ["POST", "infer", { inputs: ["sun", "rain"] }],
+    ["PUT", "active", ensemble],
+    ["PUT", "active", { prompt: 1, shadow: { prompt: 2, share: 1 } }],
+    ["POST", "evaluate", { examples, prompts: [1, 2] }],
+    ["POST", "train", { examples, init }],
+    ["POST", "train", { examples, method: "distill", teacher: 2 }],
+  ] as const)
+    expectProblem(await server.call(method, `/tasks/trained/${route}`, body), 409, "backbone_mismatch");
+  // Of inputs that share two versions, those are answered that come to the one which can.
+  const { results } = await server.infer("split", { inputs: Array(24).fill("sun") });
+  const codes = results.map(({ error }: { error?: { code: string } }) => error?.code);
+  expect(new Set(codes)).toEqual(new Set([undefined, "backbone_mismatch"]));
   const { items } = (await server.get("/tasks/trained/prompts")).body;
   expect(items.map((prompt: { compatible: boolean }) => prompt.compatible)).toEqual([true, false]);
 

@@ -24,12 +24,22 @@ describeBackbone("a search over HTTP", backbone => {
     const examples = towns.flatMap(town =>
       names.map(name => ({ input: `${name} moved to ${town} last year.`, output: town })),
     );
-    const { result, error } = await ended("poem", { examples, written: 0, budget: 400, keep: 1 });
+    const { result, error, log } = await ended("poem", { examples, written: 0, budget: 400, keep: 1 });
     expect(error).toBeNull();
+    // Texts are raced by how probable the wanted ones are.
+    expect(result.metric).toBe("loss");
     const [best] = result.table;
     expect(best).toMatchObject({ rank: 1, source: "examples" });
-    // A right answer costs little, whether a space is before it or not.
+    // Kept so that larger is better; a right answer costs little, whether a space is before it or not.
+    expect(best.validation.value).toBeLessThan(0);
     expect(-best.validation.value).toBeLessThan(0.5);
+    // Told as what it is.
+    expect(log.map(({ text }: { text: string }) => text)).toContainEqual(
+      expect.stringMatching(/^round 1: .* \d+\.\d{4}$/),
+    );
+    expect(JSON.stringify(log)).not.toMatch(/ -\d+\.\d{4}/);
+    expect(result.activated).toBe(false);
+    expect((await server.get("/tasks/poem")).body.active).toEqual({ prompt: 1 });
     const { text } = await server.infer("poem", {
       input: "Clara moved to Prague in May.",
       prompt: best.version,
@@ -89,24 +99,6 @@ describeBackbone("a search over HTTP", backbone => {
     expect(right.length / reviews.length).toBeGreaterThan(best.validation.low);
   });
 
-  test("texts are raced by how probable the wanted ones are", async () => {
-    const examples = reviews.slice(0, 40).map(({ input }, i) => ({ input, output: ` Review ${i % 2}: yes` }));
-    const job = await ended("poem", { examples, written: 0, budget: 150 });
-    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
-    const { metric, table } = job.result;
-    expect(metric).toBe("loss");
-    // Worked examples show what no instruction says.
-    expect(table[0].source).toBe("examples");
-    // Kept so that larger is better, told as what it is.
-    expect(table[0].validation.value).toBeLessThan(0);
-    expect(job.log.map(({ text }: { text: string }) => text)).toContainEqual(
-      expect.stringMatching(/^round 1: .* \d+\.\d{4}$/),
-    );
-    expect(JSON.stringify(job.log)).not.toMatch(/ -\d+\.\d{4}/);
-    expect(job.result.activated).toBe(false);
-    expect((await server.get("/tasks/poem")).body.active).toEqual({ prompt: 1 });
-  });
-
   describe("what cannot be searched", () => {
     const examples = reviews;
     test.each<[string, string, object, string]>([
@@ -148,14 +140,6 @@ describeBackbone("a search over HTTP", backbone => {
       ["a budget of nothing", "review", { examples, budget: 1 }, "validation"],
     ])("%s", async (_, task, body, code) => {
       expectProblem(await search(task, body), 422, code);
-    });
-
-    test("nothing to race", async () => {
-      const body = { examples, patterns: false, written: 0 };
-      await server.put("/tasks/review/active", { prompt: 1 });
-      const job = await ended("review", { ...body, budget: 100, verbalizers: false });
-      // The active prompt alone is left, and wins.
-      expect(job.result.table).toHaveLength(1);
     });
   });
 });

@@ -1,5 +1,5 @@
 /** The whole product in this process, on the real backbone and an empty registry; a file of tests shares one. */
-import { mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, vi } from "vitest";
@@ -8,6 +8,7 @@ import type { BackboneReport } from "../../src/contract/backbone.ts";
 import type { InferReply } from "../../src/contract/infer.ts";
 import { start } from "../../src/main.ts";
 import { writePromptFile } from "../../src/prompt/file.ts";
+import { shareCompiled } from "../support/compiled.ts";
 
 export const promptFile = "application/vnd.foreword.prompt+safetensors";
 
@@ -22,9 +23,7 @@ type Json = any;
 
 export async function startServer(backbone: string, settings: Partial<Config> = {}) {
   const data = await mkdtemp(join(tmpdir(), "foreword-http-"));
-  const compiled = join(tmpdir(), "foreword-test-compiled");
-  await mkdir(compiled, { recursive: true });
-  await symlink(compiled, join(data, "compiled"));
+  await shareCompiled(data);
   const flags = { backbone, data, port: 0, logLevel: "silent", ...settings };
   const running = await start(loadConfig({ env: {}, flags }));
   await running.ready;

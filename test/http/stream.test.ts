@@ -85,12 +85,15 @@ describeBackbone("streams", path => {
   });
 
   test("characters of several bytes never come in halves", async () => {
-    let text = "";
-    for await (const { event, data } of events(
-      await open({ input: "表情：😀😀😀 🎉🎉🎉 😀😀", max_tokens: 20 }),
-    ))
-      if (event === "token") text += data.text;
-    expect(text).not.toContain("\uFFFD");
+    const input = "表情：😀😀😀 🎉🎉🎉 😀😀";
+    const all: ServerEvent[] = [];
+    for await (const event of events(await open({ input, max_tokens: 20, logprobs: 0 }))) all.push(event);
+    const tokens = all.filter(({ event }) => event === "token").map(({ data }) => data);
+    expect(tokens.map(({ text }) => text).join("")).not.toContain("\uFFFD");
+    // A token that is part of a character has no text yet, and a log-probability all the same.
+    const told = tokens.flatMap(({ logprob }) => (logprob === undefined ? [] : [logprob]));
+    expect(told).toEqual(all.at(-1)!.data.logprobs.map(({ logprob }: { logprob: number }) => logprob));
+    expect(tokens.some(({ text }) => text === "")).toBe(true);
   });
 
   test("a client that goes away frees its row at the next step", async () => {

@@ -2,12 +2,11 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { readdir } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import { trainers } from "../support/children.ts";
+import { sharedCache } from "../support/compiled.ts";
 import { describeShallow } from "../support/shallow.ts";
 import { expectProblem, startServer, type TestServer } from "./server.ts";
 
@@ -82,9 +81,11 @@ describeShallow("training over HTTP", backbone => {
     return events;
   }
   const ended = (id: string) => server.ended(id);
+  const reached = (step: number) => (events: Event[]) =>
+    events.some(({ event, data }) => event === "progress" && data.step >= step);
 
   async function weightsDigest(): Promise<string> {
-    const folder = join(tmpdir(), "foreword-test-compiled");
+    const folder = sharedCache();
     const { fingerprint } = await server.backbone();
     const [name] = (await readdir(folder)).filter(entry =>
       entry.startsWith(`${fingerprint.slice(0, 32)}-fp32`),
@@ -224,6 +225,30 @@ describeShallow("training over HTTP", backbone => {
       expect(lines).toContainEqual(expect.stringMatching(/^step 6: loss \d+\.\d{4} on 1 validation/));
     });
 
+    test("conversations with labels train, answer and are evaluated", async () => {
+      await server.task({ id: "mood", labels, prompt: { template: "{{ messages }}" } });
+      const examples = reviews.map(({ input, label }) => ({
+        input: {
+          messages: [
+            { role: "system", content: "Is it a good film?" },
+            { role: "user", content: input },
+          ],
+        },
+        label,
+      }));
+      const job = await ended(await started("mood", { examples, validation: 0.25, steps: 1, length: 4 }));
+      expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+      const [prompt] = job.result.versions;
+      const answer = await server.infer("mood", { input: examples[0]!.input, prompt });
+      expect(answer.prompt).toEqual({ version: prompt, kind: "prefix" });
+      expect(labels).toContain(answer.label);
+      const judged = await server.job("/tasks/mood/evaluate", { examples, prompts: [1, prompt] });
+      expect(judged, JSON.stringify(judged.error)).toMatchObject({
+        state: "succeeded",
+        result: { examples: 8, prompts: [{ prompt: 1 }, { prompt }] },
+      });
+    });
+
     describe("an ensemble", () => {
       const ensemble = { members: 3, methods: ["prefix", "soft"], inits: ["examples", "labels"] };
       const body = {
@@ -259,7 +284,9 @@ describeShallow("training over HTTP", backbone => {
         expect(report.weights.reduce((a: number, b: number) => a + b)).toBeCloseTo(1, 8);
         const { active } = (await server.get("/tasks/review/active")).body;
         expect(active).toEqual({ ensemble: versions, vote: "weighted", weights: report.weights });
-        expect(job.progress.step).toBe(12);
+        // Behind the members' steps come the answers of what is judged.
+        expect(job.progress.step).toBeGreaterThan(12);
+        expect(job.progress.step).toBe(job.progress.steps);
 
         const answer = await server.infer("review", { input: "Fine.", scores: "all", members: true });
         expect(answer.members.map(({ version }: { version: number }) => version)).toEqual(versions);
@@ -290,10 +317,8 @@ describeShallow("training over HTTP", backbone => {
 
       test("that is killed trains no member again that was done", async () => {
         const { prompts } = (await server.get("/tasks/review")).body;
-        const id = await started("review", { ...body, ensemble: 2, steps: 60, checkpoint_seconds: 1 });
-        await watch(id, {
-          enough: events => events.some(({ event, data }) => event === "progress" && data.step >= 64),
-        });
+        const id = await started("review", { ...body, ensemble: 2, steps: 90, checkpoint_seconds: 1 });
+        await watch(id, { enough: reached(94) });
         await vi.waitFor(async () => expect((await trainers()).length).toBe(1), { timeout: 5000 });
         process.kill((await trainers())[0]!, "SIGKILL");
         const job = await ended(id);
@@ -314,11 +339,11 @@ describeShallow("training over HTTP", backbone => {
     });
 
     test("a trainer that is killed goes on from its checkpoint and ends in the same bits", async () => {
-      const body = { ...quick, steps: 120, checkpoint_seconds: 1 };
+      // Several checkpoints long, on a fast machine too.
+      const body = { ...quick, steps: 240, checkpoint_seconds: 1 };
       const whole = await ended(await started("review", body));
       const id = await started("review", body);
-      await watch(id, { enough: events => events.some(({ event }) => event === "progress") });
-      await sleep(1500);
+      await watch(id, { enough: reached(body.steps / 2) });
       await vi.waitFor(async () => expect((await trainers()).length).toBe(1), { timeout: 5000 });
       process.kill((await trainers())[0]!, "SIGKILL");
       const killed = await ended(id);
@@ -340,7 +365,7 @@ describeShallow("training over HTTP", backbone => {
     test("a cancelled job leaves no version, and its process is gone", async () => {
       const { prompts } = (await server.get("/tasks/review")).body;
       const id = await started("review", { ...quick, steps: 5000 });
-      await watch(id, { enough: events => events.some(({ event }) => event === "progress") });
+      await watch(id, { enough: reached(1) });
       expect((await server.call("DELETE", `/jobs/${id}`)).body.state).toBe("cancelled");
       expect((await watch(id)).at(-1)!.data.state).toBe("cancelled");
       expect((await server.get("/tasks/review")).body.prompts).toBe(prompts);
@@ -349,7 +374,7 @@ describeShallow("training over HTTP", backbone => {
 
     test("serving goes on while a job runs", async () => {
       const id = await started("review", { ...quick, steps: 5000 });
-      await watch(id, { enough: events => events.some(({ event }) => event === "progress") });
+      await watch(id, { enough: reached(1) });
       const answers = await Promise.all(
         Array.from({ length: 8 }, () => server.infer("review", { input: "Fine." })),
       );

@@ -1,11 +1,12 @@
 /** What one task's prompt is to another, over HTTP, on the real backbone with its bundled prompts. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { DonorsReport, RankedStart, SimilarityGroup } from "../../src/contract/transfer.ts";
-import { type PromptFile, readPromptFile } from "../../src/prompt/file.ts";
+import { type PromptFile, readPromptFile, writePromptFile } from "../../src/prompt/file.ts";
 import { inputKey } from "../../src/training/examples.ts";
 import { chosenExamples } from "../../src/training/start.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { reviewsOf } from "../support/reviews.ts";
+import { describeShallow } from "../support/shallow.ts";
 import { expectProblem, files, startServer, type TestServer } from "./server.ts";
 
 const MINUTES = 60_000;
@@ -15,18 +16,34 @@ const renamed = (examples: ReturnType<typeof reviewsOf>) =>
 const examples = renamed(reviewsOf(["film"]));
 const others = renamed(reviewsOf(["play"])).filter((_, index) => index % 5 === 0);
 
+/** Of other labels and other words than any bundled task. */
+const mood = {
+  id: "mood",
+  type: "classification",
+  labels: ["praise", "blame"],
+  prompt: { template: "Somebody said: {{ input }} This is" },
+};
+/** A rate at which nothing moves: what comes out is what training began with. */
+const still = { steps: 1, batch_size: 2, learning_rate: 1e-12, validation: others, max_tokens: 100 };
+const donor = (task: string, version: number) => ({ init: { prompt: { task, version } } });
+
+async function fileOf(server: TestServer, task: string, version: number): Promise<PromptFile> {
+  const url = `${server.url}/tasks/${task}/prompts/${version}?format=safetensors`;
+  return readPromptFile(new Uint8Array(await (await fetch(url)).arrayBuffer()));
+}
+async function reportOf(server: TestServer, task: string, body: object): Promise<DonorsReport> {
+  const job = await server.job(`/tasks/${task}/donors`, body);
+  expect(job, JSON.stringify(job.error)).toMatchObject({ kind: "donors", state: "succeeded" });
+  return job.result;
+}
+const namesOf = ({ table }: DonorsReport) =>
+  table.map(({ init }) => (typeof init === "object" && "prompt" in init ? init.prompt.task : init));
+
 describeBackbone("transfer over HTTP", backbone => {
   let server: TestServer;
   beforeAll(async () => {
     server = await startServer(backbone, { trainThreads: 2 });
-    // Other labels and other words than any bundled task has.
-    await server.task({
-      id: "mood",
-      type: "classification",
-      labels: ["praise", "blame"],
-      prompt: { template: "Somebody said: {{ input }} This is" },
-    });
-    await server.task({ id: "poem", type: "generation" });
+    await server.task(mood);
     await server.task({ id: "bare", labels: ["a", "b"], prompt: { template: "{{ input }}:" } });
     const report = await server.backbone();
     await server.upload("bare", files.soft(report));
@@ -34,10 +51,7 @@ describeBackbone("transfer over HTTP", backbone => {
   });
   afterAll(() => server.close());
 
-  const file = async (task: string, version: number): Promise<PromptFile> => {
-    const url = `${server.url}/tasks/${task}/prompts/${version}?format=safetensors`;
-    return readPromptFile(new Uint8Array(await (await fetch(url)).arrayBuffer()));
-  };
+  const file = (task: string, version: number) => fileOf(server, task, version);
 
   describe("similarity", () => {
     const groupOf = async (query: string, kind: "soft" | "prefix"): Promise<SimilarityGroup> => {
@@ -185,40 +199,6 @@ describeBackbone("transfer over HTTP", backbone => {
   });
 
   describe("a start from another task's prompt", () => {
-    /** A rate at which nothing moves: what comes out is what training began with. */
-    const still = { steps: 1, batch_size: 2, learning_rate: 1e-12, validation: others, max_tokens: 100 };
-    const donor = (task: string, version: number) => ({ init: { prompt: { task, version } } });
-
-    test(
-      "a prefix and a soft prompt, for other labels and words",
-      async () => {
-        const run = async (settings: object) => {
-          const job = await server.job("/tasks/mood/train", { examples, ...still, ...settings });
-          expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
-          const [version] = job.result.versions;
-          const { recipe, length, template } = (await server.get(`/tasks/mood/prompts/${version}`)).body;
-          return { recipe, length, template, file: await file("mood", version) };
-        };
-        const largest = (a: Float32Array, b: Float32Array) =>
-          a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0);
-
-        const prefix = await run(donor("spam", 3));
-        const given = await file("spam", 3);
-        expect(prefix).toMatchObject({
-          length: 64,
-          template: " {{ input }} This is",
-          recipe: donor("spam", 3),
-        });
-        expect(largest(prefix.file.prefix!.key, given.prefix!.key)).toBeLessThan(1e-3);
-        expect(largest(prefix.file.prefix!.value, given.prefix!.value)).toBeLessThan(1e-3);
-
-        const soft = await run({ method: "soft", ...donor("sentiment", 2) });
-        expect(soft.template).toBe("{{ soft(64) }} {{ input }} This is");
-        expect(largest(soft.file.soft!.data, (await file("sentiment", 2)).soft!.data)).toBeLessThan(1e-3);
-      },
-      4 * MINUTES,
-    );
-
     test("what can't be a start", async () => {
       const train = (settings: object) =>
         server.post("/tasks/mood/train", { examples, ...still, ...settings });
@@ -243,18 +223,10 @@ describeBackbone("transfer over HTTP", backbone => {
   });
 
   describe("donors", () => {
-    const reportOf = async (task: string, body: object): Promise<DonorsReport> => {
-      const job = await server.job(`/tasks/${task}/donors`, body);
-      expect(job, JSON.stringify(job.error)).toMatchObject({ kind: "donors", state: "succeeded" });
-      return job.result;
-    };
-    const namesOf = ({ table }: DonorsReport) =>
-      table.map(({ init }) => (typeof init === "object" && "prompt" in init ? init.prompt.task : init));
-
     test(
       "the prompt of a like task comes first, and is what training then starts from",
       async () => {
-        const report = await reportOf("mood", { examples, seed: 5 });
+        const report = await reportOf(server, "mood", { examples, seed: 5 });
         expect(namesOf(report).toSorted()).toEqual(["bare", "examples", ...library].toSorted());
         expect(report.table.map(({ rank }) => rank)).toEqual(report.table.map((_, index) => index + 1));
         const place = (name: string) => namesOf(report).indexOf(name);
@@ -282,43 +254,6 @@ describeBackbone("transfer over HTTP", backbone => {
       4 * MINUTES,
     );
 
-    test("named candidates, virtual tokens and texts", async () => {
-      const candidates = [
-        { task: "sentiment", version: 2 },
-        { task: "spam", version: 2 },
-      ];
-      const soft = await reportOf("mood", { examples, method: "soft", candidates });
-      expect(namesOf(soft).toSorted()).toEqual(["examples", "sentiment", "spam"]);
-      expect(soft.table.find(({ init }: RankedStart) => init !== "examples")).toMatchObject({ kind: "soft" });
-
-      const texts = examples.slice(0, 10).map(({ input }) => ({ input, output: ` Yes. ${input}` }));
-      const report = await reportOf("poem", {
-        examples: texts,
-        candidates: [
-          { task: "data-to-text", version: 3 },
-          { task: "spam", version: 3 },
-        ],
-      });
-      expect(namesOf(report)).toHaveLength(3);
-      expect(report.table.every(({ accuracy }) => accuracy === null)).toBe(true);
-    });
-
-    test("what the own start shows is asked of nobody, nor its twins", async () => {
-      const twins = [...examples.slice(5, 15), ...examples.slice(5, 15)].map(({ input, label }, index) => ({
-        input: index < 10 ? input : `${input} `,
-        label,
-      }));
-      const candidates = [{ task: "sentiment", version: 3 }];
-      const job = await server.job("/tasks/mood/donors", { examples: twins, seed: 5, candidates });
-      expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
-      const shown = new Set(chosenExamples(twins, 5).map(inputKey));
-      const asked = twins.filter(example => !shown.has(inputKey(example))).length;
-      expect(job.log.map(({ text }: { text: string }) => text)).toContainEqual(
-        `trying 2 starts on up to ${asked} examples`,
-      );
-      expect(job.result.table[0].examples).toBe(asked);
-    });
-
     test("what can't be ranked", async () => {
       const donors = (body: object) => server.post("/tasks/mood/donors", body);
       const one = { task: "sentiment", version: 3 };
@@ -337,5 +272,77 @@ describeBackbone("transfer over HTTP", backbone => {
       expectProblem(await donors({ examples: [{ input: "x", label: "y" }] }), 422, "bad_dataset");
       expectProblem(await server.post("/tasks/nowhere/donors", { examples }), 404, "task_not_found");
     });
+  });
+});
+
+describeShallow("transfer of uploaded prompts", backbone => {
+  let server: TestServer;
+  beforeAll(async () => {
+    server = await startServer(backbone, { trainThreads: 2 });
+    await server.task(mood);
+    await server.task({ id: "poem", type: "generation" });
+    const report = await server.backbone();
+    // Versions 2 and 3 of both.
+    for (const [phase, task] of [
+      { id: "bare", labels: ["a", "b"] },
+      { id: "tale", type: "generation" },
+    ].entries()) {
+      await server.task(task);
+      await server.upload(task.id, files.soft(report, 3, phase));
+      // Words behind its positions would be positions of the start too.
+      const prefix = { ...readPromptFile(files.prefix(report, 4, phase)), template: "{{ input }}:" };
+      await server.upload(task.id, writePromptFile(prefix));
+    }
+  });
+  afterAll(() => server.close());
+
+  test("a prefix and a soft prompt, for other labels and words", async () => {
+    const run = async (settings: object) => {
+      const job = await server.job("/tasks/mood/train", { examples, ...still, ...settings });
+      expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+      const [version] = job.result.versions;
+      const { recipe, length, template } = (await server.get(`/tasks/mood/prompts/${version}`)).body;
+      return { recipe, length, template, file: await fileOf(server, "mood", version) };
+    };
+    const largest = (a: Float32Array, b: Float32Array) =>
+      a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0);
+
+    const prefix = await run(donor("bare", 3));
+    const given = (await fileOf(server, "bare", 3)).prefix!;
+    expect(prefix).toMatchObject({ length: 4, template: " {{ input }} This is", recipe: donor("bare", 3) });
+    expect(largest(prefix.file.prefix!.key, given.key)).toBeLessThan(1e-3);
+    expect(largest(prefix.file.prefix!.value, given.value)).toBeLessThan(1e-3);
+
+    const soft = await run({ method: "soft", ...donor("tale", 2) });
+    expect(soft.template).toBe("{{ soft(3) }} {{ input }} This is");
+    expect(largest(soft.file.soft!.data, (await fileOf(server, "tale", 2)).soft!.data)).toBeLessThan(1e-3);
+  });
+
+  test("named candidates, virtual tokens and texts", async () => {
+    const both = (version: number) => ["bare", "tale"].map(task => ({ task, version }));
+    const soft = await reportOf(server, "mood", { examples, method: "soft", candidates: both(2) });
+    expect(namesOf(soft).toSorted()).toEqual(["bare", "examples", "tale"]);
+    expect(soft.table.find(({ init }: RankedStart) => init !== "examples")).toMatchObject({ kind: "soft" });
+
+    const texts = examples.slice(0, 10).map(({ input }) => ({ input, output: ` Yes. ${input}` }));
+    const report = await reportOf(server, "poem", { examples: texts, candidates: both(3) });
+    expect(namesOf(report)).toHaveLength(3);
+    expect(report.table.every(({ accuracy }) => accuracy === null)).toBe(true);
+  });
+
+  test("what the own start shows is asked of nobody, nor its twins", async () => {
+    const twins = [...examples.slice(5, 15), ...examples.slice(5, 15)].map(({ input, label }, index) => ({
+      input: index < 10 ? input : `${input} `,
+      label,
+    }));
+    const candidates = [{ task: "bare", version: 3 }];
+    const job = await server.job("/tasks/mood/donors", { examples: twins, seed: 5, candidates });
+    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "succeeded" });
+    const shown = new Set(chosenExamples(twins, 5).map(inputKey));
+    const asked = twins.filter(example => !shown.has(inputKey(example))).length;
+    expect(job.log.map(({ text }: { text: string }) => text)).toContainEqual(
+      `trying 2 starts on up to ${asked} examples`,
+    );
+    expect(job.result.table[0].examples).toBe(asked);
   });
 });

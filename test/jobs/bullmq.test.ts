@@ -209,7 +209,8 @@ describeRedis("BullMQ", () => {
       opened.push(own, jobs);
       const { created_at: born } = await registry.createTask(newTask("t"), hard(), "ann");
       const examples = await registry.putBlob(Buffer.from("examples"));
-      const request = { contenders: [], examples, settings: {}, stores: null };
+      const contenders = [{ prompt: 1, active: { prompt: 1 } }];
+      const request = { contenders, examples, settings: {}, stores: null };
       const asked = { task: "t", born, kind: "evaluate" as const, request, backbone: "f", blobs: [] };
       const { id } = await jobs.submit(asked);
       await vi.waitFor(async () => expect((await registry.getJob(id)).state).toBe("running"));

@@ -280,6 +280,37 @@ export function jobsContract(
       await expect(registry.getBlob(sha256)).rejects.toMatchObject({ code: "registry_unavailable" });
     });
 
+    test("a checkpoint that is being written when its process ends does not stop the next start, and is not kept", async () => {
+      const id = await submit("t");
+      const { control, fail } = await start(1);
+      const { putBlob } = registry;
+      let go = () => {};
+      const written = new Promise<string>(resolve => {
+        registry.putBlob = async bytes => {
+          registry.putBlob = putBlob;
+          const sha256 = await putBlob(bytes);
+          await new Promise<void>(told => {
+            go = told;
+            resolve(sha256);
+          });
+          return sha256;
+        };
+      });
+      const saving = control.checkpoint(Buffer.from("late"));
+      const sha256 = await written;
+      fail(new Interrupted("killed"));
+      const again = await start(2);
+      control.log("late too");
+      go();
+      await saving;
+      await expect(registry.getBlob(sha256)).rejects.toMatchObject({ code: "registry_unavailable" });
+      await again.control.checkpoint(Buffer.from("its own"));
+      expect(again.control.signal.aborted).toBe(false);
+      again.finish();
+      await becomes(id, "succeeded");
+      expect((await registry.getJob(id)).log).toEqual([]);
+    });
+
     test("what a runner waits for before its jobs is no start of theirs", async () => {
       await jobs.close();
       let load = () => {};

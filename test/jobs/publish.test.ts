@@ -63,9 +63,9 @@ const found = async (activate: Activate, before?: Task): Promise<Found> => ({
   task: before ?? (await registry.getTask("t")),
 });
 /** What an evaluation found. */
-const fitted = (temperature: number, after = 0.2) => ({
+const fitted = (temperature: number, after = 0.2, p = 0.01) => ({
   log_loss: 0.3,
-  calibration: { temperature, after: { log_loss: after, expected_calibration_error: 0.1 } },
+  calibration: { temperature, after: { log_loss: after, expected_calibration_error: 0.1 }, p_value: p },
 });
 const activate = async (wanted: boolean, job = "job-1") =>
   activateOnce(workOf(job, registry), await found(wanted));
@@ -138,13 +138,14 @@ describe("only if better", () => {
   });
 });
 
-test("a temperature is stored only where the log loss is lower with it", async () => {
+test("a temperature is stored only where the log loss is lower with it beyond chance", async () => {
   const { active_revision } = await registry.getTask("t");
   const log: string[] = [];
   const work = workOf("job-1", registry);
   work.control.log = text => log.push(text);
   for (const after of [0.3, 3.7302])
     expect(await store(work, active_revision, fitted(0.05, after))).toBe(false);
+  expect(await store(work, active_revision, fitted(20, 0.2, 0.05))).toBe(false);
   expect(await active()).toEqual({ prompt: 1 });
   expect(log[1]).toMatch(/0\.050 is not stored.*3\.7302 with it and 0\.3000 without.*More examples/);
   expect(await store(work, active_revision, fitted(1.5))).toBe(true);
@@ -162,11 +163,11 @@ test("what a job found is not for a later task of the name", async () => {
   work.record.born = born;
   const told = { waits: "", told: "" };
   for (const wrong of [
-    addOnce(work, {}, async () => hard({ job: "job-1" }), told),
-    activateOnce(work, decision),
-    store(work, task.active_revision, fitted(1.5)),
+    () => addOnce(work, {}, async () => hard({ job: "job-1" }), told),
+    () => activateOnce(work, decision),
+    () => store(work, task.active_revision, fitted(1.5)),
   ])
-    await expect(wrong).rejects.toMatchObject({ code: "task_not_found" });
+    await expect(wrong()).rejects.toMatchObject({ code: "task_not_found" });
   expect(await registry.getTask("t")).toMatchObject({
     prompts: 2,
     active: { prompt: 1 },
@@ -189,6 +190,24 @@ test.each([
   expect(await store(work, before.active_revision, fitted(1.5))).toBe(false);
   expect(await registry.getTask("t")).toEqual(before);
 });
+
+test.each([true, "if_better"] as const)(
+  "what was judged by other labels than the task has now is not activated (%s)",
+  async wanted => {
+    const decision = await found(wanted);
+    const labels = ["a", "c"];
+    await registry.patchTask("t", { labels });
+    const log: string[] = [];
+    const work = workOf("job-1", registry);
+    work.control.log = text => log.push(text);
+    expect(await activateOnce(work, decision)).toBe(false);
+    expect(await active()).toEqual({ prompt: 1 });
+    expect(log).toEqual([expect.stringMatching(/^the task's labels were changed meanwhile.*version 2/)]);
+    // The same ones again are no others.
+    await registry.patchTask("t", { labels: ["a", "b"] });
+    expect(await activateOnce(work, decision)).toBe(true);
+  },
+);
 
 test("a version that was deleted before it could be activated costs the job nothing else", async () => {
   const log: string[] = [];

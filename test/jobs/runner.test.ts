@@ -5,11 +5,13 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { JobKind } from "../../src/contract/job.ts";
 import type { Engine } from "../../src/engine/engine.ts";
+import { ForewordError } from "../../src/errors.ts";
 import { openEmbeddedJobs } from "../../src/jobs/embedded.ts";
+import { written } from "../../src/jobs/patience.ts";
 import { createRunner } from "../../src/jobs/runner.ts";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { unavailable } from "../../src/registry/problems.ts";
-import type { Registry } from "../../src/registry/registry.ts";
+import type { JobRecord, Registry } from "../../src/registry/registry.ts";
 import { hard, later, newJob, newTask } from "../registry/records.ts";
 
 let folder: string;
@@ -114,8 +116,11 @@ const cases = Object.entries(requests).flatMap(([name, { kind, request, calls }]
 );
 
 async function run(of: Registry, kind: JobKind, request: object) {
+  return runOf(of, await registry.putJob({ ...newJob("job-1"), born, kind, request }));
+}
+
+async function runOf(of: Registry, record: JobRecord) {
   const log: string[] = [];
-  const record = await registry.putJob({ ...newJob("job-1"), born, kind, request });
   const control = {
     signal: new AbortController().signal,
     progress: () => {},
@@ -134,6 +139,38 @@ test.each(cases)("before its trainer starts, $name waits for $method", async ({ 
   );
   expect(error).toMatchObject({ code: "ENOENT" });
   expect(log.filter(line => /can't be read yet\. Redis does not answer/.test(line))).toHaveLength(1);
+});
+
+test.each(["not_ready", "backbone_unavailable"] as const)(
+  "what a job writes waits for an engine that is %s",
+  async code => {
+    const log: string[] = [];
+    const { signal } = new AbortController();
+    const work = {
+      options: { log: { error: () => {} } },
+      record: { id: "job-1" },
+      control: { signal, log: (text: string) => void log.push(text) },
+    };
+    let calls = 0;
+    const write = async () => {
+      if (++calls === 1) throw new ForewordError(code, "The engine starts again.");
+      return calls;
+    };
+    expect(await written(work, write, { waits: "", told: "not saved yet." })).toBe(2);
+    expect(log).toEqual(["not saved yet. The engine starts again."]);
+  },
+);
+
+test("a training whose checkpoint is lost begins again, and says so", async () => {
+  const checkpoint = await registry.putBlob(Buffer.from("saved"));
+  const { kind, request } = requests.train!;
+  const wanted = { ...newJob("job-1"), born, kind, request: request(), checkpoint, blobs: [checkpoint] };
+  const record = await registry.putJob(wanted);
+  await registry.updateJob("job-1", { blobs: [] });
+  await registry.dropBlob(checkpoint);
+  const { error, log } = await runOf(registry, record);
+  expect(error).toMatchObject({ code: "ENOENT" });
+  expect(log).toEqual(["its last checkpoint is gone; it begins again"]);
 });
 
 test.each(Object.entries(requests))(

@@ -1,5 +1,5 @@
 /** A trainer's process stays below 3 GB, whatever the data: examples of 2,000 tokens among short ones. */
-import { mkdir, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -12,6 +12,7 @@ import { writeExamples } from "../../src/training/examples.ts";
 import type { TrainJob } from "../../src/training/job.ts";
 import { describeBackbone } from "../support/backbone.ts";
 import { trainers } from "../support/children.ts";
+import { shareCompiled } from "../support/compiled.ts";
 
 const LIMIT = 3e9;
 /** Less is not a trainer's: weights that other processes map too are counted in part. */
@@ -25,10 +26,7 @@ describeBackbone("a trainer's memory", backbone => {
   let data: string;
   beforeAll(async () => {
     data = await mkdtemp(join(tmpdir(), "foreword-memory-"));
-    // Compiled once, for the tests of the server too.
-    const compiled = join(tmpdir(), "foreword-test-compiled");
-    await mkdir(compiled, { recursive: true });
-    await symlink(compiled, join(data, "compiled"));
+    await shareCompiled(data);
   });
   afterAll(() => rm(data, { recursive: true, force: true }));
 

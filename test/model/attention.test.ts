@@ -13,23 +13,24 @@ import { type OpenedCore, openCore } from "../../src/engine/open.ts";
 import { writePromptFile } from "../../src/prompt/file.ts";
 import { createRuntime } from "../../src/runtime/create.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { sharedCache } from "../support/compiled.ts";
 import { type SlowPass, slowLlama } from "../support/slow-llama.ts";
 
 const folder = new URL("../fixtures/reference/tiny/llama/", import.meta.url).pathname;
 const sum = (numbers: ArrayLike<number>) => Array.from(numbers).reduce((a, b) => a + b, 0);
 const meanOf = (numbers: readonly number[]) => sum(numbers) / numbers.length;
 
-let cache: string;
-beforeAll(async () => {
-  cache = await mkdtemp(join(tmpdir(), "foreword-attention-"));
-});
-afterAll(() => rm(cache, { recursive: true, force: true }));
-
 /** What the graph sums over heads, from a slow pass. */
 const attended = (pass: SlowPass, layer: number, query: number, key: number) =>
   sum(pass.layers[layer]!.attention[query]!.map(head => head[key]!));
 
 describe("attention on the past, in every layer of a small Llama", () => {
+  let cache: string;
+  beforeAll(async () => {
+    cache = await mkdtemp(join(tmpdir(), "foreword-attention-"));
+  });
+  afterAll(() => rm(cache, { recursive: true, force: true }));
+
   test("the oracle computes what transformers computes", async () => {
     const source = await openBackbone(folder);
     const { ids, log_p_of_next } = JSON.parse(await readFile(join(folder, "reference.json"), "utf8"));
@@ -93,7 +94,7 @@ describeBackbone("on SmolLM2", path => {
     opened = await openCore(
       {
         backbone: path,
-        cache,
+        cache: sharedCache(),
         runtime: "onnx",
         threads: 2,
         precision: "fp32",

@@ -1,12 +1,10 @@
 /** Schemas compile beside the engine: who waits for one, who does not, and what is left when a thread or the engine ends. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { Worker } from "node:worker_threads";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { type GenerateRequest, greedy } from "../../src/engine/engine.ts";
 import { Grammars } from "../../src/engine/grammars.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { sharedCache } from "../support/compiled.ts";
 import { openCore } from "../support/core.ts";
 
 /** Compiles for a second or more. */
@@ -14,21 +12,18 @@ const slow = (length = 90) => ({ type: "string", maxLength: length });
 const quick = { type: "object", properties: { a: { type: "integer" } }, required: ["a"] };
 
 describeBackbone("grammars in threads", path => {
-  let cache: string;
   let opened: Awaited<ReturnType<typeof openCore>>;
   let grammars: Grammars;
   const threads: Worker[] = [];
   const note = (worker: Worker) => threads.push(worker);
   beforeAll(async () => {
-    cache = await mkdtemp(join(tmpdir(), "foreword-grammars-"));
-    opened = await openCore(path, cache);
+    opened = await openCore(path, sharedCache());
     process.on("worker", note);
   });
   afterEach(() => grammars?.close());
   afterAll(async () => {
     process.off("worker", note);
     await opened.close();
-    await rm(cache, { recursive: true, force: true });
   });
   const fresh = () => {
     grammars = new Grammars(opened.tokenizer, opened.config.vocabSize);

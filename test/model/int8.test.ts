@@ -10,6 +10,7 @@ import { architectures } from "../../src/backbone/architectures/index.ts";
 import { float32, int64, layout } from "../../src/backbone/feeds.ts";
 import { generationLoss } from "../../src/backbone/objective.ts";
 import { type BackboneSource, openBackbone } from "../../src/backbone/source.ts";
+import { Tokenizer } from "../../src/backbone/tokenizer.ts";
 import { type CompiledBackbone, compileBackbone } from "../../src/compile/backbone.ts";
 import { inOwnBasis } from "../../src/compile/basis.ts";
 import { plainFeeds } from "../../src/compile/calibrate.ts";
@@ -24,7 +25,7 @@ import { createOnnxRuntime } from "../../src/runtime/onnx.ts";
 import type { Runtime } from "../../src/runtime/runtime.ts";
 import { trainingGraph } from "../../src/training/graph.ts";
 import { describeBackbone } from "../support/backbone.ts";
-import { openCore } from "../support/core.ts";
+import { sharedCache } from "../support/compiled.ts";
 
 const runtime = createOnnxRuntime({ threads: 2 });
 
@@ -201,18 +202,15 @@ describe.each(names)("%s", name => {
 });
 
 describeBackbone("int8 on SmolLM2", path => {
-  const cache = join(tmpdir(), "foreword-test-compiled");
-
   test("its loss on text and its gradient pass the gate, and so it is what auto chooses", async () => {
-    const core = await openCore(path, cache);
     const source = await openBackbone(path);
-    const encode = (text: string) => core.tokenizer.encode(text);
+    const tokenizer = Tokenizer.from((await source.tokenizerFiles())!, source.config.vocabSize);
+    const encode = (text: string) => tokenizer.encode(text);
     const { chosen, check } = await compileVariants(
       source,
-      { precision: "auto", runtime, encode, cache },
+      { precision: "auto", runtime, encode, cache: sharedCache() },
       () => {},
     );
-    await core.close();
     await source.close();
     expect(check!.text_loss.int8).not.toBe(check!.text_loss.fp32);
     expect([serves(check!), trains(check!)], JSON.stringify(check)).toEqual([true, true]);

@@ -3,20 +3,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { describeBackbone } from "../support/backbone.ts";
+import { sharedCache } from "../support/compiled.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
 import { type TinyBackbone, tinyBackbone } from "../support/tiny.ts";
 
 describeBackbone("requests that begin alike", path => {
   let core: TestCore;
-  let cache: string;
   beforeAll(async () => {
-    cache = await mkdtemp(join(tmpdir(), "foreword-leading-"));
-    core = await openCore(path, cache);
+    core = await openCore(path, sharedCache());
   });
-  afterAll(async () => {
-    await core.close();
-    await rm(cache, { recursive: true, force: true });
-  });
+  afterAll(() => core.close());
 
   /** Some 400 tokens that nothing else begins with. */
   const document = (name: string) =>

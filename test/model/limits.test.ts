@@ -13,20 +13,16 @@ import type { TaskPrompt } from "../../src/training/job.ts";
 import type { Plan } from "../../src/training/plan.ts";
 import { contextOf, layOut } from "../../src/training/rows.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { sharedCache } from "../support/compiled.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
 import { type TinyBackbone, tinyBackbone } from "../support/tiny.ts";
 
 describeBackbone("requests that ask for much", path => {
-  let cache: string;
   let core: TestCore;
   beforeAll(async () => {
-    cache = await mkdtemp(join(tmpdir(), "foreword-limits-"));
-    core = await openCore(path, cache);
+    core = await openCore(path, sharedCache());
   });
-  afterAll(async () => {
-    await core.close();
-    await rm(cache, { recursive: true, force: true });
-  });
+  afterAll(() => core.close());
 
   const story = (lines: number) =>
     Array.from(

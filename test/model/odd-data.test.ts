@@ -6,12 +6,13 @@ import { afterAll, describe, expect, test } from "vitest";
 import type { Example } from "../../src/contract/dataset.ts";
 import { openCore } from "../../src/engine/open.ts";
 import type { ForewordError } from "../../src/errors.ts";
+import { readPromptFile } from "../../src/prompt/file.ts";
 import type { Bench } from "../../src/training/begin.ts";
 import { combine } from "../../src/training/evaluation/ensemble.ts";
-import { Shelf } from "../../src/training/evaluation/judge.ts";
+import { label, Shelf } from "../../src/training/evaluation/judge.ts";
 import { evaluate } from "../../src/training/evaluation/report.ts";
 import { writeExamples } from "../../src/training/examples.ts";
-import type { TrainJob } from "../../src/training/job.ts";
+import type { TrainJob, TrainProgress } from "../../src/training/job.ts";
 import { train } from "../../src/training/run.ts";
 import { search } from "../../src/training/search/search.ts";
 import { tinyBackbone } from "../support/tiny.ts";
@@ -73,7 +74,13 @@ const some = (count: number, words: number) =>
 const task = { id: "t", type: "classification" as const, labels: ["good", "bad"], description: "" };
 
 describe("a search", () => {
-  const searched = async (on: Bench, examples: Example[], settings: object) => {
+  const template = "Text: {{ input }}\nLabel:";
+  const searched = async (
+    on: Bench,
+    examples: Example[],
+    settings: object,
+    active: TrainJob["active"] = null,
+  ) => {
     const heard = hooks();
     const job = {
       task,
@@ -82,8 +89,8 @@ describe("a search", () => {
       validation: 0.3,
       splitSeed: 0,
       settings: { seed: 0, ...settings },
-      template: "Text: {{ input }}\nLabel:",
-      active: null,
+      template,
+      active,
     };
     return { ...(await search(on, job, heard)), lines: heard.lines };
   };
@@ -107,6 +114,15 @@ describe("a search", () => {
       expect((await searched(on, examples, { budget: 64, written: 0, seed })).table.length).toBeGreaterThan(
         0,
       );
+  });
+
+  test("without candidates races what is active alone; where nothing is, there is none", async () => {
+    const on = await bench("llama", {});
+    const none = { budget: 100, patterns: false, written: 0, verbalizers: false };
+    const active = { prompts: [{ template, parameters: null }], active: { prompt: 1 } };
+    const { table } = await searched(on, some(60, 0), none, active);
+    expect(table).toMatchObject([{ rank: 1, source: "active", template }]);
+    await expect(searched(on, some(60, 0), none)).rejects.toMatchObject({ code: "validation" });
   });
 
   test("writes instructions from as many examples as fit", async () => {
@@ -183,6 +199,86 @@ describe("training", () => {
     };
     expect(await asked(["good", "bad"])).toBe(0);
     expect(await asked(["bad", "good"])).toBe(1);
+  });
+
+  describe("looks for examples that are too long before what takes long:", () => {
+    const asking = /the teacher answers|trying/;
+    const refused = async (on: Bench, job: TrainJob, why: RegExp) => {
+      const heard = hooks();
+      const refusal = { code: "bad_dataset", message: expect.stringMatching(why) };
+      await expect(train(on, job, heard)).rejects.toMatchObject(refusal);
+      expect(heard.lines.join("\n")).not.toMatch(asking);
+    };
+    const few = [...some(20, 2), example(21, 20)];
+
+    test("a teacher's answers; what just fits behind it is answered", async () => {
+      const on = await bench("llama", { max_position_embeddings: 512 });
+      const teacher = { template: `${"abc ".repeat(40)}{{ input }} is`, parameters: null };
+      const answers = (words: number) =>
+        label({ ...on, task, prompts: [teacher], active: {} }, [example(21, words)]).then(
+          () => true,
+          () => false,
+        );
+      let words = 60;
+      while (await answers(words + 1)) words++;
+      const distilling = (count: number) =>
+        training({ teacher, validation: 0.3, examples: bytesOf([...some(20, 2), example(21, count)]) });
+      await refused(on, distilling(words + 1), /^examples: line 21: /);
+      const { distillation } = await train(on, distilling(words), hooks());
+      expect(distillation).toMatchObject({ length: 4 });
+      // Nor does any answer make it fit behind what is trained.
+      const request = { steps: 2, length: 4, max_tokens: 30 };
+      const inputs = few.map(({ input }) => ({ input, label: "none of the task's" }));
+      await refused(
+        on,
+        { ...distilling(0), request, examples: bytesOf(inputs) },
+        /^examples: line 21: .*at most 30 fit/,
+      );
+      const texts = { ...task, type: "generation" as const, labels: null };
+      const outputs = few.map(({ input }) => ({ input, output: "abc ".repeat(100) }));
+      await refused(
+        on,
+        { ...distilling(0), task: texts, request, examples: bytesOf(outputs) },
+        /^examples: line 21: .*at most 30 fit/,
+      );
+    });
+
+    test("a search for a donor", async () => {
+      const on = await bench("llama", { max_position_embeddings: 512 });
+      const request = { steps: 2, init: "donor" as const, max_tokens: 30 };
+      await refused(
+        on,
+        training({ request, validation: 0.3, examples: bytesOf(few) }),
+        /^examples: line 21: .*at most 30 fit/,
+      );
+    });
+  });
+
+  test("keeps what its teacher has said so far, tells how far it is, and ends in the same bits", async () => {
+    const on = await bench("llama", { max_position_embeddings: 512 });
+    const teacher = { template: "abc {{ input }} is", parameters: null };
+    const job = training({
+      teacher,
+      validation: 0.1,
+      examples: bytesOf(some(600, 1)),
+      checkpointSeconds: 0,
+    });
+    const told: TrainProgress[] = [];
+    const first = { ...hooks(), progress: (each: TrainProgress) => void told.push(each) };
+    const whole = await train(on, job, first);
+    const answering = told.filter(({ loss }) => loss === null);
+    expect(answering.map(({ step }) => step)).toEqual(Array.from({ length: 600 }, (_, i) => i + 1));
+    expect(new Set(answering.map(({ steps }) => steps))).toEqual(new Set([600]));
+    const partly = hooks();
+    const resumed = await train(on, { ...job, checkpoint: first.checkpoints[0]! }, partly);
+    expect(partly.lines).toContain("the teacher answers the last 344 of 600 inputs");
+    expect(readPromptFile(resumed.file).prefix).toEqual(readPromptFile(whole.file).prefix);
+    // Seldom kept, it is kept at its end.
+    const seldom = hooks();
+    await train(on, { ...job, checkpointSeconds: 3600 }, seldom);
+    const done = hooks();
+    await train(on, { ...job, checkpoint: seldom.checkpoints[0]! }, done);
+    expect(done.lines.join("\n")).not.toContain("the teacher answers");
   });
 });
 

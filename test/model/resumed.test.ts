@@ -1,7 +1,5 @@
 /** A run that is stopped and goes on: it keeps the donor that it chose, by what its examples tell, and its time. */
-import { mkdir, readFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
 import { deserialize, serialize } from "node:v8";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { openCore } from "../../src/engine/open.ts";
@@ -13,6 +11,7 @@ import { writeExamples } from "../../src/training/examples.ts";
 import type { Donor, TrainJob } from "../../src/training/job.ts";
 import { train } from "../../src/training/run.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { sharedCache } from "../support/compiled.ts";
 import { reviewsOf } from "../support/reviews.ts";
 
 const library = new URL("../../prompts/", import.meta.url);
@@ -33,12 +32,16 @@ describeBackbone("a run that goes on", path => {
   let bench: Bench;
   let job: TrainJob;
   beforeAll(async () => {
-    const cache = join(tmpdir(), "foreword-test-compiled");
-    await mkdir(cache, { recursive: true });
     const shelf = new Shelf();
     const load = { packed: false, memory: "returned" } as const;
     const limits = { cacheBytes: 2 ** 27, batchTokens: 512, queue: 4096 };
-    const place = { backbone: path, cache, runtime: "onnx", threads: 2, precision: "fp32" } as const;
+    const place = {
+      backbone: path,
+      cache: sharedCache(),
+      runtime: "onnx",
+      threads: 2,
+      precision: "fp32",
+    } as const;
     bench = { ...(await openCore({ ...place, ...limits, load }, shelf, () => {})), shelf };
     job = {
       task: { id: "mood", type: "classification", labels: ["praise", "blame"], description: "" },

@@ -1,7 +1,4 @@
 /** Prompts stacked on one another answer as the same text written out in full, and share what they stand on. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -11,6 +8,7 @@ import { preparePrompt } from "../../src/engine/prefix.ts";
 import { layersOf, PLATFORM, platform, restacked, unstacked } from "../../src/prompt/stack.ts";
 import { prefixFrom, promptFileOf } from "../../src/training/start.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { sharedCache } from "../support/compiled.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
 
 const system = "You sort the mail of a shop. The shop sells lamps, chairs and tables.\n";
@@ -21,16 +19,11 @@ const labels = { delivery: " delivery", payment: " payment", praise: " praise" }
 const inputs = ["My card was charged twice.", "The chair is lovely!", "It has not come yet."];
 
 describeBackbone("stacked prompts", path => {
-  let cache: string;
   let core: TestCore;
   beforeAll(async () => {
-    cache = await mkdtemp(join(tmpdir(), "foreword-stack-"));
-    core = await openCore(path, cache);
+    core = await openCore(path, sharedCache());
   });
-  afterAll(async () => {
-    await core.close();
-    await rm(cache, { recursive: true, force: true });
-  });
+  afterAll(() => core.close());
 
   const hard = (template: string) => ({ template, parameters: null });
   const on = (prompt: Parameters<typeof restacked>[0], below: Parameters<typeof layersOf>[0]) => ({

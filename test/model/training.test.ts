@@ -1,7 +1,4 @@
 /** Training on SmolLM2: its losses are what serving answers, it learns, and it repeats itself bit for bit. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { architectures } from "../../src/backbone/architectures/index.ts";
 import { classificationLoss, generationLoss } from "../../src/backbone/objective.ts";
@@ -20,6 +17,7 @@ import { type ClassificationContext, classificationRows, generationRow } from ".
 import { fitIds, prefixFrom, promptFileOf, softFrom } from "../../src/training/start.ts";
 import { Trainer, type TrainSettings } from "../../src/training/trainer.ts";
 import { describeBackbone } from "../support/backbone.ts";
+import { sharedCache } from "../support/compiled.ts";
 import { classifyRequest, generateRequest, openCore, type TestCore } from "../support/core.ts";
 
 const settings: TrainSettings = {
@@ -45,7 +43,6 @@ const reviews: [string, string][] = [
 ];
 
 describeBackbone("training", path => {
-  let cache: string;
   let core: TestCore;
   let source: BackboneSource;
   const sessions = new Map<string, Session>();
@@ -56,7 +53,7 @@ describeBackbone("training", path => {
   ) => GradientSource;
 
   beforeAll(async () => {
-    cache = await mkdtemp(join(tmpdir(), "foreword-training-"));
+    const cache = sharedCache();
     core = await openCore(path, cache);
     source = await openBackbone(path);
     const compiled = await compileBackbone(source, cache, () => {});
@@ -78,7 +75,6 @@ describeBackbone("training", path => {
     for (const session of sessions.values()) await session.close();
     await core.close();
     await source.close();
-    await rm(cache, { recursive: true, force: true });
   });
 
   async function prefixOf(text: string): Promise<Parameter[]> {

@@ -133,6 +133,20 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect((await registry.listHistory("t")).items.map(entry => entry.by)).toEqual(["bob", "ann"]);
     });
 
+    it("keeps the task's doubts when another prompt is activated with its adding, and nothing fitted", async () => {
+      await registry.createTask(newTask("t"), hard(), "ann");
+      await registry.setActive("t", { prompt: 1, unsure_below: 0.6, temperature: 2 }, "ann");
+      await registry.addPrompt("t", hard(), { activate: { by: "bob" } });
+      expect((await registry.getTask("t")).active).toEqual({ prompt: 2, unsure_below: 0.6 });
+      await registry.setActive(
+        "t",
+        { ensemble: [1, 2], unsure_below: 0.5, agreement_below: 0.7, vote: "majority" },
+        "ann",
+      );
+      await registry.addPrompt("t", hard(), { activate: { by: "bob" } });
+      expect((await registry.getTask("t")).active).toEqual({ prompt: 3, unsure_below: 0.5 });
+    });
+
     it("adds a prompt of one name and parameters once where asked, however many try", async () => {
       const parameters = await registry.putBlob(bytesOf("parameters"));
       await registry.createTask(newTask("t"), hard(), "ann");
@@ -443,6 +457,12 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect((await registry.changes(last)).changes.filter(({ kind }) => kind === "job")).toHaveLength(50);
       expect(await registry.openJobs()).toEqual([{ id: "open", task: "t" }]);
       await registry.deleteTask("b");
+      // Once a day.
+      await registry.sweep();
+      expect(await left()).toHaveLength(4);
+      const rows = await registry.snapshot(allOf);
+      const yesterday = ({ key, row }: Row) => ({ key, row: key[0] === "mark" ? ago(1) : row });
+      await registry.replaceRows(inTurn(rows.map(yesterday)));
       await registry.sweep();
       expect(await left()).toEqual(["young", "long", "open"]);
       await registry.putJob(newJob("next"));
@@ -541,6 +561,30 @@ export function registryContract(name: string, open: () => Promise<Registry>): v
       expect(await codeOf(registry.recall(key, "h2"))).toBe("idempotency_conflict");
       expect(await codeOf(registry.remember(key, "h2", reply, "ann"))).toBe("idempotency_conflict");
       expect(await registry.recall(`${key}2`, "h2")).toBeNull();
+    });
+
+    it("makes a write that has a name once, and gives what it gave", async () => {
+      const text = '"\ud800 😀 {{ input }}';
+      const make = (active: { prompt: number }) =>
+        registry.createTask(newTask("t"), hard(text), "ann", active, { commit: "task" });
+      // One that was refused was not made.
+      expect(await codeOf(make({ prompt: 2 }))).toBe("prompt_not_found");
+      const task = await make({ prompt: 1 });
+      const add = () => registry.addPrompt("t", hard(text), { commit: "prompt", expected: 1 });
+      const [prompt, ...others] = await Promise.all([add(), add(), add(), add()]);
+      const job = await registry.putJob(newJob("j"), { commit: "job" });
+      const sha256 = await registry.putBlob(bytesOf("rows"));
+      const rows = { rows: 1, labels: null, sha256, bytes: 4 };
+      const dataset = await registry.putDataset({ id: "d", ...rows }, { commit: "dataset" });
+      await registry.setActive("t", null, "ann");
+      const { last } = await registry.changes(0);
+      expect(await make({ prompt: 1 })).toEqual(task);
+      for (const each of [...others, await add()]) expect(each).toEqual(prompt);
+      expect(await registry.putJob(newJob("another"), { commit: "job" })).toEqual(job);
+      expect(await registry.putDataset({ id: "e", ...rows }, { commit: "dataset" })).toEqual(dataset);
+      expect((await registry.changes(0)).last).toBe(last);
+      expect((await registry.openJobs()).map(({ id }) => id)).toEqual(["j"]);
+      expect((await registry.addPrompt("t", hard(), { commit: "another" })).version).toBe(3);
     });
 
     it("lets one holder answer a key, and the next one where it gives up", async () => {

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { open } from "lmdb";
 import { afterAll, describe, expect, it } from "vitest";
 import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import type { Registry } from "../../src/registry/registry.ts";
@@ -74,7 +75,9 @@ describe("lmdb: durability", () => {
   it("loses nothing in a restart", async () => {
     const folder = await freshFolder();
     const before = await openLmdbRegistry(folder);
-    await before.createTask(newTask("t"), hard(), "ann");
+    const make = (registry: Registry) =>
+      registry.createTask(newTask("t"), hard(), "ann", undefined, { commit: "c" });
+    await make(before);
     const job = await before.putJob(newJob("j"));
     const blob = await before.putBlob(new Uint8Array([1, 2, 3]));
     await before.mark("done");
@@ -83,6 +86,7 @@ describe("lmdb: durability", () => {
     await before.close();
     const after = await openLmdbRegistry(folder);
     expect(await after.getTask("t")).toEqual(task);
+    expect(await make(after)).toEqual(task);
     expect(await after.getJob("j")).toEqual(job);
     expect([...(await after.getBlob(blob))]).toEqual([1, 2, 3]);
     expect(await after.marked("done")).toBe(true);
@@ -182,10 +186,39 @@ describe("lmdb: durability", () => {
     const blob = await registry.putBlob(new Uint8Array(100));
     await truncate(join(folder, "blobs", blob.slice(0, 2), blob), 50);
     expect(await codeOf(registry.getBlob(blob))).toBe("registry_unavailable");
+    expect(await registry.putBlob(new Uint8Array(100))).toBe(blob);
+    expect([...(await registry.getBlob(blob))]).toEqual([...new Uint8Array(100)]);
     await registry.close();
     const broken = await freshFolder();
     await writeFile(join(broken, "registry.lmdb"), "no database ".repeat(1000));
     expect(await codeOf(openLmdbRegistry(broken))).toBe("registry_unavailable");
+  });
+});
+
+describe("lmdb: a folder that another has taken over", () => {
+  it("is given up by the one that stood still, and stays the other's", async () => {
+    const folder = await freshFolder();
+    const registry = await openLmdbRegistry(folder);
+    await registry.createTask(newTask("t"), hard(), "ann");
+    const warning = once(process, "warning");
+    const file = open({ path: join(folder, "registry.lmdb"), noSubdir: true, encoding: "json" });
+    const other = { ...(file.get(["owner"]) as object), token: "another's" };
+    await file.put(["owner"], other);
+    for (const call of [
+      () => registry.addPrompt("t", hard()),
+      () => registry.getTask("t"),
+      () => registry.putBlob(new Uint8Array(1)),
+    ])
+      await expect(call()).rejects.toMatchObject({
+        code: "registry_unavailable",
+        message: expect.stringMatching(/Another process has taken over the data folder/),
+      });
+    expect(registry.reachable()).toBe(false);
+    expect((await warning)[0].message).toMatch(/taken over/);
+    await registry.close();
+    expect(file.get(["owner"])).toEqual(other);
+    expect(file.get(["task", "t"])).toMatchObject({ prompts: 1 });
+    await file.close();
   });
 });
 
@@ -333,7 +366,7 @@ describe("lmdb: sweep", () => {
     ];
     await registry.createTask(newTask("t"), { ...hard(), kind: "prefix", parameters: ofPrompt }, "ann");
     await registry.putDataset({ id: "d", rows: 1, labels: null, sha256: ofDataset, bytes: 7 });
-    await registry.putJob({ ...newJob("j"), blobs: [ofJob] });
+    await registry.putJob({ ...newJob("j"), blobs: [ofJob] }, { commit: "c" });
     await registry.remember("k", "h", { status: 201, headers: {}, body: null }, "ann");
     await writeFile(join(folder, "blobs", unnamed.slice(0, 2), ".left-by-a-dead-writer"), "half");
 
@@ -351,6 +384,7 @@ describe("lmdb: sweep", () => {
     expect(await registry.recall("k", "h")).toBeNull();
     expect(await registry.recall("k", "another")).toBeNull();
     expect(await registry.sweep()).toEqual({ blobs: 3, replies: 1 });
+    expect((await registry.putJob(newJob("another"), { commit: "c" })).id).toBe("another");
     const files = await readdir(join(folder, "blobs"), { recursive: true, withFileTypes: true });
     expect(files.filter(file => file.isFile())).toEqual([]);
     await registry.close();

@@ -9,6 +9,7 @@ import { openLmdbRegistry } from "../../src/registry/lmdb.ts";
 import { openRedisRegistry } from "../../src/registry/redis.ts";
 import { PART } from "../../src/registry/redis-blobs.ts";
 import type { Notice, Registry } from "../../src/registry/registry.ts";
+import type { Row } from "../../src/registry/store.ts";
 import { emptyDisk, fillDisk } from "../support/full-disk.ts";
 import { describeRedis } from "../support/redis.ts";
 import { RedisServer } from "../support/redis-server.ts";
@@ -90,6 +91,20 @@ describeRedis("a Redis registry", () => {
     expect((await b.getTask("t")).prompts).toBe(items.length);
   });
 
+  test("makes a write that has a name, and that no replica confirmed, no second time", async () => {
+    const unsure = await openRedisRegistry(`${redis.url}?wait=1`);
+    try {
+      const make = (registry: Registry) =>
+        registry.createTask(newTask("t"), hard(), "ann", undefined, { commit: "c" });
+      for (let times = 0; times < 2; times++) await expect(make(unsure)).rejects.toThrow(/0 of 1 replicas/);
+      expect(await make(a)).toEqual(await b.getTask("t"));
+      expect((await a.changes(0)).last).toBe(3);
+      expect(await redis.admin.pttl("{fw}:commit:c")).toBeGreaterThan(23.9 * hour);
+    } finally {
+      await unsure.close();
+    }
+  });
+
   test("that is full refuses writes in words, answers reads, and takes writes again", async () => {
     await a.createTask(newTask("t"), hard(), "ann");
     await fill();
@@ -142,6 +157,48 @@ describeRedis("a Redis registry", () => {
       });
       expect(await b.snapshot(allOf)).toEqual(before);
     } finally {
+      await relieve();
+    }
+  });
+
+  test.each(["task", "prompt:order", "names"])(
+    "that throws an import's %s away changes nothing, and says so",
+    async lost => {
+      const parameters = await a.putBlob(bytesOf("parameters"));
+      await a.createTask(newTask("t"), prefix(parameters), "ann");
+      const before = await a.snapshot(allOf);
+      async function* rows(): AsyncGenerator<Row> {
+        yield* before;
+        for (let at = 0; at < 300; at++) yield { key: ["mark", `${at}`], row: "" };
+        // The first of them are written.
+        expect(await redis.admin.del(...(await redis.admin.keys(`{fw}:new:*:${lost}`)))).toBe(1);
+      }
+      await expect(a.replaceRows(rows())).rejects.toMatchObject({
+        code: "registry_unavailable",
+        message: expect.stringMatching(/not all there.*Try again/),
+      });
+      expect(await b.snapshot(allOf)).toEqual(before);
+      expect(await redis.admin.keys("{fw}:new:*")).toEqual([]);
+      expect(await a.replaceRows(inTurn(before))).toBe(true);
+    },
+  );
+
+  test("that may throw keys away is told of when it is opened", async () => {
+    const told: unknown[] = [];
+    const log = { error: (...what: unknown[]) => told.push(what) };
+    const open = async (policy: string, maxmemory: string) => {
+      await redis.admin.config("SET", "maxmemory-policy", policy);
+      await redis.admin.config("SET", "maxmemory", maxmemory);
+      await (await openRedisRegistry(redis.url, { log })).close();
+    };
+    try {
+      await open("noeviction", "1gb");
+      await open("allkeys-lru", "0");
+      expect(told).toEqual([]);
+      await open("allkeys-lru", "1gb");
+      expect(told).toEqual([[{ policy: "allkeys-lru" }, expect.stringContaining("to noeviction")]]);
+    } finally {
+      await redis.admin.config("SET", "maxmemory-policy", "noeviction");
       await relieve();
     }
   });
@@ -211,6 +268,20 @@ describeRedis("a Redis registry", () => {
     expect(await b.putBlob(bytes)).toBe(blob);
     expect((await redis.admin.hkeys(`fw:blob:${blob}`)).sort()).toEqual(["bytes", "put"]);
     expect(await a.dropBlob(blob)).toBe(true);
+  });
+
+  test("puts a file again of which a part is lost or cut off", async () => {
+    const bytes = randomBytes(2 * PART + 5);
+    const blob = await a.putBlob(bytes);
+    for (const damage of [
+      () => redis.admin.hdel(`fw:blob:${blob}`, "bytes:1"),
+      () => redis.admin.hset(`fw:blob:${blob}`, "bytes", "cut off"),
+    ]) {
+      await damage();
+      await expect(b.getBlob(blob)).rejects.toMatchObject({ fields: { blob } });
+      expect(await a.putBlob(bytes)).toBe(blob);
+      expect(Buffer.compare(await b.getBlob(blob), bytes)).toBe(0);
+    }
   });
 
   test("takes a large file in little more memory than it keeps", async () => {

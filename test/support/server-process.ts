@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { expect } from "vitest";
 import { command } from "./command.ts";
+import { shareCompiled } from "./compiled.ts";
 import { freePort } from "./port.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: a reply's shape is what the tests are about
@@ -24,7 +25,9 @@ export class ServerProcess {
   }
 
   static async at(backbone: string): Promise<ServerProcess> {
-    return new ServerProcess(await mkdtemp(join(tmpdir(), "foreword-process-")), backbone);
+    const data = await mkdtemp(join(tmpdir(), "foreword-process-"));
+    await shareCompiled(data);
+    return new ServerProcess(data, backbone);
   }
 
   get pid(): number {

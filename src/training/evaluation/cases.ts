@@ -1,6 +1,8 @@
 /** Examples as they are asked: a label's each by itself, a text's input once, with every text that would do. */
 import type { TaskType } from "../../contract/task.ts";
-import { answerOf, inputKey, type ReadExamples } from "../examples.ts";
+import { fillFields } from "../../prompt/fields.ts";
+import { compileTemplate } from "../../prompt/template.ts";
+import { answerOf, inputKey, type LineProblem, type ReadExamples } from "../examples.ts";
 import type { TextCase } from "./judge.ts";
 
 export interface Case extends TextCase {
@@ -17,4 +19,21 @@ export function casesOf({ examples, lines }: ReadExamples, type: TaskType): Case
     else cases.set(key, { input: example.input, wanted: [answerOf(example)], line: lines[index]! });
   }
   return [...cases.values()];
+}
+
+/** Inputs that don't fill the fields of a contender's prompts. */
+export function misfits(
+  name: string,
+  prompts: readonly { template: string }[],
+  { examples, lines }: ReadExamples,
+): LineProblem[] {
+  const templates = prompts.map(({ template }) => compileTemplate(template));
+  return examples.flatMap(({ input }, index): LineProblem[] => {
+    try {
+      for (const template of templates) fillFields(template, input);
+      return [];
+    } catch (error) {
+      return [{ line: lines[index]!, detail: `prompt ${name}: ${(error as Error).message}` }];
+    }
+  });
 }

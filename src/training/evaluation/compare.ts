@@ -8,7 +8,7 @@ import { accuracy, type Judged, meanOf, scores } from "./metrics.ts";
 import { mcnemar, meanBootstrap } from "./significance.ts";
 
 /** What counts as beyond chance. */
-const SIGNIFICANT = 0.05;
+export const SIGNIFICANT = 0.05;
 
 export interface Compared {
   validation: { new: number; active: number | null; p_value: number | null };
@@ -36,7 +36,7 @@ export function compare(
   const score = scores[metric];
   if (theirs === null)
     return { validation: { new: score(mine), active: null, p_value: null }, better: true, few: null };
-  const gaps = type === "generation" ? differences(examples, mine, theirs) : null;
+  const gaps = type === "generation" ? differences(examples.map(inputKey), mine, theirs) : null;
   const p = gaps ? meanBootstrap(gaps).p : mcnemar(mine, theirs);
   const found = { new: score(mine), active: score(theirs), p_value: Math.min(1, p * choices) };
   // The tests are of accuracy, and of inputs' losses: a metric that weighs otherwise must not turn them around.
@@ -44,7 +44,7 @@ export function compare(
   return {
     validation: found,
     better: found.p_value < SIGNIFICANT && found.new > found.active && agrees,
-    few: tooFew(type === "generation" ? new Set(examples.map(inputKey)).size : examples.length, choices),
+    few: tooFew(gaps ? gaps.length : examples.length, choices),
   };
 }
 
@@ -63,16 +63,24 @@ export function answersOfActive<Answers>(answers: Promise<Answers>, log: (text: 
   });
 }
 
-/** Of losses, an input each: the several texts that answer one input are no draws of their own. */
-function differences(
-  examples: readonly Example[],
+/** Of losses, an input each. */
+export const differences = (
+  keys: readonly unknown[],
   mine: readonly Judged[],
   theirs: readonly Judged[],
-): number[] {
-  const byInput = new Map<string, number[]>();
-  for (const [index, example] of examples.entries()) {
-    const key = inputKey(example);
-    byInput.set(key, [...(byInput.get(key) ?? []), mine[index]!.loss! - theirs[index]!.loss!]);
+): number[] =>
+  byInput(
+    keys,
+    mine.map(({ loss }, index) => loss! - theirs[index]!.loss!),
+  ).map(meanOf);
+
+/** What each input's examples came to, by their keys: several answers to one input are no draws of their own. */
+export function byInput<Result>(keys: readonly unknown[], results: readonly Result[]): Result[][] {
+  const groups = new Map<unknown, Result[]>();
+  for (const [index, key] of keys.entries()) {
+    const group = groups.get(key);
+    if (group) group.push(results[index]!);
+    else groups.set(key, [results[index]!]);
   }
-  return [...byInput.values()].map(meanOf);
+  return [...groups.values()];
 }

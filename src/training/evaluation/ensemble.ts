@@ -5,6 +5,7 @@ import { agreement, calibrate } from "../../prompt/votes.ts";
 import type { Bench } from "../begin.ts";
 import { dataOf } from "../data.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
+import { counting } from "../progress.ts";
 import { answersOfActive, type Compared, compare } from "./compare.ts";
 import { answeredAnew, crossFitted, type Labelled, label } from "./judge.ts";
 import { meanOf, scores as scoresBy } from "./metrics.ts";
@@ -25,10 +26,16 @@ export type EnsembleOutcome = EnsembleReport & Compared;
 export async function combine(
   bench: Bench,
   { ensemble, metric, active, ...job }: EnsembleJob,
-  { log }: Pick<TrainHooks, "log">,
+  hooks: Pick<TrainHooks, "log" | "progress">,
 ): Promise<EnsembleOutcome> {
+  const { log } = hooks;
   const { validation, nameOf } = dataOf(job, () => {});
-  const shared = { ...bench, task: job.task, nameOf: (index: number) => nameOf(validation[index]!) };
+  const shared = {
+    ...bench,
+    task: job.task,
+    nameOf: (index: number) => nameOf(validation[index]!),
+    tell: counting(hooks, (active ? 2 : 1) * validation.length),
+  };
   const score = scoresBy[metric];
   const judged = await label({ ...shared, ...ensemble }, validation);
   const weights = fitWeights(judged);

@@ -16,7 +16,7 @@ import { compileTemplate } from "../../prompt/template.ts";
 import { spellings, verbalize } from "../../prompt/verbalizer.ts";
 import { best, calibrate, type Scores, vote } from "../../prompt/votes.ts";
 import { shuffled } from "../batches.ts";
-import { answerOf } from "../examples.ts";
+import { answerOf, inputKey } from "../examples.ts";
 import type { TaskPrompt } from "../job.ts";
 import type { Judged } from "./metrics.ts";
 
@@ -74,6 +74,8 @@ export interface Labelled extends Judged {
   scores: Scores;
   /** log P(label) by each member, as the backbone gave it. */
   members: readonly Scores[];
+  /** What was asked (`inputKey`): several answers to one input are no evidence of their own. */
+  input?: string;
 }
 
 /** Answers every example as serving would, in the examples' order. `every`: each label's probability is wanted. */
@@ -99,7 +101,7 @@ export function label(
       );
       const scores = all ? answered(found, active) : exponents(found[0]!);
       const loss = all ? lossOf(found, active, wanted) : -found[0]!.get(wanted)!;
-      return { wanted, given: best(scores), loss, scores, members: found };
+      return { wanted, given: best(scores), loss, scores, members: found, input: inputKey(example) };
     });
   });
 }
@@ -134,24 +136,25 @@ export function answeredAnew(
 
 /**
  * Every example answered anew with what the other half of them fits, so that nothing is judged by what it was fitted
- * to; where there is no other half, with what all of them fit. Each label's examples are halved by chance.
+ * to; where there is no other half, with what all of them fit. Each label's inputs are halved by chance.
  */
 export function crossFitted<Fit>(
   judged: readonly Labelled[],
   fitTo: (examples: readonly Labelled[]) => Fit,
   activeOf: (fitted: Fit) => Active,
 ): Labelled[] {
-  const halves = new Uint8Array(judged.length);
+  const halves = new Map<string | number, number>();
+  const keyOf = (index: number) => judged[index]!.input ?? index;
   const order = shuffled(judged.length, randomFrom(0));
   order.sort((a, b) =>
     judged[a]!.wanted < judged[b]!.wanted ? -1 : Number(judged[a]!.wanted > judged[b]!.wanted),
   );
-  for (const [place, index] of order.entries()) halves[index] = place % 2;
+  for (const index of order) if (!halves.has(keyOf(index))) halves.set(keyOf(index), halves.size % 2);
   const actives = [1, 0].map(half => {
-    const other = judged.filter((_, index) => halves[index] === half);
+    const other = judged.filter((_, index) => halves.get(keyOf(index)) === half);
     return activeOf(fitTo(other.length > 0 ? other : judged));
   });
-  return judged.map((each, index) => answeredAnew(each, actives[halves[index]!]!));
+  return judged.map((each, index) => answeredAnew(each, actives[halves.get(keyOf(index))!]!));
 }
 
 /** Log P of every label, or of the best one and of `settle`. */

@@ -9,6 +9,7 @@ import type {
 import type { Active } from "../../contract/task.ts";
 import { calibrate, isUnsure, type Scores } from "../../prompt/votes.ts";
 import { type Confidence, calibrationError, temperatureOf } from "./calibration.ts";
+import { differences } from "./compare.ts";
 import { agreed, fitWeights } from "./ensemble.ts";
 import { crossFitted, type Labelled } from "./judge.ts";
 import { accuracy, countsOf, isRight, type Judged, macroF1, meanOf } from "./metrics.ts";
@@ -123,5 +124,14 @@ function calibration(judged: readonly Labelled[], active: Active) {
     return { ...voting, temperature: temperatureOf(examples, voting) };
   };
   const crossed = crossFitted(judged, fitted, each => each);
-  return { temperature: fitted(judged).temperature, after: trust(crossed) };
+  const gaps = differences(
+    judged.map(({ input }, index) => input ?? index),
+    crossed,
+    judged,
+  );
+  return {
+    temperature: fitted(judged).temperature,
+    after: trust(crossed),
+    p_value: meanOf(gaps) < 0 ? meanBootstrap(gaps).p : 1,
+  };
 }

@@ -7,15 +7,16 @@ import type {
 } from "../../contract/evaluate.ts";
 import type { Input } from "../../contract/infer.ts";
 import type { Contender, Task } from "../../contract/task.ts";
+import { ForewordError } from "../../errors.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
 import { checkLabels, counted } from "../data.ts";
-import { distinct, parseExamples } from "../examples.ts";
+import { distinct, parseExamples, refused } from "../examples.ts";
 import type { TrainHooks } from "../job.ts";
 import { counting } from "../progress.ts";
-import { type Case, casesOf } from "./cases.ts";
+import { type Case, casesOf, misfits } from "./cases.ts";
 import { fitWeights, revoted } from "./ensemble.ts";
-import { type Contestant, label, write } from "./judge.ts";
+import { type Contestant, type Judging, label, write } from "./judge.ts";
 import { classifierReport, compareLabels } from "./labels.ts";
 import { isRight, type Judged } from "./metrics.ts";
 import { compareTexts, generatorReport, isExact } from "./texts.ts";
@@ -35,6 +36,8 @@ export interface EvaluateJob {
   settings: EvaluateSettings;
 }
 
+type Contestants = EvaluateJob["contestants"];
+
 /** What one contender came to. */
 interface Outcome {
   report: PromptReport;
@@ -53,13 +56,16 @@ export async function evaluate(
   const read = parseExamples(job.examples);
   checkLabels(read, task, "examples");
   const cases = casesOf(read, task.type);
-  const shared = {
-    ...bench,
-    task,
-    tell: counting(hooks, job.contestants.length * cases.length),
-    nameOf: (index: number) => `examples: line ${cases[index]!.line}`,
-  };
+  const left_out: EvaluationReport["left_out"] = [];
+  const failures: unknown[] = [];
+  const fitting = job.contestants.filter(contestant => {
+    const [first] = misfits(contestant.name, contestant.prompts, read);
+    if (first) leave(contestant, refused([first], "examples"));
+    return !first;
+  });
+  const tell = counting(hooks, fitting.length * cases.length);
   const outcomes = await (task.type === "classification" ? labelled() : written());
+  if (outcomes.length === 0) throw failures[0];
   const comparisons: Comparison[] = [];
   for (const [second, { against }] of outcomes.entries())
     for (const [first, { report }] of outcomes.slice(0, second).entries()) {
@@ -71,6 +77,7 @@ export async function evaluate(
     prompts: outcomes.map(({ report }) => report),
     comparisons,
     ...differences(outcomes, cases, settings.differing ?? DIFFERING),
+    left_out,
   };
 
   async function labelled(): Promise<Outcome[]> {
@@ -78,12 +85,12 @@ export async function evaluate(
     const once = new Set(distinct(read.examples));
     const isFirst = (_: unknown, index: number) => once.has(read.examples[index]!);
     const again = read.lines.filter((_, index) => !isFirst(_, index));
-    if (again.length > 0 && job.contestants.length > 1)
+    if (again.length > 0 && fitting.length > 1)
       hooks.log(`examples: ${counted(again)} repeat an earlier one; in comparisons an example counts once`);
     const all: Judged[][] = [];
-    return inTurn(async ({ name, prompt, ...contestant }) => {
-      const judged = await label({ ...shared, ...contestant }, read.examples, { every });
-      const { active } = contestant;
+    return inTurn(async contestant => {
+      const { name, prompt, active } = contestant;
+      const judged = await label(judging(contestant), read.examples, { every });
       const weights = active.vote === "weighted" && !active.weights ? fitWeights(judged) : null;
       const mine = weights ? revoted(judged, "weighted", active) : judged;
       // Without every label's score: examples may be many.
@@ -108,10 +115,11 @@ export async function evaluate(
 
   async function written(): Promise<Outcome[]> {
     const all: Awaited<ReturnType<typeof write>>[] = [];
-    return inTurn(async ({ name, prompt, ...contestant }) => {
+    return inTurn(async contestant => {
+      const { name, prompt } = contestant;
       const { max_tokens: maxTokens = MAX_TOKENS, json_schema: jsonSchema } = settings;
       const limits = { maxTokens, ...(jsonSchema && { jsonSchema }) };
-      const mine = await write({ ...shared, ...contestant }, cases, limits);
+      const mine = await write(judging(contestant), cases, limits);
       all.push(mine);
       const report = { name, prompt, ...generatorReport(mine, cases) };
       hooks.log(`${name}: BLEU ${report.bleu.toFixed(2)} on ${cases.length} inputs`);
@@ -124,13 +132,30 @@ export async function evaluate(
     });
   }
 
+  function judging({ name, prompts, active }: Contestants[number]): Judging {
+    const nameOf = (index: number) => `examples: line ${cases[index]!.line}, prompt ${name}`;
+    return { ...bench, task, prompts, active, tell, nameOf };
+  }
+
   /** One contender after another: side by side their prompts would share the cache. */
-  async function inTurn(
-    work: (contestant: EvaluateJob["contestants"][number]) => Promise<Outcome>,
-  ): Promise<Outcome[]> {
+  async function inTurn(work: (contestant: Contestants[number]) => Promise<Outcome>): Promise<Outcome[]> {
     const done: Outcome[] = [];
-    for (const contestant of job.contestants) done.push(await work(contestant));
+    for (const contestant of fitting) {
+      try {
+        done.push(await work(contestant));
+      } catch (error) {
+        leave(contestant, error);
+      }
+    }
     return done;
+  }
+
+  /** What one contender can't answer, others may. */
+  function leave({ name, prompt }: Contestants[number], error: unknown): void {
+    if (!(error instanceof ForewordError)) throw error;
+    failures.push(error);
+    left_out.push({ name, prompt, reason: error.message });
+    hooks.log(`${name} is left out: ${error.message}`);
   }
 }
 

@@ -6,7 +6,7 @@ import { temperatureOf } from "../evaluation/calibration.ts";
 import { answeredAnew, crossFitted, type Labelled } from "../evaluation/judge.ts";
 import { meanOf, scores } from "../evaluation/metrics.ts";
 
-/** Fewer answers tell no bias, but on average what the prompt says whatever it is asked. */
+/** Fewer answers fit no biases, but tell what the prompt says on average, whatever it is asked. */
 const LEAST = 32;
 /** Of the descent: a race compares, it does not need the last digit. */
 const STEPS = 400;
@@ -17,10 +17,8 @@ const STEPS = 400;
  */
 export function withBias(judged: readonly Labelled[], labels: readonly string[]): Labelled[] {
   if (judged.length < LEAST) {
-    const usual = Object.fromEntries(
-      labels.map(label => [label, clamp(-meanOf(judged.map(({ members }) => members[0]!.get(label)!)))]),
-    );
-    return judged.map(each => answeredAnew(each, { bias: usual }));
+    const bias = offUsual(judged, labels);
+    return judged.map(each => answeredAnew(each, { bias }));
   }
   return crossFitted(
     judged,
@@ -45,15 +43,22 @@ export function recalibrated(judged: readonly Labelled[], labels: readonly strin
   );
 }
 
-/** Fitted to all answers; null where they are no better with it. */
+/** What `withBias` judges by, of all answers; null where they are no better with it. */
 export function biasOf(
   judged: readonly Labelled[],
   labels: readonly string[],
   metric: Metric,
 ): NonNullable<Active["bias"]> | null {
-  if (judged.length < LEAST) return null;
   const gain = scores[metric](withBias(judged, labels)) - scores[metric](judged);
-  return gain > 0 ? fittedTo(judged, labels) : null;
+  if (!(gain > 0)) return null;
+  return judged.length < LEAST ? offUsual(judged, labels) : fittedTo(judged, labels);
+}
+
+/** Takes the labels' mean log-probabilities off; its own mean is 0. */
+function offUsual(judged: readonly Labelled[], labels: readonly string[]): NonNullable<Active["bias"]> {
+  const usual = labels.map(label => meanOf(judged.map(({ members }) => members[0]!.get(label)!)));
+  const centre = meanOf(usual);
+  return Object.fromEntries(labels.map((label, index) => [label, clamp(centre - usual[index]!)]));
 }
 
 function fittedTo(judged: readonly Labelled[], labels: readonly string[]): NonNullable<Active["bias"]> {

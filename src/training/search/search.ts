@@ -17,10 +17,11 @@ import { shuffled } from "../batches.ts";
 import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
 import { dataOf, type RunData } from "../data.ts";
-import { answersOfActive, type Compared, compare } from "../evaluation/compare.ts";
+import { answersOfActive, byInput, type Compared, compare } from "../evaluation/compare.ts";
 import { judge, type Labelled, label } from "../evaluation/judge.ts";
-import { forPeople, isRight, type Judged, meanOf, scores } from "../evaluation/metrics.ts";
-import { meanBootstrap, pairedBootstrap, shareOf } from "../evaluation/significance.ts";
+import { forPeople, isRight, type Judged, scores } from "../evaluation/metrics.ts";
+import { pairedBootstrap, shareOf } from "../evaluation/significance.ts";
+import { inputKey } from "../examples.ts";
 import type { ActivePrompts, TrainHooks, TrainJob } from "../job.ts";
 import { counting } from "../progress.ts";
 import { sample, withoutLeaks } from "../split.ts";
@@ -84,8 +85,10 @@ class Search {
     this.#hooks = hooks;
     this.#metric = job.settings.metric ?? (job.task.type === "generation" ? "loss" : "accuracy");
     this.#budget = job.settings.budget ?? BUDGET;
-    this.#tell = counting(hooks, this.#budget);
     this.#data = dataOf(job, hooks.log);
+    // The finalists are judged, and what is active.
+    const validated = (FINALISTS + 1) * Math.min(VALIDATED, this.#data.validation.length);
+    this.#tell = counting(hooks, this.#budget + validated);
     this.#every = job.task.type === "classification" && labelsOf(job.task).length <= ALL_SCORES;
   }
 
@@ -251,10 +254,13 @@ class Search {
         others.push(racer);
         continue;
       }
-      const bias = this.#every ? biasOf(racer.results as Labelled[], labelsOf(task), this.#metric) : null;
+      // A second, shorter race has fewer of its answers than are known.
+      const known = this.#known.get(keyOf(racer.item))!;
+      const bias = this.#every ? biasOf(known as Labelled[], labelsOf(task), this.#metric) : null;
+      const serves = bias ? null : this.#serving(racer.item);
       try {
-        const judged = await this.#answers(racer.item, bias ? { bias } : {}, examples);
-        finals.push({ racer, bias, judged, score: scores[this.#metric](judged) });
+        const judged = await this.#answers(racer.item, serves ?? { ...(bias && { bias }) }, examples);
+        finals.push({ racer, bias, serves, judged, score: scores[this.#metric](judged) });
       } catch (error) {
         this.#leaves(racer.item, error);
         failures.push(error);
@@ -280,12 +286,16 @@ class Search {
       validation: found,
     });
     const table = [
-      ...finals.map(({ racer, judged, bias }, index) => row(racer, index, this.#estimate(judged), bias)),
+      ...finals.map(({ racer, judged, bias }, index) =>
+        row(racer, index, this.#estimate(judged, examples), bias),
+      ),
       ...others.map((racer, index) => row(racer, finals.length + index, null)),
     ];
     const nameOf = (index: number) => this.#data.nameOf(examples[index]!);
-    const judging = active && { ...this.#bench, task, ...active, nameOf };
-    const theirs = judging && (await answersOfActive(judge(judging, examples), this.#hooks.log));
+    const judging = active && { ...this.#bench, task, ...active, nameOf, tell: this.#tell };
+    const theirs =
+      finals.find(({ serves }) => serves)?.judged ??
+      (judging && (await answersOfActive(judge(judging, examples), this.#hooks.log)));
     // The best of the finalists was chosen by these examples too.
     const compared = compare(
       { type: task.type, metric: this.#metric, examples, choices: finals.length },
@@ -295,19 +305,22 @@ class Search {
     return { metric: this.#metric, table, ...compared };
   }
 
-  #estimate(judged: readonly Judged[]): Estimate {
+  /** The record by which a candidate answers now, alone; null where none does. */
+  #serving({ source }: Candidate): Active | null {
+    const { active } = this.#job;
+    return source === "active" && active?.active.prompt !== undefined ? active.active : null;
+  }
+
+  #estimate(judged: readonly Judged[], examples: readonly Example[]): Estimate {
     if (this.#metric === "accuracy") return shareOf(judged.filter(isRight).length, judged.length);
-    if (this.#metric === "macro_f1") {
-      const { low, high } = pairedBootstrap(
-        judged.length,
-        drawn => scores.macro_f1(Array.from(drawn, index => judged[index]!)),
-        { resamples: 500 },
-      );
-      return { value: scores.macro_f1(judged), low, high };
-    }
-    const gains = judged.map(({ loss }) => -loss!);
-    const { low, high } = meanBootstrap(gains);
-    return { value: meanOf(gains), low, high };
+    const score = scores[this.#metric];
+    const inputs = byInput(examples.map(inputKey), judged);
+    const { low, high } = pairedBootstrap(
+      inputs.length,
+      drawn => score(Array.from(drawn).flatMap(index => inputs[index]!)),
+      { resamples: 500 },
+    );
+    return { value: score(judged), low, high };
   }
 }
 

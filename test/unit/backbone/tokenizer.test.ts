@@ -142,6 +142,22 @@ test("a chat template that does not parse costs the field messages alone", () =>
   );
 });
 
+test("what a chat template spells and a model writes is shown, unless the file calls it special; no text becomes it", () => {
+  const USER_DEFINED = 4;
+  const added = bytes({
+    "tokenizer.ggml.tokens": ["a", "b", "<|endoftext|>", "<tool_call>", "<|user|>"],
+    "tokenizer.ggml.token_type": [NORMAL, NORMAL, CONTROL, USER_DEFINED, CONTROL],
+    "tokenizer.chat_template": "{{ messages }}<|user|><tool_call>",
+  });
+  const tokenizer = Tokenizer.from(ggufTokenizer(added), 5);
+  expect(tokenizer.decode([0, 3, 1, 4, 2], { skipSpecial: true })).toBe("a<tool_call>b");
+  const stream = tokenizer.stream();
+  expect([0, 3, 1, 4].map(id => stream.push(id))).toEqual(["a", "<tool_call>", "b", ""]);
+  expect(tokenizer.specialIds.toSorted()).toEqual([2, 4]);
+  expect(tokenizer.encode("a<tool_call>b<|user|>").filter(id => id > 1)).toEqual([]);
+  expect(tokenizer.encodeWithSpecials("a<tool_call>b<|user|>")).toEqual([0, 3, 1, 4]);
+});
+
 /** Every beginning of "▁great" and of "great" is a piece, so that merges build both. */
 const spaced = ["▁", ..."great", "gr", "gre", "grea", "great", "▁great"];
 const own = ["<unk>", "<s>", "</s>", ...spaced];

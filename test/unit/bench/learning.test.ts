@@ -94,7 +94,10 @@ describe("the store", () => {
     const own = codeVersion({ method: "prefix" });
     expect(own).toMatch(/^[0-9a-f]{8}$/);
     expect(codeVersion({ method: "soft" })).toBe(own);
-    expect(codeVersion({ method: "peft-lora" })).not.toBe(own);
+    const others = (["search", "distill", "ensemble", "peft-lora"] as const).map(method =>
+      codeVersion({ method }),
+    );
+    expect(new Set([own, ...others]).size).toBe(5);
   });
 });
 
@@ -132,6 +135,55 @@ describe("the table", () => {
     expect(checks[2]!.figure.samples.map(Math.round)).toEqual([5, 7]);
     expect(missing).toContain("prefix/trec/3");
     expect(missing).not.toContain("prefix/trec/1");
+  });
+});
+
+describe("machines", () => {
+  it("are those of the runs, where they are known", () => {
+    const cell = { method: "peft-lora", data: "trec" } as const;
+    const runs: RunRecord[] = [
+      record({ ...cell, seed: 1 }, 0.9),
+      { ...record({ ...cell, seed: 2 }, 0.9), machine: { cpu: "some CPU", cores: 2 } },
+      { ...record({ ...cell, seed: 3 }, 0.9), settings: { device: "some GPU" } },
+    ];
+    const [entry] = tabulate(
+      runs,
+      ({ seed }) => runs[seed - 1]!,
+      () => "abc",
+    );
+    expect(entry!.machines).toEqual([null, "some CPU, 2 cores", "some GPU"]);
+  });
+});
+
+describe("distilled prefixes", () => {
+  it("are judged by their teacher's answers, and score; runs of before lack the score", () => {
+    const cells = ([1, 2, 3] as const).map(seed => ({ method: "distill", data: "trec", seed }) as const);
+    const run = (settings: object, index: number) => ({ ...record(cells[index]!, 0.8), settings });
+    const checked = (all: object[]) => {
+      const runs = all.map(run);
+      return checksOf(
+        tabulate(
+          cells,
+          ({ seed }) => runs[seed - 1] ?? null,
+          () => "abc",
+        ),
+      ).checks;
+    };
+    const now = { test_agreement: 0.94, constant_agreement: 0.25, teacher_score: 0.82 };
+    const [same, over] = checked([{ test_agreement: 0.92 }, now, { ...now, teacher_score: 0.79 }]) as [
+      Check,
+      Check,
+    ];
+    expect(same.claim).toBe(
+      "distill on trec: answers that are its teacher's (its commonest one alone: 0.250)",
+    );
+    expect([same.figure.samples, same.floor]).toEqual([[0.92, 0.94, 0.94], 0.9]);
+    expect(over.claim).toBe("distill over its teacher on trec");
+    expect(over.figure.samples.map(Math.round)).toEqual([-2, 1]);
+    expect(over.floor).toBe(-1);
+    expect(checked([{ test_agreement: 0.92 }]).map(({ claim }) => claim)).toEqual([
+      "distill on trec: answers that are its teacher's",
+    ]);
   });
 });
 

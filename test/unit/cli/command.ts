@@ -37,6 +37,10 @@ export async function run(
       ran.out += text;
       return true;
     }),
+    vi.spyOn(process.stderr, "write").mockImplementation(text => {
+      ran.err += text;
+      return true;
+    }),
   ];
   try {
     const { port } = server.address() as AddressInfo;

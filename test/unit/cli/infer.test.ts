@@ -15,6 +15,17 @@ test("the label alone; with --scores the probabilities too, best first", async (
   expect((await ask(["t", "x", "--scores", "top"], { reply: { text: "Once" } })).out).toBe("Once\n");
 });
 
+test("a text that was cut is told, beside it; programs read it in the reply", async () => {
+  const reply = { text: "Once", finish_reason: "length", usage: { output_tokens: 64 } };
+  const cut = await ask(["t", "x"], { reply });
+  expect([cut.out, cut.err]).toEqual([
+    "Once\n",
+    expect.stringMatching(/^cut after 64 tokens; --max-tokens .*\n$/),
+  ]);
+  expect((await ask(["t", "x", "--json"], { reply })).err).toBe("");
+  expect((await ask(["t", "x"], { reply: { ...reply, finish_reason: "stop" } })).err).toBe("");
+});
+
 test("- is standard input, without a byte order mark and the end of its last line; --text says that it is none", async () => {
   const asked = async (args: string[], input: string) => (await ask(args, { input })).body;
   expect(await asked(["t", "-"], "\ufeffEin Film,\nüber den…\r\n")).toEqual({

@@ -35,6 +35,60 @@ test("inputs, texts and labels bring no escape sequences", () => {
   expect(plain(`${hostile}\tend\n`)).toBe("[31mred2J\nnext\tend\n");
 });
 
+test("what ensembles and thresholds have is shown where there is any, and what was left out", () => {
+  const estimate = { value: 0.5, low: 0.25, high: 0.75 };
+  const one = {
+    name: "1",
+    accuracy: estimate,
+    macro_f1: 0.5,
+    log_loss: 0.5,
+    expected_calibration_error: 0.1,
+    labels: [],
+    confusion: [],
+  };
+  const weighted = { name: "1+2 by weighted", agreement: 0.75, weights: [0.25, 0.75] };
+  const doubting = { name: "active", unsure: { unsure_below: 0.6, share: 0.125, accuracy: 0.9 } };
+  const report = (...prompts: object[]) =>
+    drawReport({
+      examples: 8,
+      prompts: prompts.map(each => ({ ...one, ...each })),
+      comparisons: [],
+      differing: 0,
+      differences: [],
+      left_out: [{ name: "3", prompt: 3, reason: hostile }],
+    } as unknown as EvaluationReport);
+  const drawn = report({}, weighted, doubting);
+  expect(drawn).toMatch(/calibration error +agreement +weights +unsure$/m);
+  expect(drawn).toMatch(/^1 .* 0\.1000$/m);
+  expect(drawn).toMatch(/^1\+2 by weighted .* 0\.7500 +0\.250, 0\.750$/m);
+  expect(drawn).toMatch(/^active .* 12\.5 %, accuracy of the others 0\.900$/m);
+  expect(drawn).toMatch(/\n3 is left out: \[31mred2J next\n$/);
+  expect(report({})).toMatch(/calibration error$/m);
+});
+
+test("a search whose best prompt was not kept names no version, and no command for it", () => {
+  const best = {
+    rank: 1,
+    name: "plain",
+    source: "pattern",
+    template: "{{ input }}",
+    length: 3,
+    race: { score: 0.5, examples: 32 },
+    validation: null,
+    version: null,
+  };
+  const validation = { new: 0.5, active: 0.25, p_value: 0.5 };
+  const drawn = drawSearch("t", {
+    table: [best],
+    metric: "accuracy",
+    active: null,
+    versions: [],
+    validation,
+  });
+  expect(drawn).toContain("\nnot kept: plain; what was active 0.2500");
+  expect(drawn).toMatch(/what was active still answers\n$/);
+});
+
 test("a loss is shown as what it is, in a search's table and of an ensemble", () => {
   const ranked = {
     rank: 1,

@@ -128,6 +128,19 @@ test("a table's columns stand below one another on a terminal, where some charac
   );
 });
 
+test("a table whose head has no word begins with its first row", () => {
+  expect(
+    table(
+      ["", ""],
+      [
+        ["id", "reviews"],
+        ["rows", 5],
+      ],
+    ),
+  ).toBe("id    reviews\nrows  5\n");
+  expect(table(["", "rows"], [["good", 5]])).toBe("      rows\ngood  5\n");
+});
+
 test("JSON of another program's is no problem of ours", async () => {
   const refusal = await refusalOf(response => {
     response.writeHead(404, { "content-type": "application/json" }).end('{"message":"no"}');

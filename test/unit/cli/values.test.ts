@@ -23,7 +23,12 @@ test.each(["1,2", "one", "{", "2+3:best"])("%s activates nothing", text => {
 });
 
 test("a list's flag that is given again goes on with the list", () => {
-  expect(contendersOf("2+3:mean,4", contendersOf("1"))).toEqual([1, { ensemble: [2, 3], vote: "mean" }, 4]);
+  expect(contendersOf("2+3:mean,4", contendersOf("active,1"))).toEqual([
+    "active",
+    1,
+    { ensemble: [2, 3], vote: "mean" },
+    4,
+  ]);
   const [a, b] = [
     { task: "a", version: 1 },
     { task: "b", version: 2 },

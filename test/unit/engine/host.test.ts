@@ -82,7 +82,10 @@ test("where its worker ends another one takes its place; what it owed is told", 
       { deadline: Date.now() + 60_000 },
     );
   const owed = ask();
-  const told = expect(owed).rejects.toThrow(/stopped, and starts again.*Send the request again/);
+  const told = expect(owed).rejects.toMatchObject({
+    code: "not_ready",
+    message: expect.stringMatching(/stopped, and starts again.*Send the request again/),
+  });
   await begun.workers[0]!.terminate();
   await told;
   expect(engine.state()).toMatchObject({ status: "loading", phase: "starting again" });

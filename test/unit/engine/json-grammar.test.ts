@@ -1,17 +1,20 @@
 /** What grammars of schemas allow, text by text, against what the schemas say: over a vocabulary of single characters. */
 import { beforeAll, expect, test } from "vitest";
+import type { Tokenizer } from "../../../src/backbone/tokenizer.ts";
 import { schemaGrammar } from "../../../src/engine/json-grammar.ts";
+import { JsonMatcher } from "../../../src/engine/json-matcher.ts";
 import type { Schema } from "../../../src/engine/json-pointer.ts";
 import { promised } from "../../../src/engine/json-schema.ts";
+import { jsonTokens, Utf8 } from "../../../src/engine/json-tokens.ts";
 import { randomFrom } from "../../../src/engine/sampler.ts";
 import { loadXGrammar, type XGrammar } from "../../../src/engine/xgrammar.ts";
 
 let xgrammar: XGrammar;
 let compiler: Awaited<ReturnType<XGrammar["GrammarCompiler"]["createGrammarCompiler"]>>;
+/** The first ends a text. */
+const words = ["", ...Array.from({ length: 94 }, (_, each) => String.fromCharCode(33 + each))];
 beforeAll(async () => {
   xgrammar = await loadXGrammar(() => {});
-  const characters = Array.from({ length: 94 }, (_, each) => String.fromCharCode(33 + each));
-  const words = ["", ...characters];
   const info = await xgrammar.TokenizerInfo.createTokenizerInfo(
     words,
     "byte_level",
@@ -253,4 +256,73 @@ test("alternatives of any kinds that begin alike are told apart", async () => {
     );
     expect(found, JSON.stringify(schema)).toEqual(meant.map(value => JSON.stringify(value)));
   }
+});
+
+test("a tuple has all its items, whatever minItems says", async () => {
+  const tuple = { type: "array", prefixItems: [{ type: "integer" }, { type: "boolean" }], items: false };
+  expect(await allowed({ ...tuple, minItems: 1 }, ["[]", "[1]", "[1,true]"])).toEqual(["[1,true]"]);
+});
+
+/** The text that was begun and what closes it; null where that never ends. */
+async function closed(schema: object, begun: string): Promise<string | null> {
+  const tokens = jsonTokens(
+    {
+      specialIds: [],
+      eosIds: [0],
+      vocabularyType: "byte_level",
+      vocabulary: () => words,
+      decode: ([id]: [number]) => words[id],
+    } as unknown as Tokenizer,
+    words.length,
+  );
+  const parsed = await xgrammar.Grammar.fromEBNF(await schemaGrammar(JSON.stringify(schema), xgrammar));
+  const grammar = await compiler.compileGrammar(parsed);
+  const matcher = new JsonMatcher(
+    await xgrammar.GrammarMatcher.createGrammarMatcher(grammar),
+    tokens,
+    new Utf8(tokens),
+    new Map(tokens.signs),
+  );
+  for (const character of begun) matcher.accept(words.indexOf(character));
+  const ending = await matcher.close();
+  for (const each of [matcher, grammar, parsed]) each.dispose();
+  return ending && begun + ending.map(id => words[id]).join("");
+}
+
+const self = { $ref: "#" };
+const node = (name: string, more: object) => ({
+  type: "object",
+  properties: { kind: { const: name }, ...more },
+  required: ["kind", ...Object.keys(more)],
+});
+const listOf = (least: number) => ({ type: "array", items: self, minItems: least });
+const closings: [what: string, schema: object, begun: string, most: number][] = [
+  ["a property that leads back", { type: "object", properties: { a: self } }, '{"a":{"', 30],
+  ["a list of what leads back", { type: "object", properties: { a: listOf(3) } }, '{"a":[', 60],
+  [
+    "nodes and leaves",
+    { anyOf: [node("add", { a: self, b: self }), node("num", { c: { const: 1 } })] },
+    '{"',
+    600,
+  ],
+  [
+    "nodes, and leaves of a shorter name",
+    { anyOf: [node("node", { a: listOf(4) }), node("n", {})] },
+    '{"',
+    600,
+  ],
+  ["lists or numbers", { anyOf: [listOf(5), { const: 1 }] }, "[[", 40],
+  ["a pattern with a way out", { type: "string", pattern: "^[a-z]+,[A-Z,]+\\d$" }, '"ab', 200],
+  ["a bracket in a string", { type: "array", items: { type: "string" }, minItems: 2 }, '["a{\\"[', 30],
+];
+
+test.each(closings)("a text that was cut has its end soon: %s", async (_, schema, begun, most) => {
+  const text = await closed(promised(schema as Schema) as object, begun);
+  expect(() => JSON.parse(text!), text!).not.toThrow();
+  expect(await allowed(schema, [text!])).toEqual([text]);
+  expect(text!.length).toBeLessThan(most);
+});
+
+test("a text without an end is not taken for one that has it", async () => {
+  expect(await closed({ type: "object", properties: { a: self }, required: ["a"] }, "{")).toBeNull();
 });

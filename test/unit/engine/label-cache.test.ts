@@ -1,7 +1,9 @@
-/** Labels in tokens: found again by their texts, and no more of them than the limit. */
+/** Labels and lists in tokens: found again by their texts, and no more of them than the limit. */
 import { beforeEach, expect, test } from "vitest";
+import type { Tokenizer } from "../../../src/backbone/tokenizer.ts";
 import type { LabelVerbalizers } from "../../../src/engine/engine.ts";
 import { LabelCache } from "../../../src/engine/label-cache.ts";
+import { RequestTexts } from "../../../src/engine/request-texts.ts";
 
 let encoded: string[];
 const encode = (labels: readonly LabelVerbalizers[]) =>
@@ -71,4 +73,24 @@ test("what is refused is not kept", () => {
       expect.objectContaining({ code: "duplicate_verbalizer" }),
     );
   expect(encoded).toHaveLength(4);
+});
+
+test("each input of a request brings its list again, and it is encoded once", () => {
+  const tokenizer = {
+    eosIds: [9],
+    encode: (text: string) => {
+      encoded.push(text);
+      return [...text].filter(letter => letter !== "?").map(letter => letter.charCodeAt(0));
+    },
+  };
+  const texts = new RequestTexts(tokenizer as unknown as Tokenizer, 100);
+  const list = ["ab", "", "c"];
+  const found = [1, 2, 3].map(() => texts.targets({ targets: structuredClone(list), targetsEnd: true }));
+  expect(found).toEqual(Array(3).fill([[97, 98, 9], [9], [99, 9]]));
+  // An empty target may stand where EOS is behind it; as a choice, or without EOS, the same list is refused.
+  expect(() => texts.targets({ targets: structuredClone(list) })).toThrow(/targets: .*no token of ""/);
+  expect(() => texts.choices({ choices: structuredClone(list) })).toThrow(/choices: .*no token of ""/);
+  expect(encoded).toEqual(list);
+  expect(() => texts.choices({ choices: ["x", "?"] })).toThrow(/no token of "\?"/);
+  expect(texts.choices({ choices: ["x"] })).toEqual([[120]]);
 });

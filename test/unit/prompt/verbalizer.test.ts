@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { compileTemplate } from "../../../src/prompt/template.ts";
-import { verbalize } from "../../../src/prompt/verbalizer.ts";
+import { verbalize, withoutBlank } from "../../../src/prompt/verbalizer.ts";
 
 const texts = (labels: string[], template: string) =>
   verbalize(labels, compileTemplate(template)).flatMap(({ verbalizers }) => verbalizers);
@@ -58,5 +58,20 @@ describe("verbalize", () => {
       { label: "spam", verbalizers: [" junk_mail"] },
       { label: "ham", verbalizers: ["ham", " not-spam", "好"] },
     ]);
+  });
+});
+
+describe("withoutBlank", () => {
+  it("cuts blanks at the end alone, and where labels are names alone", () => {
+    expect(withoutBlank("a \t{{ input }} \n: \t ", ["x"])).toBe("a \t{{ input }} \n:");
+    expect(withoutBlank("{{ input }}: ", { x: " y" })).toBe("{{ input }}: ");
+    expect(withoutBlank("{{ input }}: ", null)).toBe("{{ input }}: ");
+  });
+
+  it("takes no longer for a million blanks that do not end it", () => {
+    const template = `{{ input }}${" ".repeat(1_000_000)}:`;
+    const started = performance.now();
+    expect(withoutBlank(`${template} `, ["x"])).toBe(template);
+    expect(performance.now() - started).toBeLessThan(2000);
   });
 });

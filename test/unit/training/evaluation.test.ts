@@ -149,6 +149,26 @@ describe("a temperature of few examples", () => {
     expect(1 / (1 + (0.1 / 0.9) ** (1 / temperature))).toBeCloseTo(20 / 21, 3);
   });
 
+  test("tells how likely chance makes it: one input proves nothing, however often it is repeated", () => {
+    // Sure and wrong: any example by itself fits the highest temperature.
+    const wrong = (count: number, input: (index: number) => string) =>
+      classifierReport(
+        answers(count, count).map((each, index) => ({ ...each, input: input(index) })),
+        { prompt: 1 },
+        ["a", "b"],
+        { calibrate: true },
+      );
+    for (const { log_loss, calibration } of [report(1, 1), wrong(40, () => "x")]) {
+      expect(calibration!.temperature).toBeGreaterThan(19);
+      expect(calibration!.after.log_loss).toBeLessThan(log_loss);
+      expect(calibration!.p_value).toBe(1);
+    }
+    expect(wrong(40, String).calibration!.p_value).toBeLessThan(0.001);
+    expect(wrong(40, index => `${index % 4}`).calibration!.p_value).toBe(0.125);
+    // As sure as it is right.
+    expect(report(40, 4).calibration!.p_value).toBeGreaterThan(0.05);
+  });
+
   test("makes no mistake of the other half cost any amount", () => {
     const { log_loss, calibration } = report(20, 1);
     expect(calibration!.after.log_loss).toBeLessThan(log_loss + 0.1);
@@ -404,6 +424,19 @@ describe("an ensemble's weights", () => {
     }
   });
 
+  test("one input's examples are all in one half, whatever labels they have", () => {
+    const repeated = answers.slice(0, 60).map((each, at) => ({ ...each, input: `x${at % 20}` }));
+    const halves: Set<string>[] = [];
+    const fitTo = (half: typeof repeated) => void halves.push(new Set(half.map(({ input }) => input)));
+    crossFitted(
+      repeated,
+      half => fitTo(half as typeof repeated),
+      () => ({}),
+    );
+    expect(halves.map(({ size }) => size)).toEqual([10, 10]);
+    expect([...halves[0]!].filter(input => halves[1]!.has(input))).toEqual([]);
+  });
+
   test("votes give each example its answer anew", () => {
     for (const vote of ["mean", "majority", "weighted"] as const) {
       const voted = revoted(answers, vote);
@@ -490,8 +523,56 @@ describe("an evaluation", () => {
     await expect(evaluate(long, job(examples), quiet)).rejects.toMatchObject({
       code: "input_too_long",
       message:
-        "examples: line 6: The input has 90 tokens or more, and at most 80 fit. Shorten it, or leave it out.",
+        "examples: line 6, prompt 1: The input has 90 tokens or more, and at most 80 fit. Shorten it, or leave it out.",
     });
+  });
+
+  test("goes on without a contender that can't answer an example, and says why", async () => {
+    const one = bench((prompt, input) => {
+      if (prompt !== template("1") || input !== "x5") return "a";
+      throw new ForewordError("input_too_long", "It is too long.", {});
+    });
+    const log: string[] = [];
+    const report = await evaluate(one, job(examples), { ...quiet, log: text => void log.push(text) });
+    expect(report.prompts.map(({ name }) => name)).toEqual(["2"]);
+    expect(report.comparisons).toEqual([]);
+    const reason = "examples: line 6, prompt 1: It is too long.";
+    expect(report.left_out).toEqual([{ name: "1", prompt: 1, reason }]);
+    expect(log).toContain(`1 is left out: ${reason}`);
+    // What follows is compared with those that are left.
+    const three = job(examples);
+    three.contestants.push({ ...three.contestants[1]!, name: "3", prompt: 3 });
+    const compared = (await evaluate(one, three, quiet)).comparisons;
+    expect(compared).toMatchObject([{ first: "2", second: "3", difference: { value: 0 } }]);
+    // What is no problem of the caller's is none of the contender's.
+    const broken = bench(() => {
+      throw new TypeError("ours");
+    });
+    await expect(evaluate(broken, job(examples), quiet)).rejects.toThrow(TypeError);
+  });
+
+  test("looks before it judges whether inputs fill each contender's fields", async () => {
+    const asked: string[] = [];
+    const heard = bench(prompt => {
+      asked.push(prompt);
+      return "a";
+    });
+    const two = job([...examples, { input: { input: "x", more: "y" }, label: "a" }]);
+    const other = { template: "{{ input }} {{ more }}", parameters: null };
+    await expect(evaluate(heard, two, quiet)).rejects.toMatchObject({
+      code: "bad_dataset",
+      message: expect.stringMatching(/^examples: line 13: prompt 1: .* no field "more"/),
+    });
+    expect(asked).toEqual([]);
+    const mixed = job(examples);
+    mixed.contestants[1]!.prompts = [other];
+    const told: TrainProgress[] = [];
+    const report = await evaluate(heard, mixed, { ...quiet, progress: each => void told.push(each) });
+    expect(report.left_out).toEqual([
+      { name: "2", prompt: 2, reason: expect.stringMatching(/^examples: line 1: prompt 2: .*2 fields/) },
+    ]);
+    expect(asked).toEqual(examples.map(() => template("1")));
+    expect(told.at(-1)).toMatchObject({ step: 12, steps: 12 });
   });
 });
 

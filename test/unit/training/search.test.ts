@@ -4,13 +4,14 @@ import { describe, expect, test } from "vitest";
 import type { Example } from "../../../src/contract/dataset.ts";
 import { ForewordError } from "../../../src/errors.ts";
 import { compileTemplate } from "../../../src/prompt/template.ts";
-import { type Labelled, Shelf } from "../../../src/training/evaluation/judge.ts";
+import { answeredAnew, type Labelled, Shelf } from "../../../src/training/evaluation/judge.ts";
 import { accuracy, scores } from "../../../src/training/evaluation/metrics.ts";
 import { writeExamples } from "../../../src/training/examples.ts";
+import type { TrainProgress } from "../../../src/training/job.ts";
 import { biasOf, recalibrated, withBias } from "../../../src/training/search/biases.ts";
 import { isPlain, patterns, type Subject } from "../../../src/training/search/candidates.ts";
 import { race } from "../../../src/training/search/race.ts";
-import { search } from "../../../src/training/search/search.ts";
+import { type SearchJob, search } from "../../../src/training/search/search.ts";
 
 const bytes = (text: string) => [...new TextEncoder().encode(text)];
 const codec = {
@@ -229,6 +230,132 @@ test("an example that is too long is named by its line, never by its text", asyn
   expect(log.join()).not.toContain("secret");
 });
 
+describe("a search's last choice", () => {
+  type Infer = (request: {
+    prompt: string;
+    fields: string;
+    labels?: { verbalizers: string[] }[];
+    targets?: string[];
+  }) => object;
+  const found = async (infer: Infer, examples: Example[], job: Partial<SearchJob>) => {
+    const told: TrainProgress[] = [];
+    const bench = {
+      shelf: new Shelf(),
+      compiled: { fingerprint: "f" },
+      source: { config: { maxPositions: 1000 } },
+      tokenizer: codec,
+      core: {
+        listedCharacters: 1000,
+        inspect: ({ template }: { template: string }) => ({
+          digest: template,
+          length: 1,
+          template: compileTemplate(template),
+        }),
+        forget: () => {},
+        checkLabels: () => [[[1]], [[2]]],
+        infer: async (request: Parameters<Infer>[0]) => infer(request),
+      },
+    };
+    const outcome = await search(
+      bench as never,
+      {
+        task: { id: "t", type: "classification", labels: ["a", "b"], description: "" },
+        base: null,
+        examples: writeExamples({ examples, lines: examples.map((_, i) => i + 1) }),
+        validation: 0.3,
+        splitSeed: 0,
+        settings: { patterns: false, written: 0, verbalizers: false },
+        template: "{{ input }}:",
+        active: null,
+        ...job,
+      },
+      { pause: async () => {}, progress: each => void told.push(each), log: () => {} },
+    );
+    return { ...outcome, told };
+  };
+  const labelled = Array.from({ length: 200 }, (_, i) => ({
+    input: `${i % 2 ? "a" : "b"} ${i}`,
+    label: i % 2 ? "a" : "b",
+  }));
+  const prompts = [{ template: "{{ input }}:", parameters: null }];
+  /** log P(a) less log P(b). */
+  const scoresOf = (gap: number) => ({
+    scores: [
+      { label: "a", logprob: -Math.log1p(Math.exp(-gap)) },
+      { label: "b", logprob: -Math.log1p(Math.exp(gap)) },
+    ],
+  });
+
+  test("judges what is active as it answers, and finds it no better than itself", async () => {
+    let asked = 0;
+    // Right as it is: nothing is fitted to it anew, and the record's own bias makes it wrong on "a".
+    const right: Infer = ({ fields }) => {
+      asked++;
+      return scoresOf(fields.startsWith("a") ? 2 : -2);
+    };
+    const own = { prompts, active: { prompt: 1, bias: { a: -9, b: 9 }, temperature: 3 } };
+    const { table, validation, better, told } = await found(right, labelled, { active: own });
+    expect(table).toMatchObject([{ source: "active", validation: { value: 0.5 } }]);
+    expect(table[0]).not.toHaveProperty("bias");
+    expect(validation).toEqual({ new: 0.5, active: 0.5, p_value: 1 });
+    expect(better).toBe(false);
+    // Once each: the race's examples, and those that validate.
+    expect(asked).toBe(told.length);
+    expect(asked).toBeLessThanOrEqual(labelled.length);
+    // Progress has what is judged after the race.
+    expect(told[0]).toMatchObject({ step: 1, steps: 3000 + 5 * 60 });
+    // A part of a split would answer alone without what all of them have in common.
+    const split = {
+      split: [
+        { prompt: 1, weight: 1 },
+        { prompt: 2, weight: 0 },
+      ],
+      bias: own.active.bias,
+    };
+    const alone = await found(right, labelled, { active: { prompts, active: split } });
+    expect(alone).toMatchObject({ validation: { new: 1, active: 0.5 }, better: true });
+  });
+
+  test("fits biases to all answers that are known, more than those of a second, shorter race", async () => {
+    // Likes "a" too much; with capitals it tells nothing.
+    const infer: Infer = ({ fields, labels = [] }) =>
+      scoresOf(labels[0]?.verbalizers[0] === " A" ? 0 : fields.startsWith("a") ? 9.01 : 7.003);
+    const settings = { patterns: false, written: 0, budget: 60, candidates: [{ template: "{{ input }}:" }] };
+    const { table } = await found(infer, labelled, { settings });
+    expect(table).toMatchObject([
+      { source: "caller", race: { examples: 12 }, validation: { value: 1 } },
+      { source: "verbalizers", race: { examples: 12 }, validation: { value: 0.5 } },
+    ]);
+    // Of 36 answers it is fitted, to three decimals; of 12 it would be their mean.
+    expect(table[0]!.bias!.a).toBeCloseTo(-4, 0);
+    expect(String(table[0]!.bias!.a)).toMatch(/^-\d\.\d{1,3}$/);
+  });
+
+  test("has the interval of its inputs, however many references each has", async () => {
+    const texts = Array.from({ length: 240 }, (_, i) => ({ input: `x${i % 24}`, output: `text ${i}` }));
+    // A loss that is the input's.
+    const infer: Infer = ({ fields, targets = [] }) => ({
+      text: "",
+      finishReason: "stop",
+      targets: targets.map(text => ({ text, tokens: 1, logprob: -1 - Number(fields.slice(1)) })),
+    });
+    const job = {
+      task: { id: "t", type: "generation" as const, labels: null, description: "" },
+      validation: 0.5,
+      settings: {
+        patterns: false,
+        written: 0,
+        candidates: [{ template: "<|user|>{{ input }}<|assistant|>" }],
+      },
+    };
+    const once = await found(infer, texts.slice(0, 24), job);
+    const often = await found(infer, texts, job);
+    const [one, ten] = [once, often].map(({ table }) => table[0]!.validation!);
+    expect(ten).toEqual(one);
+    expect(one!.high - one!.low).toBeGreaterThan(4);
+  });
+});
+
 describe("label biases", () => {
   // A prompt that tells labels apart, and always likes "a" too much.
   const judged = (count: number): Labelled[] =>
@@ -268,11 +395,14 @@ describe("label biases", () => {
     expect(loss).toBeLessThan(Math.LN2);
   });
 
-  test("are fitted where they help, and only then", () => {
-    const bias = biasOf(judged(100), ["a", "b"], "accuracy")!;
+  test.each([12, 100])("of %i answers are what they are ranked by, where that helps", count => {
+    const bias = biasOf(judged(count), ["a", "b"], "accuracy")!;
     expect(bias.b! - bias.a!).toBeGreaterThan(2);
-    expect(biasOf(judged(12), ["a", "b"], "accuracy")).toBeNull();
-    const right = judged(100).map(each => ({ ...each, given: each.wanted }));
+    expect(bias.a! + bias.b!).toBeCloseTo(0, 2);
+    expect(accuracy(judged(count).map(each => answeredAnew(each, { bias })))).toBe(
+      accuracy(withBias(judged(count), ["a", "b"])),
+    );
+    const right = judged(count).map(each => ({ ...each, given: each.wanted }));
     expect(biasOf(right, ["a", "b"], "accuracy")).toBeNull();
   });
 });
