@@ -281,9 +281,9 @@ describeShallow("training on the command line", path => {
         `1,${last},1+${last}:majority`,
       );
       expect(out).toMatch(/^5 examples$/m);
-      expect(out).toMatch(/^prompt +accuracy \(95 %\) +macro F1 +log loss +calibration error$/m);
+      expect(out).toMatch(/^prompt +accuracy \(95 %\) +macro F1 +log loss +calibration error +agreement$/m);
       expect(out).toMatch(
-        /^1 +[01]\.\d{4} \([01]\.\d{4} to [01]\.\d{4}\) +[01]\.\d{4} +\d\.\d{4} +0\.\d{4}$/m,
+        /^1 +[01]\.\d{4} \([01]\.\d{4} to [01]\.\d{4}\) +[01]\.\d{4} +\d\.\d{4} +0\.\d{4} *$/m,
       );
       expect(out).toMatch(new RegExp(`^${last} minus 1 +accuracy +-?[01]\\.\\d{4} .* +[01]`, "m"));
       expect(out).toMatch(new RegExp(`^1\\+${last} by majority minus ${last} +accuracy`, "m"));

@@ -103,6 +103,9 @@ describeShallow("training over HTTP", backbone => {
       expect(events.map(({ event }) => event)).toEqual(expect.arrayContaining(["state", "progress", "log"]));
       const ids = events.map(event => event.id);
       expect(ids).toEqual(ids.toSorted((a, b) => a - b));
+      const { precision } = await server.backbone();
+      const lines = events.filter(({ event }) => event === "log").map(({ data }) => data.text);
+      expect(lines).toContain(`training 8 positions on 8 examples: 4 steps of 4, ${precision.training}`);
       const job = events.at(-1)!.data;
       expect(job).toMatchObject({ id, task: "review", kind: "train", state: "succeeded", error: null });
       expect(job.progress).toMatchObject({ step: 4, steps: 4, loss: expect.any(Number) });
@@ -123,7 +126,8 @@ describeShallow("training over HTTP", backbone => {
           metric: "accuracy",
           training_examples: 8,
           validation_examples: 2,
-          stored: "F16",
+          // A step or two from chance, where rounding may change an answer.
+          stored: expect.stringMatching(/^F(16|32)$/),
           curve: expect.any(Array),
         },
         pieces: [

@@ -259,6 +259,8 @@ describe("training", () => {
     const teacher = { template: "abc {{ input }} is", parameters: null };
     const job = training({
       teacher,
+      // The steps read all that there are.
+      request: { steps: 2, length: 4, batch_size: 300 },
       validation: 0.1,
       examples: bytesOf(some(600, 1)),
       checkpointSeconds: 0,
@@ -279,6 +281,29 @@ describe("training", () => {
     const done = hooks();
     await train(on, { ...job, checkpoint: seldom.checkpoints[0]! }, done);
     expect(done.lines.join("\n")).not.toContain("the teacher answers");
+  });
+
+  test("asks its teacher once for an input, and for no more inputs than the steps read", async () => {
+    const on = await bench("llama", { max_position_embeddings: 512 });
+    const twice = (examples: Example[]) =>
+      bytesOf([...examples, ...examples.map(each => ({ ...each, label: "bad" }))]);
+    const heard = hooks();
+    await train(
+      on,
+      training({
+        teacher: { template: "abc {{ input }} is", parameters: null },
+        request: { steps: 2, length: 4, batch_size: 4 },
+        examples: twice(some(20, 2)),
+        validation: twice(Array.from({ length: 4 }, (_, index) => example(100 + index, 2))),
+      }),
+      heard,
+    );
+    expect(heard.lines).toEqual(
+      expect.arrayContaining([
+        "of 20 inputs the teacher answers 8, by chance: the steps read no more",
+        "the teacher answers 12 inputs",
+      ]),
+    );
   });
 });
 

@@ -106,7 +106,8 @@ describeBackbone("a run that goes on", path => {
     const examples = reviewsOf(["film"]).map(({ input }) => ({ input, label: labels[0]! }));
     const more = {
       task: { ...job.task, labels },
-      request: { steps: 2, batch_size: 2, seed: 2, length: 4 },
+      // A step that reads all: the teacher is asked for no more than is read.
+      request: { steps: 1, batch_size: examples.length, seed: 2, length: 4 },
       teacher: { template: "How good from 101 to 140? {{ input }} It is", parameters: null },
       examples: writeExamples({ examples, lines: examples.map((_, index) => index + 1) }),
     };
