@@ -1,2 +1,2 @@
-/** Of a key that a header can carry. */
+/** The form of a key that a header can carry. */
 export const keyPattern = /^[!-~]([ -~]*[!-~])?$/;

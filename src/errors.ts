@@ -109,10 +109,14 @@ export class ForewordError extends Error {
   }
 }
 
+/** `validation` that names the field at fault; `what` is a sentence. */
+export const invalid = (field: string, what: string, more: object = {}): ForewordError =>
+  new ForewordError("validation", `${field}: ${what}`, { field, ...more });
+
 /** What went wrong, in words: "fetch failed" says nothing without its cause. */
 export function reasonOf(error: unknown): string {
   const { message, cause } = error as Error;
-  // Of several addresses that were tried, the cause has a code alone.
+  // If several addresses were tried, the cause has a code but no message.
   return cause instanceof Error
     ? `${message} (${cause.message || (cause as NodeJS.ErrnoException).code})`
     : message;

@@ -5,8 +5,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { readPromptFile } from "../../src/prompt/file.ts";
-import { judge, Shelf } from "../../src/training/evaluation/judge.ts";
+import { judge } from "../../src/training/evaluation/judge.ts";
 import { accuracy, type Judged } from "../../src/training/evaluation/metrics.ts";
+import { Shelf } from "../../src/training/shelf.ts";
 import { picture } from "../harness/picture.ts";
 import { type Check, check, publish } from "../harness/report.ts";
 import { summarise } from "../harness/samples.ts";

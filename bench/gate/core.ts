@@ -1,7 +1,7 @@
 /** The engine in one precision, in this process; prompts come from the shelf. */
 import { join } from "node:path";
 import { type OpenedCore, openCore } from "../../src/engine/open.ts";
-import type { Shelf } from "../../src/training/evaluation/judge.ts";
+import type { Shelf } from "../../src/training/shelf.ts";
 import { backboneFile } from "../harness/backbone.ts";
 import { dataFolder } from "../harness/product.ts";
 

@@ -4,8 +4,8 @@
  */
 import { join } from "node:path";
 import { openCore } from "../../src/engine/open.ts";
-import { Shelf } from "../../src/training/evaluation/judge.ts";
 import { train } from "../../src/training/run.ts";
+import { Shelf } from "../../src/training/shelf.ts";
 import type { FromChild, ToChild } from "./child.ts";
 
 /** Steps that may still be taken; a run stands still at none. */

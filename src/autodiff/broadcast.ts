@@ -18,7 +18,7 @@ export function sumTo(g: GraphBuilder, cotangent: Value, like: Value): Value {
   const axes = cotangent.shape.flatMap((dim, axis) =>
     axis < lead || dim !== like.shape[axis - lead] ? [axis] : [],
   );
-  // An axis `rows?` may be 1 or as long as `rows`: summing it is only right where it is 1, which such graphs demand.
+  // An axis `rows?` may be 1 or as long as `rows`. Summing is only right if it is 1, which such graphs demand.
   const summed = g.op("ReduceSum", [cotangent], { axes, keepdims: 1 });
   return reshapeAs(g, summed, like);
 }

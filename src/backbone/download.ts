@@ -52,7 +52,7 @@ export async function fetchFile(
   await rename(partial, path);
 }
 
-/** Downloads by HTTP, from where the partial file ends where the server can do that. */
+/** Downloads by HTTP; goes on from the end of the partial file, if the server can do that. */
 export async function download(
   url: string | URL,
   partial: string,

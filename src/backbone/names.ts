@@ -120,3 +120,11 @@ export function backboneTensors(config: BackboneConfig): BackboneTensor[] {
       }));
     });
 }
+
+/** The weight of the logits, [vocabulary, hidden]. */
+export const vocabularyOf = (config: BackboneConfig): string =>
+  config.tiedEmbedding ? embeddingOf(config) : "lm_head.weight";
+
+/** The weight whose rows are the tokens' embeddings, [vocabulary, hidden]. */
+export const embeddingOf = ({ architecture }: BackboneConfig): string =>
+  architecture === "gpt2" ? "wte.weight" : "embed_tokens.weight";

@@ -34,7 +34,7 @@ export interface BackboneConfig {
   kvHeads: number;
   headDim: number;
   maxPositions: number;
-  /** Of RMSNorm (Llama family) or LayerNorm (GPT-2). */
+  /** The epsilon of RMSNorm (Llama family) or LayerNorm (GPT-2). */
   normEpsilon: number;
   /** 10000 where the architecture has no rotary embedding. */
   ropeTheta: number;

@@ -23,9 +23,9 @@ interface Libraries {
 }
 
 export class Tokenizer {
-  /** Of what goes on behind other text. */
+  /** For text that follows other text. */
   readonly #within: Libraries;
-  /** Of a first text, which some tokenizers put a space before. */
+  /** For the first text, before which some tokenizers put a space. */
   readonly #first: Libraries;
   readonly #files: TokenizerFiles;
   /** Parsed when it is first wanted: few prompts have messages. */

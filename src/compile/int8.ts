@@ -4,21 +4,14 @@
  * embeddings, attention and what cannot be smoothed stay float32.
  */
 import { join } from "node:path";
+import { vocabularyOf } from "../backbone/names.ts";
 import type { BackboneConfig, BackboneSource } from "../backbone/source.ts";
 import type { Graph } from "../graph/graph.ts";
 import { CODES, type CodeType, codesOf, quantise, ZERO_POINT } from "../graph/quantise.ts";
 import type { Runtime, WeightFile } from "../runtime/runtime.ts";
 import type { CompiledBackbone, Progress } from "./backbone.ts";
 import { largestActivations } from "./calibrate.ts";
-import {
-  factorsOf,
-  largestAlong,
-  type Side,
-  scaleAlong,
-  smoothingGroups,
-  spread,
-  vocabularyOf,
-} from "./smooth.ts";
+import { factorsOf, largestAlong, type Side, scaleAlong, smoothingGroups, spread } from "./smooth.ts";
 import { calibrationTexts } from "./texts.ts";
 import { cachedWeights, type NamedTensor, readFloats, writeWeights } from "./weight-file.ts";
 
@@ -33,7 +26,7 @@ export interface CompileContext {
   runtime: Runtime;
   encode: (text: string) => number[];
   cache: string;
-  /** Of the weights; int8 where nothing is said. */
+  /** The codes of the weights, int8 by default. */
   codes?: CodeType;
 }
 

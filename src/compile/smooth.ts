@@ -3,6 +3,8 @@
  * it is multiplied, so that both quantise well. Every factor folds into the weights that make the channel (a norm's gain,
  * the rows of a projection), so nothing changes at fp32 and nothing is paid at run time.
  */
+
+import { vocabularyOf } from "../backbone/names.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
 
 /** How much of a channel's range moves into the weights. Measured on SmolLM2: docs/decisions.md. */
@@ -102,14 +104,6 @@ const vocabularyGroup = (config: BackboneConfig): Group => ({
   readers: [{ name: vocabularyOf(config), axis: 1 }],
   channels: config.hiddenSize,
 });
-
-/** The weight of the logits, [vocabulary, hidden]. */
-export const vocabularyOf = (config: BackboneConfig): string =>
-  config.tiedEmbedding ? embeddingOf(config) : "lm_head.weight";
-
-/** The weight whose rows are the tokens' embeddings, [vocabulary, hidden]. */
-export const embeddingOf = ({ architecture }: BackboneConfig): string =>
-  architecture === "gpt2" ? "wte.weight" : "embed_tokens.weight";
 
 /** The groups of every layer, in order, and the vocabulary's. */
 export const smoothingGroups = (config: BackboneConfig): Group[] => [

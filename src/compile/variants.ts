@@ -25,7 +25,7 @@ export interface Variants {
   /** Bytes of every variant's weights that is compiled, and what int8 loses, where it is. */
   bytes: Partial<Record<CompiledBackbone["precision"], number>>;
   check: VariantCheck | null;
-  /** Of int8's weights: with uint8 a gradient takes as long as in fp32. */
+  /** The codes of int8's weights: with uint8 a gradient takes as long as in fp32. */
   codes: CodeType | null;
 }
 

@@ -102,7 +102,7 @@ async function publish(scratch: string, folder: string, layout: Layout): Promise
   return weightFile(folder, layout);
 }
 
-/** Removes what is called so and nobody will finish, or remove himself. */
+/** Removes entries with such names that nobody has written to for `LEFT_MS`. */
 async function sweep(folder: string, left: (name: string) => boolean): Promise<void> {
   for (const name of (await readdir(folder)).filter(left)) {
     const path = join(folder, name);

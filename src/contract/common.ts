@@ -16,7 +16,7 @@ export const Version = Type.Integer({
   description: "A prompt version: 1, 2, 3, … within its task.",
 });
 
-/** Of a path. */
+/** Parameters of a path. */
 export const IdParams = Type.Object({ id: Id });
 export const VersionParams = Type.Object({ id: Id, version: Version });
 

@@ -50,7 +50,7 @@ export type EvaluateRequest = Static<typeof EvaluateRequest>;
 
 const Maybe = Type.Union([Type.Number(), Type.Null()]);
 
-/** Of a trained ensemble, on validation, by the metric that it was trained for. */
+/** How a trained ensemble does on validation, by the metric that it was trained for. */
 export const EnsembleReport = Type.Object({
   members: Type.Array(Type.Number()),
   votes: Type.Object({ mean: Type.Number(), majority: Type.Number(), weighted: Type.Number() }),

@@ -6,10 +6,11 @@
 import { float32, int64, layout, segmentFeeds, segmentsLength } from "../backbone/feeds.ts";
 import { attentionGraph, observed } from "../backbone/observed.ts";
 import { ForewordError } from "../errors.ts";
+import type { FieldValues } from "../prompt/fields.ts";
 import { layoutRow } from "../prompt/layout.ts";
 import { fieldsOf } from "../prompt/template.ts";
 import type { Session } from "../runtime/runtime.ts";
-import type { FieldValues, PromptAttention, PromptContent } from "./engine.ts";
+import type { PromptAttention, PromptContent } from "./engine.ts";
 import { CHUNK } from "./feed.ts";
 import { boundFields } from "./fit.ts";
 import type { KvBlock } from "./kv.ts";

@@ -98,7 +98,7 @@ export class Batch {
 
   /**
    * One token for every row of the pool, `tokens[row]`. Returns each row's best next token, and the logits (views valid
-   * until the next run) where a row wants them: they are 200 kB a row to copy.
+   * until the next run) if a row wants them: copying them takes 200 kB a row.
    */
   async decode(pool: DecodePool, tokens: readonly number[], withLogits: boolean): Promise<NextToken[]> {
     pool.prepare();

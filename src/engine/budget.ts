@@ -5,7 +5,7 @@ import { type PrefillWork, workLength } from "./work.ts";
 
 export interface RunLimits {
   tokens: number;
-  /** Of the rows' keys and values side by side, and as much again of attention scores. */
+  /** For the rows' keys and values side by side, and as much again for attention scores. */
   bytes: number;
 }
 

@@ -9,6 +9,7 @@ import { promptDigest } from "../prompt/file.ts";
 import { layoutBehind, layoutRow, positions } from "../prompt/layout.ts";
 import { promptKind } from "../prompt/pieces.ts";
 import { compileTemplate, fieldsOf, wordsOf } from "../prompt/template.ts";
+import type { VerbalizedLabel } from "../prompt/verbalizer.ts";
 import type { Session } from "../runtime/runtime.ts";
 import { Batch } from "./batch.ts";
 import { classify } from "./classify.ts";
@@ -21,7 +22,6 @@ import type {
   EngineStatistics,
   GenerateAnswer,
   GenerateRequest,
-  LabelVerbalizers,
   PromptContent,
   PromptInspection,
   PromptSource,
@@ -65,7 +65,7 @@ export interface CoreOptions {
 export interface CoreInferOptions {
   deadline: number;
   cancelled: () => boolean;
-  /** Of the answer alone: keys and values that others may wait for come in their turn. */
+  /** Holds for the answer alone: keys and values that others may wait for are computed in their turn. */
   background?: boolean;
   onToken: (token: { index: number; text: string; logprob?: number }) => void;
 }
@@ -112,7 +112,7 @@ export class Core {
     this.#texts = new RequestTexts(options.tokenizer, options.config.maxPositions);
   }
 
-  /** That a request's choices, its targets, or a task's verbalizers may have together. */
+  /** The most characters that a request's choices, its targets, or a task's verbalizers may have together. */
   get listedCharacters(): number {
     return this.#texts.listedCharacters;
   }
@@ -144,7 +144,7 @@ export class Core {
   }
 
   /** Token ids of every verbalizer. Refuses too many, and those that cannot be told apart. */
-  checkLabels(labels: readonly LabelVerbalizers[]): number[][][] {
+  checkLabels(labels: readonly VerbalizedLabel[]): number[][][] {
     return this.#texts.labels(labels).sequences.map(label => label.sequences);
   }
 
@@ -191,7 +191,7 @@ export class Core {
     }
   }
 
-  /** Keys and values of a text's own forward pass behind `past`; BOS first where nothing is and the tokenizer adds one. */
+  /** Keys and values of a text's own forward pass behind `past`; without a past, BOS comes first if the tokenizer adds it. */
   async read(ids: readonly number[], past: KvBlock | null = null): Promise<KvBlock> {
     const { config, tokenizer } = this.#options;
     const bos = tokenizer.bosId === null || past !== null ? [] : [tokenizer.bosId];
@@ -372,7 +372,7 @@ export class Core {
     return this.#bases(keys, async () => bases, wanted);
   }
 
-  /** What a prompt stands on, the lowest first: kept once for all that stand on it, and read where one is missing. */
+  /** What a prompt stands on, the lowest first: kept once for all that stand on it, and read if any is missing. */
   async #bases(
     keys: readonly string[],
     read: () => Promise<readonly PreparedBase[]>,

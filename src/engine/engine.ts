@@ -6,8 +6,10 @@
 import type { BackboneReport } from "../contract/backbone.ts";
 import type { FinishReason, TargetScore, TokenLogprob, Usage } from "../contract/infer.ts";
 import type { NearestReport } from "../contract/transfer.ts";
+import type { FieldValues } from "../prompt/fields.ts";
 import type { PrefixParameters } from "../prompt/file.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
+import type { VerbalizedLabel } from "../prompt/verbalizer.ts";
 
 /** SHA-256 over kind, template and parameters: equal prompts share one KV prefix, whatever their task is called. */
 export type PromptDigest = string;
@@ -23,14 +25,6 @@ export interface PromptSource {
   load(digest: PromptDigest): Promise<PromptContent>;
 }
 
-export interface LabelVerbalizers {
-  label: string;
-  /** Exact texts, leading space included. */
-  verbalizers: readonly string[];
-}
-
-export type FieldValues = Readonly<Record<string, string | readonly { role: string; content: string }[]>>;
-
 interface RowRequest {
   prompt: PromptDigest;
   /** A text fills the template's one field; an object names them. */
@@ -45,7 +39,7 @@ interface RowRequest {
 
 export interface ClassifyRequest extends RowRequest {
   kind: "classify";
-  labels: readonly LabelVerbalizers[];
+  labels: readonly VerbalizedLabel[];
   /** `top` searches best first and stops when the best label is certain; `all` visits every node of the trie. */
   scores: "top" | "all";
   /** Labels whose probability `top` finds too, wherever they rank. */
@@ -160,7 +154,7 @@ export interface Engine {
    */
   prefix(content: PromptContent): Promise<PrefixParameters>;
   /** Throws `duplicate_verbalizer` where two labels share a verbalizer's tokens; returns the verbalizers' token ids. */
-  checkLabels(labels: readonly LabelVerbalizers[]): Promise<number[][][]>;
+  checkLabels(labels: readonly VerbalizedLabel[]): Promise<number[][][]>;
   infer<Request extends EngineRequest>(request: Request, options: InferOptions): Promise<AnswerTo<Request>>;
   /** The `count` words nearest to each virtual token. Throws `validation` where the prompt has none. */
   nearest(content: PromptContent, count: number): Promise<NearestTokens>;

@@ -12,9 +12,8 @@ const CHUNK = 64;
 
 /**
  * All that stands before the first field, what the prompt is stacked on included: `[layers, kv_heads, P, head_dim]`; P
- * may be 0. Whatever variant answers, these are the numbers of the backbone's own weights: where int8 answers, what is
- * more than trained prefixes runs in a session of its own over the mapped fp32 weights. Throws what `preparePrompt`
- * throws.
+ * may be 0. Whatever variant answers, these are the numbers of the backbone's own weights: if it is int8, all but trained
+ * prefixes is computed in a session of its own over the mapped fp32 weights. Throws what `preparePrompt` throws.
  */
 export async function exactPrefix(opened: OpenedCore, content: PromptContent): Promise<PrefixParameters> {
   const { source, tokenizer, variants } = opened;

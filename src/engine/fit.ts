@@ -7,7 +7,7 @@ import { positions, type Segment } from "../prompt/layout.ts";
  * the character, most for those that make few tokens: spaces in a row, rules of dashes.
  */
 const CHARACTERS = 6;
-/** Of each text that is cut, so that no field becomes empty. */
+/** What is left at least of each text that is cut, so that no field becomes empty. */
 const LEAST = 64;
 
 export type Encode = (text: string) => readonly number[];

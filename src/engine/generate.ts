@@ -42,7 +42,7 @@ export interface Decoder {
 }
 
 export interface Generated {
-  /** Without what the decoder still holds, where a constraint is left open at `maxTokens`: `closed` goes on. */
+  /** Lacks what the decoder still holds if a constraint is left open at `maxTokens`: `closed` goes on from there. */
   text: string;
   finishReason: FinishReason;
   tokens: number;

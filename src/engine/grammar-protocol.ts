@@ -11,7 +11,7 @@ export type ToGrammar =
 export type FromGrammar =
   | { type: "compiled" }
   | { type: "refused"; why: string }
-  /** Of the next token, to `open` and `accept`; null at the end. */
+  /** The mask of the next token, which answers `open` and `accept`; null at the end. */
   | { type: "mask"; row: number; mask: Int32Array | null }
   /** Null where no end was found. */
   | { type: "closing"; row: number; tokens: number[] | null }

@@ -45,7 +45,7 @@ async function compile(schema: string): Promise<void> {
     const first = await matcher();
     await first.mask();
     first.dispose();
-    // Of what follows, not of what it thinks of the schema.
+    // A later failure must not be explained by what XGrammar said about the schema.
     complaints.length = 0;
     post({ type: "compiled" });
   } catch (error) {

@@ -1,7 +1,7 @@
 /**
  * JSON by schema, token by token: grammars over one backbone's vocabulary, by XGrammar (Dong et al. 2024), each in a
- * thread of its own. A schema compiles for seconds, in which the engine goes on; rows of other schemas get their masks;
- * and what one schema makes XGrammar's memory, or XGrammar itself, no other sees.
+ * thread of its own. A schema may compile for seconds: meanwhile the engine goes on, and rows of other schemas get their
+ * masks. If a schema fills XGrammar's memory, or makes XGrammar fail, no other schema is affected.
  */
 import type { Tokenizer } from "../backbone/tokenizer.ts";
 import { ForewordError, shuttingDown } from "../errors.ts";
@@ -13,6 +13,7 @@ import { compileCost } from "./json-cost.ts";
 import type { Schema } from "./json-pointer.ts";
 import { promised } from "./json-schema.ts";
 import { jsonTokens } from "./json-tokens.ts";
+import { always, type Wanted } from "./prefix-cache.ts";
 
 /** Threads, each with one schema: some 40 MB. */
 const THREADS = 8;
@@ -20,15 +21,12 @@ const THREADS = 8;
 const IDLE_MS = 600_000;
 /** How long a schema waits for a thread without rows, until one that others ask for must give up its own. */
 const PATIENCE_MS = 2000;
-/** That schemas are remembered in, as they are promised: each input of a request brings its own copy. */
+/** Memory for schemas in the form that is promised: each input of a request brings its own copy of the same one. */
 const PROMISED_BYTES = 16 * 2 ** 20;
 /** Schemas that wait to be compiled. */
 const MOST_WAITING = 64;
 /** What costs more compiles in a lane of its own, so that what takes a moment does not wait for what takes seconds. */
 const QUICK = 50;
-
-/** Whether somebody who asked still waits. */
-type Wanted = () => boolean;
 
 /** A schema as it is promised. */
 interface Compilable {
@@ -77,7 +75,7 @@ export class Grammars {
    * JSON that satisfies the schema. Throws what `promised` throws, `validation` where it cannot be compiled, and
    * `queue_full`. What nobody wants any more when its turn comes is not compiled.
    */
-  async json(given: object, wanted: Wanted = () => true): Promise<JsonConstraint> {
+  async json(given: object, wanted: Wanted = always): Promise<JsonConstraint> {
     const { schema, cost } = this.#promised.take(given, () => compilable(given));
     const kept = this.#kept.get(schema) ?? this.#queue(schema, cost);
     this.#kept.delete(schema);

@@ -6,7 +6,9 @@ import { pull, resolveBackbone } from "../backbone/pull.ts";
 import type { Precision } from "../compile/variants.ts";
 import type { BackboneReport } from "../contract/backbone.ts";
 import { ForewordError, type Problem, shuttingDown } from "../errors.ts";
+import type { FieldValues } from "../prompt/fields.ts";
 import type { PrefixParameters } from "../prompt/file.ts";
+import type { VerbalizedLabel } from "../prompt/verbalizer.ts";
 import type { LoadOptions } from "../runtime/runtime.ts";
 import type {
   AnswerTo,
@@ -14,9 +16,7 @@ import type {
   EngineRequest,
   EngineState,
   EngineStatistics,
-  FieldValues,
   InferOptions,
-  LabelVerbalizers,
   NearestTokens,
   PromptAttention,
   PromptContent,
@@ -102,7 +102,7 @@ class EngineHost implements Engine {
     return this.#call({ call: "prefix", content });
   }
 
-  checkLabels(labels: readonly LabelVerbalizers[]): Promise<number[][][]> {
+  checkLabels(labels: readonly VerbalizedLabel[]): Promise<number[][][]> {
     return this.#call({ call: "labels", labels });
   }
 
@@ -295,7 +295,7 @@ class EngineHost implements Engine {
     this.#state = { status: "loading", phase, progress };
   }
 
-  /** The worker is gone: what it still owed is answered, and where it was ready another one takes its place. */
+  /** The worker is gone: what it still owed is answered, and if it was ready, another one takes its place. */
   #ended(): void {
     this.#worker = null;
     if (!this.#closing && this.#state.status === "ready") {

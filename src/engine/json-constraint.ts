@@ -1,4 +1,4 @@
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import type { Constraint } from "./constraint.ts";
 import { type Deferred, deferred } from "./deferred.ts";
 import type { FromGrammar, ToGrammar } from "./grammar-protocol.ts";
@@ -82,8 +82,7 @@ export class JsonConstraint implements Constraint {
 
 /** Rather than half a text, which would pass for a whole one. */
 const endless = () =>
-  new ForewordError(
-    "validation",
-    "json_schema: max_tokens cut the text where it could not be brought to an end. Raise max_tokens, or let the schema require less where it leads back to itself.",
-    { field: "json_schema" },
+  invalid(
+    "json_schema",
+    "max_tokens cut the text where it could not be brought to an end. Raise max_tokens, or let the schema require less where it leads back to itself.",
   );

@@ -2,14 +2,14 @@
 import { patternLength } from "./json-pattern.ts";
 import { type Described, type Schema, within } from "./json-pointer.ts";
 
-/** Of all kinds together; 1,000 compile for some 12 s. */
+/** The cost of all kinds together; a schema of 1,000 compiles for some 12 s. */
 export const MOST_COST = 1000;
 
 /** Longer strings and lists compile no longer: XGrammar counts them. */
 const COUNTED = 200;
 
 export interface Cost {
-  /** Of all. */
+  /** The cost of all kinds together. */
   total: number;
   /** What most of it is for, and how it becomes less. */
   most: Kind;
@@ -26,7 +26,7 @@ const remedies = {
 } as const;
 type Kind = keyof typeof remedies;
 
-/** Of a schema as it is kept: types are known, and references are not followed. */
+/** The cost of a schema in the form that is kept: types are known, and references are not followed. */
 export function compileCost(schema: Schema): Cost {
   const parts = [...within(schema)];
   const sum = (of: (part: Described) => number) => parts.reduce((total, part) => total + of(part), 0);

@@ -3,7 +3,7 @@ import { IntegerRules } from "./json-integers.ts";
 import { within } from "./json-pointer.ts";
 import type { XGrammar } from "./xgrammar.ts";
 
-/** Of a schema as it is kept, where integers have both bounds or none. */
+/** The grammar of a schema in the form that is kept, in which integers have both bounds or none. */
 export async function schemaGrammar(schema: string, { Testings }: XGrammar): Promise<string> {
   const marked = JSON.parse(schema);
   const integers = new IntegerRules();
@@ -12,7 +12,8 @@ export async function schemaGrammar(schema: string, { Testings }: XGrammar): Pro
     const bounds = part as { minimum?: number; maximum?: number };
     if (bounds.minimum === undefined) continue;
     bodies.push(integers.between(bounds.minimum, bounds.maximum!));
-    // Of one number XGrammar's rule is right, and like no other: its digits one by one. It says which of ours it is.
+    // XGrammar's rule for one single number is right, and looks like no other: the number's digits one by one. So that
+    // number can say which of our rules takes its place.
     bounds.minimum = bounds.maximum = bodies.length;
   }
   const guards = new Set<string>();

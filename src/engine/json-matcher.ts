@@ -9,7 +9,7 @@ export type Matcher = Awaited<ReturnType<XGrammar["GrammarMatcher"]["createGramm
 
 /** What is promised ends after a few dozen tokens, or as many as its shortest value has characters. */
 const MOST_CLOSING = 16_384;
-/** Of them without letting others have their turn. */
+/** How many of them are written before others have their turn. */
 const AT_ONCE = 16;
 
 export class JsonMatcher {

@@ -3,7 +3,7 @@ export const SIGNS = /["\\{}[\],]/;
 
 /** Where a text of JSON stands, token by token. */
 export class Nesting {
-  /** Of tokens that have one of the signs. */
+  /** The texts of those tokens that have one of the signs. */
   readonly #texts: ReadonlyMap<number, string>;
   /** Brackets, the innermost last. */
   readonly #open: string[] = [];

@@ -22,7 +22,7 @@ const parts = (pattern: string): string[] =>
 const reachesEscaped = (pattern: string): boolean =>
   parts(pattern).some(part => part.startsWith("[") && new RegExp(part, "u").test('"\\'));
 
-/** Whether alternatives stand outside of all groups, where anchors would belong to one of them. */
+/** Whether alternatives stand outside of all groups: an anchor would then belong to one of them only. */
 function hasOpenChoice(pattern: string): boolean {
   let depth = 0;
   for (const part of parts(pattern)) {

@@ -6,7 +6,7 @@ export type Schema = boolean | Described;
 /** A property's name as a pointer has it. */
 export const escaped = (name: string): string => name.replaceAll("~", "~0").replaceAll("/", "~1");
 
-/** Of a reference within the schema: "#/$defs/a%20b" is "/$defs/a b". What is none names no place. */
+/** The pointer that a reference within the schema names: "/$defs/a b" for "#/$defs/a%20b". Other texts name no place. */
 export function pointerOf(reference: string): string {
   try {
     return decodeURIComponent(reference.replace(/^#/, ""));

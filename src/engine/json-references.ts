@@ -4,8 +4,8 @@ import type { Described, Schema } from "./json-pointer.ts";
 const PLAIN = /^(?:\/(?:\$defs|definitions|properties)\/[\w$-]+)*$/;
 
 /**
- * What references name by other pointers stands among the root's definitions instead, and a reference to it where it
- * stood. `places` has schemas by their pointer, the root at ""; they are changed.
+ * A part that is referred to by any other pointer moves to the root's definitions, and leaves a reference in its old
+ * place. `places` has schemas by their pointer, the root at ""; they are changed.
  */
 export function plainReferences(
   places: ReadonlyMap<string, Schema>,

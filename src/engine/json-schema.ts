@@ -3,7 +3,7 @@
  * schema that has one of them is refused before any work, so that what is generated always satisfies it.
  */
 import { Ajv2020 } from "ajv/dist/2020.js";
-import { ForewordError } from "../errors.ts";
+import { type ForewordError, invalid } from "../errors.ts";
 import { compileCost, MOST_COST } from "./json-cost.ts";
 import { canPromise, isRegExp, patternLength } from "./json-pattern.ts";
 import { type Described, escaped, pointerOf, type Schema } from "./json-pointer.ts";
@@ -44,14 +44,14 @@ const remedies: Readonly<Record<string, string>> = {
 
 const WIDEST = Number.MAX_SAFE_INTEGER;
 
-/** Of a string, or a list: grammars grow with them, and what they keep in mind with the square of items that must be. */
+/** Bounds of a string and of a list: grammars grow with them, and with the square of how many items are required. */
 const LONGEST = 2000;
 const MOST_ITEMS = 200;
-/** Of one object: it compiles for a time that grows with their square. */
+/** Properties of one object: the time that it compiles for grows with their square. */
 const MOST_PROPERTIES = 256;
 /** Characters of the shortest value of any part: what a limit of tokens cuts is written to its end at once. */
 const SHORTEST = 2000;
-/** Of the schema itself. */
+/** How deep the schema may nest, and how large it may be. */
 const DEEPEST = 64;
 const LARGEST = 10_000;
 
@@ -109,7 +109,7 @@ class Promised {
   #mustEnd(): void {
     const lengths = shortestLengths(this.#places, this.#references);
     const endless = [...lengths].filter(([, length]) => length > SHORTEST);
-    // What is wrong is where the reference leads, rather than where it stands.
+    // The fault lies in the place that a reference leads to, rather than in the reference.
     const [at, length] = endless.find(([at]) => !hasReference(this.#places.get(at)!)) ?? endless[0] ?? [];
     if (at === undefined) return;
     throw this.#refusal(
@@ -196,7 +196,7 @@ class Promised {
 
   #typed(schema: Described, said: string[], at: string): Described {
     const types = this.#types(schema, said, at);
-    // What bounds integers bounds numbers too, where it can't be promised.
+    // Bounds can be promised for integers alone, not if any number is allowed.
     const allowed = types
       .filter(type => type !== "integer" || !types.includes("number"))
       .flatMap(type => keywords[type]);
@@ -354,7 +354,7 @@ class Promised {
 
   #refusal(at: string, what: string): ForewordError {
     const place = at === "" ? "the schema" : at;
-    return new ForewordError("validation", `${this.#field}: ${place} ${what}.`, { field: this.#field });
+    return invalid(this.#field, `${place} ${what}.`);
   }
 }
 

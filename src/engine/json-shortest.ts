@@ -49,7 +49,7 @@ export function shortestLengths(
     });
   while (open.size > 0) {
     let [next, least] = ["", Number.POSITIVE_INFINITY];
-    // Of those as short the last: what refers to many is worked out anew for few of them.
+    // The last of equally short ones: then what refers to many of them is worked out anew for few.
     for (const [pointer, length] of open) if (length <= least) [next, least] = [pointer, length];
     open.delete(next);
     settled.set(next, least);

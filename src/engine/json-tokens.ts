@@ -46,7 +46,7 @@ export function jsonTokens(tokenizer: Tokenizer, size: number): JsonTokens {
   };
 }
 
-/** Follows tokens that are parts of characters byte by byte, where the grammar counts bytes alone. */
+/** Follows tokens that are parts of characters byte by byte: the grammar only counts bytes. */
 export class Utf8 {
   readonly #partial: ReadonlyMap<number, readonly number[]>;
   readonly #control: readonly number[];

@@ -21,7 +21,7 @@ export const emptyBlock = ({ layers }: KvShape): KvBlock => {
 export const blockBytes = (block: KvBlock): number =>
   [...block.key, ...block.value].reduce((bytes, layer) => bytes + layer.byteLength, 0);
 
-/** Of one position in float32. */
+/** Bytes of one position in float32. */
 export const positionBytes = ({ layers, kvHeads, headDim }: KvShape): number =>
   layers * kvHeads * headDim * 2 * 4;
 

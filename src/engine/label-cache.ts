@@ -1,6 +1,6 @@
 import { buildTrie, type LabelSequences, type LabelTrie } from "../prompt/trie.ts";
+import type { VerbalizedLabel } from "../prompt/verbalizer.ts";
 import { ByText } from "./by-text.ts";
-import type { LabelVerbalizers } from "./engine.ts";
 
 export interface Spelled {
   sequences: readonly LabelSequences[];
@@ -9,7 +9,7 @@ export interface Spelled {
 
 /** Labels in tokens, by their texts: each request brings a copy of its task's, and encoding many takes longer than an answer. */
 export class LabelCache {
-  readonly #spelled: ByText<readonly LabelVerbalizers[], Spelled>;
+  readonly #spelled: ByText<readonly VerbalizedLabel[], Spelled>;
 
   constructor(limit: number) {
     this.#spelled = new ByText(limit, ({ sequences }) => mostBytes(sequences));
@@ -17,8 +17,8 @@ export class LabelCache {
 
   /** Throws as `encode` and `buildTrie` do. */
   take(
-    labels: readonly LabelVerbalizers[],
-    encode: (labels: readonly LabelVerbalizers[]) => readonly LabelSequences[],
+    labels: readonly VerbalizedLabel[],
+    encode: (labels: readonly VerbalizedLabel[]) => readonly LabelSequences[],
   ): Spelled {
     return this.#spelled.take(labels, () => {
       const sequences = encode(labels);
@@ -27,6 +27,6 @@ export class LabelCache {
   }
 }
 
-/** Of a trie whose sequences share nothing: a node a token. */
+/** The size of a trie whose sequences share nothing, with a node for every token. */
 const mostBytes = (labels: readonly LabelSequences[]): number =>
   labels.flatMap(({ sequences }) => sequences).reduce((bytes, { length }) => bytes + 900 * length, 0);

@@ -36,7 +36,7 @@ type Run = (program: Program<KvBlock[]>, tokens: number, wanted: Wanted) => Prom
 export class LeadingText {
   readonly #cache: PrefixCache;
   readonly #run: Run;
-  /** Of a block. */
+  /** Bytes of a block. */
   readonly #bytes: number;
   readonly #met = new Set<string>();
 

@@ -4,8 +4,8 @@
  * request and given back.
  */
 import { float32 } from "../backbone/feeds.ts";
+import { embeddingOf } from "../backbone/names.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
-import { embeddingOf } from "../compile/smooth.ts";
 import { ForewordError } from "../errors.ts";
 import { GraphBuilder } from "../graph/builder.ts";
 import type { Graph } from "../graph/graph.ts";

@@ -40,12 +40,12 @@ export class PrefixCache {
     this.limit = limit;
   }
 
-  /** Of all that is kept, or expected. */
+  /** Bytes of all that is kept or expected. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Those of them that can't be given up. */
+  /** The part of `bytes` that can't be given up. */
   get pinned(): number {
     return this.#pinned;
   }

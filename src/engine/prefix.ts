@@ -40,7 +40,7 @@ export interface PreparedLayer {
 
 /** A prompt that others are stacked on: all that have the same one share its keys and values. */
 export interface PreparedBase extends PreparedLayer {
-  /** Of it and all below. */
+  /** Identifies it together with all below it. */
   key: string;
 }
 

@@ -1,7 +1,9 @@
 /** What the server's thread and the engine's worker say to each other. Everything survives `postMessage`. */
 import type { BackboneReport } from "../contract/backbone.ts";
 import type { Problem } from "../errors.ts";
-import type { EngineRequest, FieldValues, LabelVerbalizers, PromptContent, PromptDigest } from "./engine.ts";
+import type { FieldValues } from "../prompt/fields.ts";
+import type { VerbalizedLabel } from "../prompt/verbalizer.ts";
+import type { EngineRequest, PromptContent, PromptDigest } from "./engine.ts";
 import type { CoreSettings } from "./open.ts";
 
 export interface WorkerSettings extends CoreSettings {
@@ -14,7 +16,7 @@ export type Call =
   | { call: "infer"; request: EngineRequest; deadline: number; background: boolean; stream: boolean }
   | { call: "inspect"; content: PromptContent }
   | { call: "prefix"; content: PromptContent }
-  | { call: "labels"; labels: readonly LabelVerbalizers[] }
+  | { call: "labels"; labels: readonly VerbalizedLabel[] }
   | { call: "nearest"; content: PromptContent; count: number }
   | { call: "attention"; content: PromptContent; inputs: readonly (string | FieldValues)[] }
   | { call: "statistics" };

@@ -1,19 +1,20 @@
 /** A request's texts in tokens: its choices, its targets, and the verbalizers of its task. */
 import type { Tokenizer } from "../backbone/tokenizer.ts";
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import type { LabelSequences } from "../prompt/trie.ts";
+import type { VerbalizedLabel } from "../prompt/verbalizer.ts";
 import { ByText } from "./by-text.ts";
-import type { EngineRequest, GenerateRequest, LabelVerbalizers } from "./engine.ts";
+import type { EngineRequest, GenerateRequest } from "./engine.ts";
 import { requireShort } from "./fit.ts";
 import { LabelCache, type Spelled } from "./label-cache.ts";
 
-/** Of a request's choices, its targets, or a task's verbalizers, for each position of the context: encoding them holds everything up. */
+/** Characters of a list of texts, for each position of the context: all else waits while they are encoded. */
 const LISTED_CHARACTERS = 64;
 
-/** That labels in tokens are kept in: hundreds of tasks of 77 labels. */
+/** Memory for labels in tokens: enough for hundreds of tasks with 77 labels. */
 const LABEL_BYTES = 64 * 2 ** 20;
 
-/** That choices and targets in tokens are kept in: a dozen of the longest for a context of 8,192. */
+/** Memory for choices and targets in tokens: a dozen of the longest lists at a context of 8,192. */
 const LIST_BYTES = 64 * 2 ** 20;
 
 type Encoded = readonly (readonly number[])[];
@@ -29,7 +30,7 @@ export class RequestTexts {
     this.#maxPositions = maxPositions;
   }
 
-  /** That a request's choices, its targets, or a task's verbalizers may have together. */
+  /** The most characters that a request's choices, its targets, or a task's verbalizers may have together. */
   get listedCharacters(): number {
     return LISTED_CHARACTERS * this.#maxPositions;
   }
@@ -37,7 +38,7 @@ export class RequestTexts {
   readonly encode = (text: string): number[] => this.#tokenizer.encode(text);
 
   /** Throws `validation` for too many verbalizers, and as a trie does where two can't be told apart. */
-  labels(labels: readonly LabelVerbalizers[]): Spelled {
+  labels(labels: readonly VerbalizedLabel[]): Spelled {
     return this.#labels.take(labels, this.#sequences);
   }
 
@@ -51,14 +52,13 @@ export class RequestTexts {
   }
 
   /** Throws `validation` before any of too many are encoded. */
-  readonly #sequences = (labels: readonly LabelVerbalizers[]): LabelSequences[] => {
+  readonly #sequences = (labels: readonly VerbalizedLabel[]): LabelSequences[] => {
     const most = this.listedCharacters;
     const characters = labels.flatMap(label => label.verbalizers).reduce((sum, text) => sum + text.length, 0);
     if (characters > most)
-      throw new ForewordError(
-        "validation",
-        `labels: their verbalizers have ${characters} characters together, and may have ${most}. Give fewer labels, or fewer or shorter texts.`,
-        { field: "labels" },
+      throw invalid(
+        "labels",
+        `their verbalizers have ${characters} characters together, and may have ${most}. Give fewer labels, or fewer or shorter texts.`,
       );
     return labels.map(({ label, verbalizers }) => ({ label, sequences: verbalizers.map(this.encode) }));
   };
@@ -69,7 +69,7 @@ export class RequestTexts {
    */
   #encoded(texts: readonly string[], field: "choices" | "targets", mayBeEmpty = false): Encoded {
     const refuse = (why: string): never => {
-      throw new ForewordError("validation", `${field}: ${why}`, { field });
+      throw invalid(field, why);
     };
     const most = this.listedCharacters;
     const found = this.#lists.take(texts, () => {

@@ -66,11 +66,11 @@ export interface SchedulerLimits {
   batchTokensWhileDecoding: number;
   /** Keys and values, and as much of attention scores, that a prefill run holds. */
   runBytes: number;
-  /** Rows that decode at once, */
+  /** Rows that may decode at once. */
   seats: number;
-  /** as long as their keys and values stay within this. */
+  /** Bytes that their keys and values may take together. */
   seatBytes: number;
-  /** Requests that wait. */
+  /** Requests that may wait. */
   queue: number;
 }
 
@@ -207,8 +207,9 @@ export class Scheduler implements Seats {
   }
 
   /**
-   * First come, first served, as far as seats and one run's tokens go, long requests among themselves; who waits for
-   * one of these holds up nobody who does not need it. The background where nothing else is there.
+   * First come, first served, as far as seats and one run's tokens go, and long requests among themselves. A request
+   * that waits for one of these holds up no request that does not need it. The background comes in if nothing else is
+   * there.
    */
   #admit(): void {
     let seatsLeft = true;

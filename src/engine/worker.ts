@@ -15,7 +15,7 @@ const settings = workerData as WorkerSettings;
 const port = parentPort!;
 const post = (message: FromWorker) => port.postMessage(message);
 
-/** Of calls that are being served. */
+/** Ids of calls that are being served. */
 const served = new Set<number>();
 const cancelled = new Set<number>();
 const loads = new Map<

@@ -1,9 +1,9 @@
 /** Which precision trains: the fast one only where it was measured to learn as well as fp32. */
 import type { BackboneReport } from "../contract/backbone.ts";
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import { learnedOn, learnsAsWell } from "./learned.ts";
 
-/** `auto` is int8 where its check on this machine passes and it learned as well as fp32 on this backbone. */
+/** `auto` is int8 if its check on this machine passes and it learned as well as fp32 on this backbone. */
 export function trainingPrecision(
   wanted: "auto" | "fp32" | "int8" = "auto",
   { fingerprint, precision, runtime }: BackboneReport,
@@ -12,11 +12,7 @@ export function trainingPrecision(
   if (wanted === "fp32") return "fp32";
   if (wanted === "int8") {
     if (runtime.name === "onnx") return "int8";
-    throw new ForewordError(
-      "validation",
-      `precision: the runtime ${runtime.name} computes fp32 alone. Leave precision out.`,
-      { field: "precision" },
-    );
+    throw invalid("precision", `the runtime ${runtime.name} computes fp32 alone. Leave precision out.`);
   }
   return int8?.trains && learnsAsWell(learnedOn(fingerprint)) ? "int8" : "fp32";
 }

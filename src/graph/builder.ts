@@ -1,3 +1,4 @@
+import { elementCount } from "../tensor/tensor.ts";
 import { normal, type Shape } from "./dims.ts";
 import type { Constant, Data, DataOf, DType, Graph, Node, NodeOf, Value, Weight } from "./graph.ts";
 import { type Attributes, type OperatorName, operators } from "./operators.ts";
@@ -78,7 +79,7 @@ export class GraphBuilder {
     shape: readonly number[],
     data: DataOf[Type],
   ): Constant {
-    const count = shape.reduce((product, dim) => product * dim, 1);
+    const count = elementCount(shape);
     if (data.length !== count)
       throw new Error(`constant ${name} has ${data.length} elements, its shape ${count}`);
     const value: Constant = Object.freeze({

@@ -125,7 +125,7 @@ class BullJobs implements Jobs {
   }
 
   #missed(error: unknown): void {
-    // Of an error of Redis its words alone: it holds what was sent, a password too.
+    // The message alone: an error of Redis also holds what was sent, even a password.
     this.#options.log.error({ cause: (error as Error).message }, "the queue of jobs can't be reached");
   }
 }

@@ -58,7 +58,7 @@ export function untrainedTemplate({ template, recipe }: Pick<PromptRecord, "temp
 }
 
 /** The versions that answer: of a split, the part that most requests come to. */
-export function versionsOf({ prompt, ensemble, split }: Active): number[] {
+export function mainVersions({ prompt, ensemble, split }: Active): number[] {
   if (ensemble) return ensemble;
   if (prompt !== undefined) return [prompt];
   return [split!.reduce((most, part) => (part.weight > most.weight ? part : most)).prompt];

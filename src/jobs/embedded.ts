@@ -111,7 +111,7 @@ class EmbeddedJobs implements Jobs {
     await patiently(() => this.#settle(id, running), patience).catch(told);
   }
 
-  /** A job that its attempt has left open ends where it was cancelled, and goes on before others of its task. */
+  /** A job that its attempt has left open: if it was cancelled, it ends; if not, it goes on before others of its task. */
   async #settle(id: string, running: Running): Promise<void> {
     const { registry } = this.#options;
     const open = await registry.openJobs();

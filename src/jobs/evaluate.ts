@@ -6,7 +6,7 @@ import { ForewordError, orElse } from "../errors.ts";
 import type { JobRecord, Registry } from "../registry/registry.ts";
 import { SIGNIFICANT } from "../training/evaluation/compare.ts";
 import type { EvaluateJob } from "../training/evaluation/report.ts";
-import { contentOf, servedPrecision, versionsOf } from "./contents.ts";
+import { contentOf, mainVersions, servedPrecision } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
 import { fetched, written } from "./patience.ts";
 import { activatedBy } from "./publish.ts";
@@ -64,7 +64,7 @@ async function jobOf(
   const gone: LeftOut[] = [];
   for (const each of contenders) {
     const named = { name: nameOf(each), prompt: each.prompt };
-    const contents = versionsOf(each.active).map(version => contentOf(registry, id, version));
+    const contents = mainVersions(each.active).map(version => contentOf(registry, id, version));
     const prompts = await Promise.all(contents).catch(orElse(null, "prompt_not_found"));
     if (prompts) contestants.push({ ...named, active: each.active, prompts });
     else gone.push({ ...named, reason: "It, or a member of it, was deleted before its turn." });
@@ -87,8 +87,8 @@ export function nameOf({ name, prompt }: Pick<Contending, "name" | "prompt">): s
 }
 
 /**
- * Whether the temperature is in the active record now: not where the examples that did not fit it are no likelier with
- * it beyond chance, nor where another prompt was activated meanwhile.
+ * Whether the temperature is in the active record now. It is not if it does not make the examples that it was not fitted
+ * to likelier beyond chance, or if another prompt was activated meanwhile.
  */
 export async function store(
   work: Pick<TrainWork, "options" | "record" | "control">,

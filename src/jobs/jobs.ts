@@ -23,7 +23,7 @@ export interface JobRequest {
   kind: JobKind;
   /** Anything JSON; the runner knows what it means. */
   request: unknown;
-  /** The fingerprint of the backbone that it is for: where another one is loaded, it is not run. */
+  /** The fingerprint of the backbone that it is for: it is not run while another one is loaded. */
   backbone: string;
   /** Blobs that the job needs until it ends. */
   blobs: string[];

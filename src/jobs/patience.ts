@@ -26,7 +26,7 @@ const isOne =
 
 /** Whether the registry may do later what it can't do now. */
 export const isAway = isOne("registry_unavailable");
-/** A job's calls ask the engine too, whose thread is started again where it ended. */
+/** A job's calls ask the engine too, whose thread is started again if it ended. */
 const isAwayToo = isOne("registry_unavailable", "not_ready", "backbone_unavailable");
 
 /** Tries again, ever less often, while `call` throws what `passes`; every other error is thrown at once. */
@@ -46,7 +46,7 @@ export async function patiently<Result>(
   }
 }
 
-/** Whose calls they are; who cancels the job ends the wait. */
+/** The job that waits; cancelling it ends the wait. */
 export interface Waiting {
   options: { log: { error(fields: object, text: string): void } };
   record: { id: string };

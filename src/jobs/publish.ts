@@ -6,6 +6,7 @@ import type { Activate } from "../contract/train.ts";
 import { ForewordError, type Problem } from "../errors.ts";
 import { withDoubts } from "../registry/doubts.ts";
 import { trainedPrompt } from "../registry/new-prompt.ts";
+import { itemsOf } from "../registry/page.ts";
 import type { NewPrompt, Registry } from "../registry/registry.ts";
 import type { Compared } from "../training/evaluation/compare.ts";
 import type { TrainOutcome } from "../training/job.ts";
@@ -16,7 +17,7 @@ import type { TrainJobRequest, TrainWork } from "./train-work.ts";
 export const keepVersion = (
   work: TrainWork,
   { file, recipe, metrics, distillation }: TrainOutcome,
-  /** Of an ensemble. */
+  /** The place in an ensemble. */
   { member }: { member?: number } = {},
 ): Promise<PromptRecord> => {
   const { engine, registry } = work.options;
@@ -70,9 +71,9 @@ export interface Found {
 }
 
 /**
- * Lets it answer where that is wanted, unless the job has done so before it was stopped: what a person chose since then
- * stays. `if_better` takes the place of what it was compared with and of nothing else; for other labels than it was judged
- * by nothing is activated. Whether the job has activated it.
+ * Lets what was found answer if that is wanted, unless the job did so before it was stopped: what a person chose since
+ * then stays. `if_better` replaces only what it was compared with. Nothing is activated if the task's labels are not those
+ * that it was judged by. Returns whether the job has activated it.
  */
 export async function activateOnce(
   work: Pick<TrainWork, "options" | "record" | "control">,
@@ -139,21 +140,18 @@ export async function versionOf(
   job: string,
   { member, template }: Trace = {},
 ): Promise<PromptRecord | undefined> {
-  let cursor: string | null = null;
-  do {
-    const page = await registry.listPrompts(task, { limit: 1000, ...(cursor !== null && { cursor }) });
-    const found = page.items.find(record => {
-      const made = record.recipe as { job?: string; member?: number } | null;
-      const words = template === undefined || record.template === template;
-      return made?.job === job && made.member === member && words;
-    });
-    if (found) return found;
-    cursor = page.next_cursor;
-  } while (cursor !== null);
+  for await (const record of itemsOf(page => registry.listPrompts(task, page))) {
+    const made = record.recipe as { job?: string; member?: number } | null;
+    const words = template === undefined || record.template === template;
+    if (made?.job === job && made.member === member && words) return record;
+  }
   return undefined;
 }
 
-/** Of a run that left the finite numbers: the best prompt before is a version that is never activated, and is named. */
+/**
+ * The problem of a run whose numbers are not finite any more. It names the version of the best prompt before that, which
+ * is never activated.
+ */
 export function failed(failure: Problem, version: number, validation: object): ForewordError {
   const detail = `${failure.detail} Version ${version} is the best that was found before; it is not active.`;
   return ForewordError.fromProblem({ ...failure, detail, version, validation });

@@ -12,7 +12,7 @@ import { verbalize } from "../prompt/verbalizer.ts";
 import { withDoubts } from "../registry/doubts.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
 import { labelsOf } from "../training/check.ts";
-import { servedPrecision, versionsOf } from "./contents.ts";
+import { mainVersions, servedPrecision } from "./contents.ts";
 import type { Runner } from "./jobs.ts";
 import { fetched } from "./patience.ts";
 import { activateOnce, addOnce } from "./publish.ts";
@@ -86,7 +86,7 @@ export const searchRunner =
     /** A search that was stopped after a prompt was added adds it no second time. */
     async function keepHard(ranked: Omit<Ranked, "version">, by: string): Promise<number> {
       const { rank, name, source, template, verbalizers, bias, race, validation: score } = ranked;
-      if (source === "active") return versionsOf(task.active!)[0]!;
+      if (source === "active") return mainVersions(task.active!)[0]!;
       const made = standing(template, job.base, engine.backbone().fingerprint);
       const make = async () => ({
         ...(made.parameters

@@ -15,8 +15,8 @@ import {
   type KeptPrompt,
   keep,
   keptOr,
+  mainVersions,
   servedPrecision,
-  versionsOf,
   withParameters,
 } from "./contents.ts";
 import type { JobControl } from "./jobs.ts";
@@ -37,7 +37,7 @@ export interface TrainJobRequest {
   /** What the new prompt is stacked on: the version that was named, and the blob that holds it (`platform`). */
   on: PromptRef | null;
   base: string | null;
-  /** Of a distillation: a version, or a hard prompt that is none. */
+  /** What a distillation learns from: a version, or a hard prompt that is none. */
   teacher: { version: number; fitted?: Fitted } | { template: string } | null;
   /** Prompts of which `init` may choose one: decided with the request, so that a run that goes on chooses the same. */
   donors?: PromptRef[];
@@ -191,7 +191,7 @@ export async function activeOf(
   { id, active }: Pick<Task, "id" | "active">,
   template: string,
 ): Promise<ActivePrompts | null> {
-  const versions = active ? versionsOf(active) : [];
+  const versions = active ? mainVersions(active) : [];
   const records = await Promise.all(versions.map(version => registry.getPrompt(id, version)));
   const { fingerprint } = engine.backbone();
   if (!active || !records.every(record => fits(record, fingerprint))) return null;
@@ -208,7 +208,7 @@ export async function promptsOf(
   task: string,
   active: ActivePrompts["active"],
 ): Promise<ActivePrompts> {
-  const versions = versionsOf(active);
+  const versions = mainVersions(active);
   const prompts = await Promise.all(versions.map(version => contentOf(registry, task, version)));
   return { prompts, active };
 }

@@ -81,7 +81,7 @@ export class JobWriter {
     return ended;
   }
 
-  /** Of a job that another has ended: nothing goes on from its checkpoints. */
+  /** Leaves a job that another server has ended: nothing goes on from its checkpoints. */
   async leave(): Promise<void> {
     await this.#last;
     const job = await this.#registry.getJob(this.#job.id).catch(() => null);

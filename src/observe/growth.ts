@@ -1,6 +1,6 @@
 /**
- * Of somebody else's running totals, what each has grown by since the last call. A total that is smaller than it was has
- * begun anew from 0, as those of an engine that was started again.
+ * What each of somebody else's running totals has grown by since the last call. A total that is smaller than it was has
+ * begun anew from 0, as an engine's do when it is started again.
  */
 export function growth<Name extends string>(): (
   totals: Readonly<Record<Name, number>>,

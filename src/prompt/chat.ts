@@ -8,7 +8,7 @@ export interface ChatRun {
   fromCaller: boolean;
 }
 
-/** White space that no chat template writes: it stays where a template keeps that around a content, and goes where it trims. */
+/** White space that no chat template writes, put around each content: if it is gone afterwards, the template trims. */
 const PROBE = "\u2003";
 
 /**
@@ -49,7 +49,7 @@ export function layoutChat(
     const text = words.trimEnd();
     const lead = words.slice(text.length);
     const ids = codec.encode(lead + kept, { first: begins() && text === "" });
-    // Of a content without a known character, all that is left is the chat template's own.
+    // A content without any known character leaves nothing but the chat template's own words.
     if (ids.length <= lead.length && codec.encode(kept).length === 0) {
       words += next;
       continue;

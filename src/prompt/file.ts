@@ -51,7 +51,7 @@ export interface PromptFile extends PromptLayer {
   backbone: string;
   /** How it was made; any JSON value. */
   recipe: unknown;
-  /** Of labels that do not have their task's. */
+  /** For labels that do not keep their task's verbalizers. */
   verbalizers?: Verbalizers;
   /** What it is stacked on, the lowest first: of each, what stands before its first field. */
   bases?: readonly PromptLayer[];
@@ -109,7 +109,8 @@ export const isTrained = ({ bases = [], ...own }: PromptFile): boolean =>
   [own, ...bases].some(layer => kindOf(layer) !== "hard");
 
 /**
- * The bytes of the file, `dtype` being that of its own parameters; what it stands on is F16 where that loses nothing. What `readPromptFile` refuses is refused here too: numbers beyond F16's among it.
+ * The bytes of the file. `dtype` is for the prompt's own parameters; those of what it stands on become F16 if that loses
+ * nothing. Refuses what `readPromptFile` would refuse, such as numbers beyond F16's.
  */
 export function writePromptFile(file: PromptFile, dtype: Dtype | "as small as is exact" = "F32"): Uint8Array {
   const { bases = [] } = file;

@@ -4,9 +4,6 @@
  */
 import { branches, decisions, endBranch, type LabelTrie, type TrieNode } from "./trie.ts";
 
-/** Logits of `branches(node)`, in that order. */
-export type ScoreNode = (node: TrieNode) => ArrayLike<number>;
-
 export interface LabelScore {
   label: string;
   /** Natural log of P(label). */
@@ -113,22 +110,6 @@ export class LabelSearch {
       return logSum([this.#lower(label), ...masses]) + 1e-9 < best.logprob;
     });
   }
-}
-
-/** P of every label, in the labels' order; sums to 1. */
-export function probabilities(trie: LabelTrie, score: ScoreNode): LabelScore[] {
-  const search = new LabelSearch(trie, "all");
-  for (const node of search.wanted()) search.tell(node, score(node));
-  const found = new Map(search.scores().map(entry => [entry.label, entry]));
-  return trie.labels.map(label => found.get(label)!);
-}
-
-/** The best label and whatever else was settled on the way, best first. */
-export function searchTop(trie: LabelTrie, score: ScoreNode, settle: readonly string[] = []): LabelScore[] {
-  const search = new LabelSearch(trie, "top", settle);
-  for (let nodes = search.wanted(); nodes.length > 0; nodes = search.wanted())
-    for (const node of nodes) search.tell(node, score(node));
-  return search.scores();
 }
 
 const likeliest = (open: readonly OpenNode[], count: number): OpenNode[] =>

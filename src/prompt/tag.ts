@@ -2,7 +2,7 @@ import { ForewordError } from "../errors.ts";
 import type { Field, Soft } from "./template.ts";
 
 /** Virtual tokens of one slot, at most. */
-export const softLimit = 4096;
+const softLimit = 4096;
 
 /** Letters and digits of any script, `_` and `-`. */
 const fieldTag = /\{\{\s*([\p{L}_][\p{L}\p{M}\p{N}_-]*)\s*\}\}/uy;

@@ -3,7 +3,7 @@
  * `{{ soft("start text") }}`, filled by the prompt's trained embeddings. Single braces are plain text.
  */
 import { ForewordError } from "../errors.ts";
-import { scanTag, softLimit } from "./tag.ts";
+import { scanTag } from "./tag.ts";
 
 export interface Literal {
   kind: "literal";
@@ -46,7 +46,7 @@ export const wordsOf = ({ pieces }: Pick<CompiledTemplate, "pieces">): string =>
     )
     .join("");
 
-export const templateLimits = { bytes: 1 << 20, softLength: softLimit } as const;
+export const templateLimits = { bytes: 1 << 20 } as const;
 
 /** Throws `bad_template`, which names the place (line and column, counted in characters from 1) and the remedy. */
 export function compileTemplate(source: string): CompiledTemplate {

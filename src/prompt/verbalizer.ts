@@ -5,7 +5,7 @@ import type { CompiledTemplate } from "./template.ts";
 export interface VerbalizedLabel {
   label: string;
   /** Exact texts, leading space included. */
-  verbalizers: string[];
+  verbalizers: readonly string[];
 }
 
 /** A line break, or a special token such as `<|im_start|>`, `</s>`, `<start_of_turn>`, `[/INST]`; an arrow is none. */
@@ -51,7 +51,7 @@ export function told(labels: Labels, label: string): string {
 
 /** The labels with every verbalizer spelled out, one prompt's own before its task's. */
 export const spelledOut = (...given: Parameters<typeof verbalize>): Labels =>
-  Object.fromEntries(verbalize(...given).map(({ label, verbalizers }) => [label, verbalizers]));
+  Object.fromEntries(verbalize(...given).map(({ label, verbalizers }) => [label, [...verbalizers]]));
 
 /**
  * Behind `Output:` a backbone writes " Paris", a prompt that was trained "Paris" as its examples have it: both are the

@@ -7,7 +7,7 @@ import { BLOBS, MANIFEST, Manifest, ROWS, refused } from "./archive.ts";
 import type { Registry } from "./registry.ts";
 import { blobsOf, type Row, rowKinds } from "./store.ts";
 
-/** Of a manifest; it has a few hundred. */
+/** The largest manifest; the usual one has a few hundred bytes. */
 const MANIFEST_BYTES = 100_000;
 
 export interface RestoreOptions {

@@ -62,7 +62,7 @@ export class BlobFolder {
       await rename(temporary, path);
       await sync(folder);
     } catch (error) {
-      // Of two failures the first says why; what stays is swept.
+      // If this fails too, the first failure says why; what stays is swept later.
       await rm(temporary, { force: true }).catch(() => {});
       throw unavailable("A blob can't be written; see that the disk has room.", error);
     }

@@ -74,3 +74,13 @@ export function pageOf<Row>(
   const range = { after: decodeCursor(list, page.cursor), limit: oneMore(page), reverse };
   return toPage(list, rows.values<Row>(prefix, range), position, page);
 }
+
+/** Every item of a list, page after page. */
+export async function* itemsOf<Item>(list: (page: PageRequest) => Promise<Page<Item>>): AsyncGenerator<Item> {
+  let cursor: string | null = null;
+  do {
+    const page: Page<Item> = await list({ limit: maximumLimit, ...(cursor !== null && { cursor }) });
+    yield* page.items;
+    cursor = page.next_cursor;
+  } while (cursor !== null);
+}

@@ -1,6 +1,5 @@
 /** The registry's refusals, worded once for every implementation, and the checks that need no store. */
-import type { Active } from "../contract/task.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, invalid } from "../errors.ts";
 
 export const taskExists = (id: string) =>
   new ForewordError("task_exists", `Task "${id}" exists; choose another id, or delete it first.`, {
@@ -52,9 +51,7 @@ export const jobExists = (id: string) =>
   new ForewordError("validation", `Job id "${id}" is taken.`, { field: "id" });
 
 export const backupExists = (name: string) =>
-  new ForewordError("validation", `name: there is a backup ${name} already. Choose another name.`, {
-    field: "name",
-  });
+  invalid("name", `there is a backup ${name} already. Choose another name.`);
 
 export const idempotencyConflict = (key: string) =>
   new ForewordError(
@@ -86,12 +83,4 @@ export function checkRevision(what: string, expected: number | undefined, actual
     `${what} is at revision ${actual}, not ${expected}; read it again and repeat the change.`,
     { expected, actual },
   );
-}
-
-/** Every prompt version that an active record names. */
-export function versionsOf(active: Active | null): number[] {
-  if (!active) return [];
-  const { prompt, ensemble = [], split = [], shadow } = active;
-  const all = [prompt, ...ensemble, ...split.map(share => share.prompt), shadow?.prompt];
-  return [...new Set(all.filter(version => version !== undefined))];
 }

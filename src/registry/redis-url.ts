@@ -19,7 +19,7 @@ export interface RedisNode {
 export interface RedisPlace {
   kind: "single" | "sentinel" | "cluster";
   nodes: RedisNode[];
-  /** Of the master that the Sentinels watch. */
+  /** The name of the master that the Sentinels watch. */
   name: string | null;
   db: number;
   user: string | null;

@@ -36,7 +36,7 @@ export interface JobPlace {
   order: number;
   id: string;
   task: string;
-  /** Of a job that is open. */
+  /** The backbone that an open job is for. */
   backbone?: string;
 }
 /** `name` is the SHA-256 of the caller's key, `hash` that of the request; `holder` makes the reply, until it is there. */

@@ -25,9 +25,9 @@ export interface RegistryOptions {
   now?: () => number;
 }
 
-/** Says that open jobs of versions which kept no rows of them have theirs. */
+/** Marks a registry whose open jobs all have rows: earlier releases wrote none. */
 export const INDEXED = "open jobs";
-/** Says when old jobs were last looked for, which reads all that there are. */
+/** Notes when old jobs were last looked for: looking reads all jobs. */
 const FORGOTTEN = "old jobs";
 const day = 86_400_000;
 
@@ -87,9 +87,17 @@ function addVersion(rows: Writer, row: TaskRow, prompt: NewPrompt, at: string): 
 const checkActive = ({ id, active_revision }: TaskRow, expected: number | undefined): void =>
   problem.checkRevision(`The active record of task "${id}"`, expected, active_revision);
 
+/** Every prompt version that an active record names. */
+function namedVersions(active: Active | null): number[] {
+  if (!active) return [];
+  const { prompt, ensemble = [], split = [], shadow } = active;
+  const all = [prompt, ...ensemble, ...split.map(share => share.prompt), shadow?.prompt];
+  return [...new Set(all.filter(version => version !== undefined))];
+}
+
 /** Writes the history, and the active record into `row`, which the caller stores. */
 function activate(rows: Writer, row: TaskRow, active: Active | null, by: string, at: string): void {
-  for (const version of problem.versionsOf(active)) promptRow(rows, row.id, version);
+  for (const version of namedVersions(active)) promptRow(rows, row.id, version);
   row.active = active;
   row.active_revision += 1;
   row.updated_at = at;
@@ -204,7 +212,7 @@ export function storedRegistry(store: Store, { now = Date.now }: RegistryOptions
         const row = taskRow(rows, task);
         checkActive(row, expected);
         promptRow(rows, task, version);
-        if (problem.versionsOf(row.active).includes(version)) throw problem.promptInUse(task, version);
+        if (namedVersions(row.active).includes(version)) throw problem.promptInUse(task, version);
         rows.remove(["prompt", task, version]);
         rows.put(["task", task], { ...row, prompts: row.prompts - 1 });
         rows.note("prompt", task, version);

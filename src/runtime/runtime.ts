@@ -38,8 +38,9 @@ export interface LoadOptions {
    */
   readonly packed?: boolean;
   /**
-   * `planned`: a run's memory is laid out once for each shape of inputs, and kept: for runs of few shapes. `kept`: it is
-   * kept, without a plan: as fast, and half as much where shapes vary. `returned`: the C library has it back after a run.
+   * `planned`: a run's memory is laid out once for each shape of inputs, and kept; for runs of few shapes. `kept`: it is
+   * kept without a plan, which is as fast, and takes half as much if shapes vary. `returned`: the C library gets it back
+   * after a run.
    */
   readonly memory?: "planned" | "kept" | "returned";
 }

@@ -5,6 +5,7 @@
  */
 import type * as tfjs from "@tensorflow/tfjs-core";
 import type { Attributes, OperatorName } from "../graph/operators.ts";
+import { elementCount } from "../tensor/tensor.ts";
 import { readIndices } from "./tfjs-tensor.ts";
 
 export type TensorFlow = typeof tfjs;
@@ -33,7 +34,6 @@ const joined = (a: readonly number[], b: readonly number[]): number[] =>
     const [x, y] = [a.at(-1 - fromEnd) ?? 1, b.at(-1 - fromEnd) ?? 1];
     return x === 1 ? y : x;
   }).reverse();
-const count = (shape: readonly number[]) => shape.reduce((product, size) => product * size, 1);
 const stretch = (tf: TensorFlow, x: Tensor, shape: number[]) =>
   x.shape.join() === shape.join() ? x : tf.broadcastTo(x, shape);
 
@@ -44,7 +44,7 @@ function product(tf: TensorFlow, a: Tensor, b: Tensor, transA: boolean, transB: 
   const [batchA, batchB] = [a.shape.slice(0, -2), b.shape.slice(0, -2)];
   const batch = joined(batchA, batchB);
   if (k === 0) return tf.zeros([...batch, m, n]);
-  if (count(batchB) === 1 && !transA) {
+  if (elementCount(batchB) === 1 && !transA) {
     // One matrix for all: a single product over every row of A.
     const matrix = tf.reshape(b, b.shape.slice(-2));
     return tf.reshape(tf.matMul(tf.reshape(a, [-1, k]), matrix, false, transB), [...batch, m, n]);
@@ -82,7 +82,7 @@ function unitMeanSquare(tf: TensorFlow, x: Tensor, axes: number[], epsilon: numb
 /** Where in the flat data each index points: the strides of both shapes differ along one axis alone. */
 function placesAlong(data: Tensor, indices: Tensor, axis: number): Int32Array {
   const where = positive(axis, data.rank);
-  const inner = count(data.shape.slice(where + 1));
+  const inner = elementCount(data.shape.slice(where + 1));
   const outer = indices.shape[where]! * inner;
   return readIndices(indices, data.shape[where]!).map((index, at) => {
     const before = Math.floor(at / outer) * data.shape[where]!;

@@ -3,6 +3,7 @@ import type * as tfjs from "@tensorflow/tfjs-core";
 import { evaluate, type Sizes, showShape } from "../graph/dims.ts";
 import type { DataOf, Graph, Node, Value, Weight } from "../graph/graph.ts";
 import { type OperatorName, operators, reshapeTarget } from "../graph/operators.ts";
+import { elementCount } from "../tensor/tensor.ts";
 import type { Runtime, RuntimeTensor, Session, Tensors, WeightFile } from "./runtime.ts";
 import { type Backend, startBackend } from "./tfjs-backend.ts";
 import { type Concrete, tfjsOperators } from "./tfjs-operators.ts";
@@ -47,8 +48,7 @@ async function readWeights(graph: Graph, file: WeightFile): Promise<Map<Value, D
     for (const weight of graph.weights) {
       const entry = file.entries.get(weight.name);
       if (!entry) throw new Error(`the weight file has no ${weight.name}`);
-      const count = weight.shape.reduce((product, size) => product * size, 1);
-      const numbers = new arrays[weight.type](count);
+      const numbers = new arrays[weight.type](elementCount(weight.shape));
       if (numbers.byteLength !== entry.bytes)
         throw new Error(`${weight.name} has ${entry.bytes} bytes, its shape ${numbers.byteLength}`);
       const bytes = new Uint8Array(numbers.buffer);

@@ -2,7 +2,7 @@ import { Type } from "typebox";
 import { IdParams, Page, PageQuery } from "../contract/common.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import { Activation, Active, ShadowReport, type Task } from "../contract/task.ts";
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import { sameFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -80,7 +80,7 @@ export const active: Resource = (app, { config, engine, registry, shadows }) => 
   );
 };
 
-/** Of all that may answer, a shadow too. */
+/** The records of all versions that may answer, the shadow too. */
 function recordsOf(registry: Registry, task: string, active: Active): Promise<PromptRecord[]> {
   const versions = [...answering(active), ...(active.shadow ? [active.shadow.prompt] : [])];
   return Promise.all(versions.map(version => registry.getPrompt(task, version)));
@@ -97,10 +97,9 @@ function checkFields(records: readonly PromptRecord[]): void {
       !sameFields(fields, first!.fields) && !(fields.length === 1 && first!.fields.length === 1),
   );
   if (odd)
-    throw new ForewordError(
-      "validation",
-      `prompt: version ${odd.version} has the fields ${odd.fields.join(", ")}, version ${first!.version} has ${first!.fields.join(", ")}. Choose prompts that take the same inputs.`,
-      { field: "prompt" },
+    throw invalid(
+      "prompt",
+      `version ${odd.version} has the fields ${odd.fields.join(", ")}, version ${first!.version} has ${first!.fields.join(", ")}. Choose prompts that take the same inputs.`,
     );
 }
 
@@ -112,7 +111,7 @@ export function strangers({ bias = {} }: Pick<Active, "bias">, task: Pick<Task, 
 
 function checkActive(active: Active, { type, labels }: Task): void {
   const refuse = (field: string, why: string): never => {
-    throw new ForewordError("validation", `${field}: ${why}`, { field });
+    throw invalid(field, why);
   };
   const chosen = [active.prompt, active.ensemble, active.split].filter(way => way !== undefined).length;
   if (chosen !== 1) refuse("prompt", `send exactly one of prompt, ensemble and split; ${chosen} were sent.`);

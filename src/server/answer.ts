@@ -4,7 +4,7 @@ import type { Task } from "../contract/task.ts";
 import type { ClassifyAnswer, Engine, GenerateRequest, InferOptions } from "../engine/engine.ts";
 import { promised } from "../engine/json-schema.ts";
 import { logSumExp } from "../engine/sampler.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, invalid } from "../errors.ts";
 import { agreement, best, calibrate, isUnsure, ranked, type Scores, vote } from "../prompt/votes.ts";
 import { checkVote, type Route, route } from "./routing.ts";
 import type { ServedPrompt, Serving } from "./serving.ts";
@@ -42,18 +42,13 @@ export function checkRequest(task: Task, request: InferRequest): void {
     });
   if (request.json_schema) promised(request.json_schema);
   if (request.stop?.length && (request.choices ?? request.json_schema))
-    throw new ForewordError(
-      "validation",
-      "stop: a text of choices or json_schema ends where it is whole; nothing stops it before. Leave stop out.",
-      { field: "stop" },
+    throw invalid(
+      "stop",
+      "a text of choices or json_schema ends where it is whole; nothing stops it before. Leave stop out.",
     );
   if (typeof request.prompt === "object") checkVote(request.prompt, "prompt.");
   if (task.type === "generation" && typeof request.prompt === "object")
-    throw new ForewordError(
-      "validation",
-      "prompt: ensembles answer classification tasks; this one generates text.",
-      { field: "prompt" },
-    );
+    throw invalid("prompt", "ensembles answer classification tasks; this one generates text.");
 }
 
 export interface Answering {
@@ -62,17 +57,17 @@ export interface Answering {
 }
 
 export async function answer(
-  with_: Answering,
+  services: Answering,
   task: Task,
   request: InferRequest,
   input: Input,
   options: InferOptions,
 ): Promise<InferReply> {
   const chosen = route(task, request);
-  const prompts = await Promise.all(chosen.versions.map(version => served(with_, task, version)));
+  const prompts = await Promise.all(chosen.versions.map(version => served(services, task, version)));
   return task.type === "classification"
-    ? classify(with_.engine, task, request, input, chosen, prompts, options)
-    : generate(with_.engine, task, request, input, prompts[0]!, options);
+    ? classify(services.engine, task, request, input, chosen, prompts, options)
+    : generate(services.engine, task, request, input, prompts[0]!, options);
 }
 
 async function served({ engine, serving }: Answering, task: Task, version: number): Promise<ServedPrompt> {
@@ -173,7 +168,7 @@ async function generate(
   };
 }
 
-/** log P of each target by the mean of its probabilities, as a vote counts them; one prompt's own where it is alone. */
+/** log P of each target by the mean of its probabilities, as a vote counts them; a single prompt's own. */
 function voted(answers: readonly ClassifyAnswer[], weights: readonly number[]): TargetScore[] {
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   return answers[0]!.targets!.map((first, at) => {

@@ -31,7 +31,7 @@ import { train } from "./train.ts";
 import { refuseUnreadable } from "./unreadable.ts";
 import { validatorCompiler } from "./validation.ts";
 
-/** Of a request whose caller did not wait for the reply, as nginx counts it. */
+/** The status that is counted when a caller did not wait for the reply, as nginx does. */
 const GONE = 499;
 /** Milliseconds for a request to come whole: the largest data set at 0.5 MB a second. Who stalls is not kept for ever. */
 const RECEIVED = 600_000;

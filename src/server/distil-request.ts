@@ -4,7 +4,7 @@ import type { Input } from "../contract/infer.ts";
 import type { Task } from "../contract/task.ts";
 import type { TrainRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, invalid } from "../errors.ts";
 import { untrainedTemplate } from "../jobs/contents.ts";
 import type { TrainJobRequest } from "../jobs/train-work.ts";
 import { compileTemplate, hasSlots } from "../prompt/template.ts";
@@ -15,7 +15,7 @@ import { wordsBeforeField } from "../training/plan.ts";
 import { baseUnder } from "./stack.ts";
 import { checkCompatible } from "./views.ts";
 
-/** Positions of a distilled prefix where nothing is said. */
+/** Positions of a distilled prefix by default. */
 export const LENGTH = 32;
 
 export type Distilled = Pick<TrainJobRequest, "template" | "parent" | "verbalizers" | "teacher"> & {
@@ -33,20 +33,20 @@ export async function distilled(
   const { teacher, activate, ensemble } = body;
   for (const field of ["template", "class_weights", "label_smoothing"] as const)
     if (body[field] !== undefined)
-      throw invalid(field, "a distillation has its teacher's words and answers. Leave it out");
+      throw invalid(field, "a distillation has its teacher's words and answers. Leave it out.");
   if (body.inputs && (body.examples ?? body.dataset) !== undefined)
-    throw invalid("inputs", "send exactly one of inputs, examples and dataset");
+    throw invalid("inputs", "send exactly one of inputs, examples and dataset.");
   if ((body.inputs ?? body.examples ?? body.dataset) === undefined)
     throw invalid(
       "inputs",
-      "a distillation needs inputs, which its teacher answers; or examples, or a dataset",
+      "a distillation needs inputs, which its teacher answers; or examples, or a dataset.",
     );
   if (activate === "if_better")
     throw invalid(
       "activate",
-      "a distillation needs no labels to be better by: its reply tells how far it agrees with its teacher. Use true or false",
+      "a distillation needs no labels to be better by: its reply tells how far it agrees with its teacher. Use true or false.",
     );
-  if (ensemble !== undefined) throw invalid("ensemble", "distil one prefix at a time. Leave it out");
+  if (ensemble !== undefined) throw invalid("ensemble", "distil one prefix at a time. Leave it out.");
   const version = typeof teacher === "number" ? teacher : task.active?.prompt;
   if (version === undefined)
     throw new ForewordError(
@@ -59,7 +59,7 @@ export async function distilled(
   if (typeof teacher === "object" && (await baseUnder(registry, engine, { task: task.id, version })))
     throw invalid(
       "teacher",
-      `version ${version} is stacked on another prompt, which a text can't stand before. Name a version`,
+      `version ${version} is stacked on another prompt, which a text can't stand before. Name a version.`,
     );
   const text = typeof teacher === "object" ? teacher.text : null;
   const template = text === null ? own : `${text.trimEnd()}\n\n${own}`;
@@ -67,10 +67,10 @@ export async function distilled(
   if (hasSlots(compileTemplate(own)))
     throw invalid(
       "teacher",
-      "its template has soft slots, which a prefix can't stand for. Name another version",
+      "its template has soft slots, which a prefix can't stand for. Name another version.",
     );
   if (text?.includes("{{"))
-    throw invalid("teacher", "its text must have no {{ }}: the task's own words and fields follow it");
+    throw invalid("teacher", "its text must have no {{ }}: the task's own words and fields follow it.");
   if (text !== null) await engine.inspect({ template, parameters: null });
   const words = wordsBeforeField(compiled);
   return {
@@ -93,6 +93,3 @@ export function unanswered(task: Task, inputs: readonly Input[]): Example[] {
   const [first] = labelsOf(task);
   return inputs.map(input => (first === undefined ? { input, output: "" } : { input, label: first }));
 }
-
-const invalid = (field: string, what: string): ForewordError =>
-  new ForewordError("validation", `${field}: ${what}.`, { field });

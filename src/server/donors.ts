@@ -1,35 +1,28 @@
-import { IdParams } from "../contract/common.ts";
-import { Job } from "../contract/job.ts";
 import type { Task } from "../contract/task.ts";
 import { DonorsRequest } from "../contract/transfer.ts";
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import type { DonorsJobRequest } from "../jobs/donors.ts";
 import { withoutBlank } from "../prompt/verbalizer.ts";
 import { checkClasses } from "../training/data.ts";
 import type { Dependencies, Resource } from "./dependencies.ts";
-import { Repeatable } from "./headers.ts";
 import { inField } from "./problems.ts";
 import { baseUnder } from "./stack.ts";
-import { submitJob } from "./submit.ts";
+import { jobRoute } from "./submit.ts";
 import { chosenData, dataFor } from "./task-data.ts";
 import { checkSettings, startTemplate } from "./train-request.ts";
 import { donorsFor } from "./trained.ts";
 
 export const donors: Resource = (app, dependencies) => {
-  app.post(
-    "/tasks/:id/donors",
+  jobRoute(
+    app,
+    dependencies,
     {
-      schema: {
-        tags: ["transfer"],
-        summary: "Rank other tasks' prompts as starts of this task's training; the job's result is the table",
-        params: IdParams,
-        headers: Repeatable,
-        body: DonorsRequest,
-        response: { 202: Job },
-      },
+      kind: "donors",
+      tag: "transfer",
+      summary: "Rank other tasks' prompts as starts of this task's training; the job's result is the table",
+      body: DonorsRequest,
     },
-    (request, reply) =>
-      submitJob(dependencies, request, reply, "donors", task => jobRequest(dependencies, task, request.body)),
+    (task, body) => jobRequest(dependencies, task, body),
   );
 };
 
@@ -50,10 +43,7 @@ async function jobRequest(
   for (const [index, prompt] of (candidates ?? []).entries()) {
     const field = `candidates[${index}]`;
     const twice = candidates!.findIndex(each => each.task === prompt.task && each.version === prompt.version);
-    if (twice < index)
-      throw new ForewordError("validation", `${field}: it is candidates[${twice}] too. Send it once.`, {
-        field,
-      });
+    if (twice < index) throw invalid(field, `it is candidates[${twice}] too. Send it once.`);
     await inField(field, () =>
       checkSettings(registry, engine, task, template, { ...settings, init: { prompt } }, base),
     );

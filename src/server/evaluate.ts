@@ -1,40 +1,31 @@
-import { IdParams } from "../contract/common.ts";
 import { EvaluateRequest } from "../contract/evaluate.ts";
-import { Job } from "../contract/job.ts";
 import type { Contender, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
 import { promised } from "../engine/json-schema.ts";
-import { ForewordError } from "../errors.ts";
-import { versionsOf } from "../jobs/contents.ts";
+import { ForewordError, invalid } from "../errors.ts";
+import { mainVersions } from "../jobs/contents.ts";
 import { type Contending, type EvaluateJobRequest, nameOf } from "../jobs/evaluate.ts";
 import type { Registry } from "../registry/registry.ts";
 import { misfits } from "../training/evaluation/cases.ts";
 import { refused } from "../training/examples.ts";
 import { checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
-import { Repeatable } from "./headers.ts";
-import { submitJob } from "./submit.ts";
+import { jobRoute } from "./submit.ts";
 import { chosenData, dataFor } from "./task-data.ts";
 import { checkCompatible } from "./views.ts";
 
 export const evaluate: Resource = (app, dependencies) => {
   const { registry, engine } = dependencies;
-  app.post(
-    "/tasks/:id/evaluate",
+  jobRoute(
+    app,
+    dependencies,
     {
-      schema: {
-        tags: ["evaluate"],
-        summary: "Judge prompts on the same examples; the job's result is the report",
-        params: IdParams,
-        headers: Repeatable,
-        body: EvaluateRequest,
-        response: { 202: Job },
-      },
+      kind: "evaluate",
+      tag: "evaluate",
+      summary: "Judge prompts on the same examples; the job's result is the report",
+      body: EvaluateRequest,
     },
-    (request, reply) =>
-      submitJob(dependencies, request, reply, "evaluate", task =>
-        jobRequest(registry, engine, task, request.body),
-      ),
+    (task, body) => jobRequest(registry, engine, task, body),
   );
 };
 
@@ -48,37 +39,37 @@ async function jobRequest(
   const data = chosenData({ ...(examples && { examples }), ...(dataset !== undefined && { dataset }) });
   const contenders = prompts?.map(prompt => contender(task, prompt)) ?? [activeContender(task)];
   const { calibrate = false, max_tokens, json_schema } = settings;
-  refuse(calibrate !== false && task.type !== "classification", "calibrate", "it is for classification");
+  refuse(calibrate !== false && task.type !== "classification", "calibrate", "it is for classification.");
   refuse(
     max_tokens !== undefined && task.type === "classification",
     "max_tokens",
-    "it is for generated texts",
+    "it is for generated texts.",
   );
   refuse(
     json_schema !== undefined && task.type === "classification",
     "json_schema",
-    "it is for generated texts",
+    "it is for generated texts.",
   );
   if (json_schema) promised(json_schema);
   refuse(
     calibrate === "store" && prompts !== undefined,
     "calibrate",
-    "only what is active can store a temperature. Leave prompts out, or use true",
+    "only what is active can store a temperature. Leave prompts out, or use true.",
   );
   refuse(
     calibrate === "store" && task.active?.split !== undefined,
     "calibrate",
-    "one version's temperature would be put on every part of the split. Name one version (prompts) and use true, or activate it alone",
+    "one version's temperature would be put on every part of the split. Name one version (prompts) and use true, or activate it alone.",
   );
   const names = contenders.map(nameOf);
   const twice = names.find((name, index) => names.indexOf(name) < index);
-  refuse(twice !== undefined, "prompts", `${twice} is there twice`);
+  refuse(twice !== undefined, "prompts", `${twice} is there twice.`);
   const inline = typeof data !== "string" && { examples: data, lines: data.map((_, index) => index + 1) };
   for (const [index, { prompt, active }] of contenders.entries()) {
     // A weighted vote without weights gets those that the examples fit.
     const fits = typeof prompt === "object" && prompt.vote === "weighted" && !prompt.weights;
     checkRequest(task, { prompt: fits ? { ensemble: prompt.ensemble } : prompt });
-    const records = await Promise.all(versionsOf(active).map(each => registry.getPrompt(task.id, each)));
+    const records = await Promise.all(mainVersions(active).map(each => registry.getPrompt(task.id, each)));
     for (const record of records) checkCompatible(record, engine);
     // Over a data set the job looks, before it judges.
     const problems = inline ? misfits(names[index]!, records, inline) : [];
@@ -107,10 +98,10 @@ function activeContender({ id, active }: Task): Contending {
       `Task ${id} has no active prompt. Name what is to be evaluated (prompts), or activate a prompt.`,
     );
   const { ensemble, vote, weights } = active;
-  if (!ensemble) return { prompt: versionsOf(active)[0]!, active };
+  if (!ensemble) return { prompt: mainVersions(active)[0]!, active };
   return { prompt: { ensemble, ...(vote && { vote }), ...(weights && { weights }) }, active };
 }
 
 function refuse(wrong: boolean, field: string, why: string): void {
-  if (wrong) throw new ForewordError("validation", `${field}: ${why}.`, { field });
+  if (wrong) throw invalid(field, why);
 }

@@ -5,7 +5,7 @@ import type { Config } from "../config.ts";
 import { ForewordError } from "../errors.ts";
 import type { Expected } from "../registry/registry.ts";
 
-/** Of a route that answers a repetition with the first answer. */
+/** Headers of a route that answers a repetition with the first answer. */
 export const Repeatable = Type.Object({
   "idempotency-key": Type.Optional(
     Type.String({
@@ -22,10 +22,10 @@ const conditional = (revision: string) =>
     ),
   });
 
-/** Of a route that changes what may have been changed meanwhile. */
+/** Headers of a route that changes what may have been changed meanwhile. */
 export const Conditional = conditional("The revision that was read");
 
-/** Of a route to which what is active matters, and nothing else of the task. */
+/** Headers of a route that depends on the active record alone, not on the rest of the task. */
 export const ConditionalOnActive = conditional(
   "The revision of the task's active record (GET /tasks/:id/active)",
 );

@@ -13,9 +13,9 @@ const PATIENCE_MS = 60_000;
 
 /**
  * Answers a repeated `Idempotency-Key` with the first answer, whichever replica gave it; `answer` runs once, and a
- * repetition that overtakes it waits. A failure is not kept. `content` is what makes two requests the same, where that
- * is not the body. Where the answer was lost, to a server that died perhaps, `answer` runs again: what it writes has
- * `commit` for its name, and is written once. Throws `idempotency_conflict`, `deadline` (the first answer takes long).
+ * repetition that overtakes it waits. A failure is not kept. `content` is what makes two requests the same, if that is
+ * not the body. If the answer was lost, because a server died perhaps, `answer` runs again: what it writes has `commit`
+ * for its name, and is written once. Throws `idempotency_conflict`, `deadline` (the first answer takes long).
  */
 export async function idempotent(
   registry: Registry,

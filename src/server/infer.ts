@@ -6,7 +6,7 @@ import { IdParams } from "../contract/common.ts";
 import { InferReplies, InferReply, InferRequest, Input } from "../contract/infer.ts";
 import type { Task } from "../contract/task.ts";
 import type { InferOptions } from "../engine/engine.ts";
-import { ForewordError, type ProblemCode, shuttingDown } from "../errors.ts";
+import { ForewordError, invalid, type ProblemCode, shuttingDown } from "../errors.ts";
 import { answer, checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
 import { whenGone } from "./gone.ts";
@@ -21,7 +21,7 @@ const ofServer: readonly ProblemCode[] = [
   "task_not_found",
   "no_active_prompt",
 ];
-/** Of the prompt that answers: of all inputs, unless they share several. */
+/** Problems of the prompt that answers. They concern all inputs, unless a split shares those out. */
 const ofPrompt: readonly ProblemCode[] = ["prompt_not_found", "backbone_mismatch"];
 
 export const infer: Resource = (app, dependencies) => {
@@ -69,9 +69,7 @@ export const infer: Resource = (app, dependencies) => {
         if (isInput(input) === false)
           throw (
             violatedWithin((isInput as { errors?: FastifySchemaValidationError[] }).errors ?? [], "input") ??
-            new ForewordError("validation", "input: send a text, or an object with a text for each field.", {
-              field: "input",
-            })
+            invalid("input", "send a text, or an object with a text for each field.")
           );
         const wanted = { ...options, ...(onToken && { onToken }) };
         const replied = await answer(dependencies, task, body, input as Input, wanted);
@@ -102,7 +100,7 @@ function membersOf({ active }: Task, { prompt }: InferRequest): number {
 
 function inputsOf({ input, inputs }: InferRequest): readonly unknown[] {
   if ((input === undefined) === (inputs === undefined))
-    throw new ForewordError("validation", "input: send exactly one of input and inputs.", { field: "input" });
+    throw invalid("input", "send exactly one of input and inputs.");
   return inputs ?? [input];
 }
 

@@ -36,9 +36,9 @@ const isLocal = (name: string): boolean =>
   name === "localhost" || name.endsWith(".localhost") || name === "::1" || /^127\./.test(name);
 
 /**
- * Refuses, where the server listens to this machine alone, what is asked by another name: a page whose site has its name
- * point here is of the same origin to its browser (DNS rebinding), which would let it read and change everything.
- * Throws `forbidden`.
+ * If the server listens to this machine alone, refuses requests for any other host name. A site can let its name point
+ * here (DNS rebinding): to a browser its page then has the same origin, and could read and change everything. Throws
+ * `forbidden`.
  */
 export function refuseOtherNames(
   { headers: { host = "" } }: FastifyRequest,

@@ -1,7 +1,7 @@
 /** An adapter of PEFT as a multipart form. */
 import { createHash } from "node:crypto";
 import type { FastifyRequest } from "fastify";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, invalid } from "../errors.ts";
 import { pickled } from "../prompt/peft/pickle.ts";
 import type { PeftUpload } from "../prompt/peft/read.ts";
 import { templateLimits } from "../prompt/template.ts";
@@ -87,9 +87,6 @@ const tooLarge = (limit: number) =>
     `The form, or a part of it, has more than ${limit} bytes, the limit (FOREWORD_BODY_LIMIT; 1 MiB for a template). Raise the limit, or send less.`,
     { limit },
   );
-
-const invalid = (part: string, what: string) =>
-  new ForewordError("validation", `${part}: ${what}`, { field: part });
 
 const missing = (part: Part): never => {
   throw invalid(

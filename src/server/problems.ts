@@ -7,7 +7,7 @@ import type { App } from "./dependencies.ts";
 export const malformed = (why: string): ForewordError =>
   new ForewordError("malformed_json", `The body is not JSON: ${why}. Send one JSON document in UTF-8.`);
 
-/** Of a text that should be one. */
+/** What is said about a text that should be an id. */
 export const noId = `is no id. ${idForm.description}`;
 
 const known: Readonly<Record<string, (error: FastifyError, request: FastifyRequest) => ForewordError>> = {
@@ -120,7 +120,7 @@ function toForewordError(error: FastifyError, request: FastifyRequest): Foreword
   return ForewordError.from(error);
 }
 
-/** What is wrong inside a value; null where the value as a whole is none of what is taken. */
+/** What is wrong inside a value; null if the value as a whole is of no kind that is taken. */
 export function violatedWithin(
   violations: readonly FastifySchemaValidationError[],
   where: string,
@@ -133,8 +133,8 @@ const propertiesOf = (schema: unknown): string[] =>
   Object.keys((schema as { properties?: object } | undefined)?.properties ?? {});
 
 /**
- * Of the violations of a choice, one for each form that it could have had: the one that came furthest is of the form
- * that was meant; where all fail at the first look, together they say what is taken.
+ * The violation to report out of those of a choice, which has one for each form. The form that was meant is the one that
+ * was followed furthest; if all fail at once, their violations together say what is taken.
  */
 function telling(violations: readonly FastifySchemaValidationError[]): FastifySchemaValidationError {
   const depth = ({ instancePath }: FastifySchemaValidationError) => instancePath.split("/").length;

@@ -4,7 +4,7 @@ import { Type } from "typebox";
 import { IdParams, Page, PageQuery, PromptRef, VersionParams } from "../contract/common.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import { type Task, Verbalizers } from "../contract/task.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, invalid } from "../errors.ts";
 import { contentOf } from "../jobs/contents.ts";
 import { readPromptFile, writePromptFile } from "../prompt/file.ts";
 import { basesOf, restacked, type Stackable } from "../prompt/stack.ts";
@@ -253,13 +253,12 @@ function saying({ verbalizers }: Pick<PromptRecord, "verbalizers">, bytes: Uint8
 }
 
 const noBody = () =>
-  new ForewordError(
-    "validation",
-    'body: send {"kind": "hard", "template", "name"?, "verbalizers"?, "on"?}, or {"from": {"task", "version"}, "name"?, "on"?}, or a prompt file, or an adapter of PEFT as multipart/form-data; "on" is {"task", "version"}.',
-    { field: "body" },
+  invalid(
+    "body",
+    'send {"kind": "hard", "template", "name"?, "verbalizers"?, "on"?}, or {"from": {"task", "version"}, "name"?, "on"?}, or a prompt file, or an adapter of PEFT as multipart/form-data; "on" is {"task", "version"}.',
   );
 
-/** Of a file's recipe, which its record and every list of versions hold: characters as JSON, and levels. */
+/** How large a file's recipe may be, as JSON, and how deep: the record and every list of versions hold it. */
 const recipeLimits = { characters: 262_144, levels: 64 } as const;
 
 /** Throws `bad_tensor`. */

@@ -42,8 +42,8 @@ export interface Planning {
 }
 
 /** The jobs that a task needs: one, unless several trainings answer together. Throws `Skipped`. */
-export async function retrainings(with_: Planning, task: Task): Promise<Retraining[]> {
-  const { registry, engine, activate } = with_;
+export async function retrainings(planning: Planning, task: Task): Promise<Retraining[]> {
+  const { registry, engine, activate } = planning;
   if (!task.active) throw new Skipped("nothing_active", "The task has no active prompt.");
   const records = await Promise.all(
     answering(task.active).map(version => registry.getPrompt(task.id, version)),
@@ -60,7 +60,7 @@ export async function retrainings(with_: Planning, task: Task): Promise<Retraini
   const found: Retraining[] = [];
   for (const job of new Set(old.map(jobOf))) {
     const prompts = old.filter(record => jobOf(record) === job);
-    found.push(await again(with_, task, job, prompts));
+    found.push(await again(planning, task, job, prompts));
   }
   const whole = found.length === 1 && old.length === records.length && !task.active.split;
   return found.map(each => ({ ...each, request: { ...each.request, activate: activate && whole } }));
@@ -71,12 +71,12 @@ const noRecipe = (versions: readonly number[]) =>
 
 /** Every version that answers; a shadow does not. */
 async function again(
-  with_: Planning,
+  planning: Planning,
   task: Task,
   job: string | undefined,
   prompts: readonly PromptRecord[],
 ): Promise<Retraining> {
-  const { registry, engine, datasets } = with_;
+  const { registry, engine, datasets } = planning;
   const versions = prompts.map(({ version }) => version);
   const made = job === undefined ? null : await registry.getJob(job).catch(unknown);
   if (made?.kind !== "train") throw noRecipe(versions);
@@ -115,7 +115,7 @@ async function again(
   return { versions, request: { ...request, kept }, changed: [...changed] };
 }
 
-/** Of an ensemble's members those that still answer. */
+/** The request, with only those members of its ensemble that still answer. */
 function ofMembers(
   { settings, ensemble }: TrainJobRequest,
   { vote = "mean" }: Active,
@@ -164,7 +164,7 @@ async function baseAgain(registry: Registry, engine: Engine, { on, base = null }
   );
 }
 
-/** `task`: whose version the teacher is; null where the prompt was copied from another task, whose teacher that is. */
+/** `task` is the one that the teacher belongs to; null if the prompt was copied from another task, which has it. */
 async function checkTeacher(
   registry: Registry,
   engine: Engine,

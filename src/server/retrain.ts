@@ -1,4 +1,4 @@
-import { RetrainReply as Reply, type RetrainReply, RetrainRequest } from "../contract/retrain.ts";
+import { RetrainReply, RetrainRequest } from "../contract/retrain.ts";
 import type { Task } from "../contract/task.ts";
 import { ForewordError } from "../errors.ts";
 import type { Dependencies, Resource } from "./dependencies.ts";
@@ -20,7 +20,7 @@ export const retrain: Resource = (app, dependencies) => {
           "A job for every task whose recipe and data sets are still there; `skipped` says what becomes of the others.",
         headers: Repeatable,
         body: RetrainRequest,
-        response: { 202: Reply },
+        response: { 202: RetrainReply },
       },
     },
     (request, reply) =>

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { InferRequest } from "../contract/infer.ts";
 import type { Active, Task } from "../contract/task.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, invalid } from "../errors.ts";
 
 export interface Route {
   versions: readonly number[];
@@ -48,7 +48,7 @@ type Ensemble = Pick<Active, "vote" | "weights"> & { ensemble: readonly number[]
 /** Throws `validation` for what can't vote; `where` stands before the names of its fields. */
 export function checkVote({ ensemble, vote, weights }: Ensemble, where = ""): void {
   const refuse = (field: string, why: string): never => {
-    throw new ForewordError("validation", `${where}${field}: ${why}`, { field: `${where}${field}` });
+    throw invalid(`${where}${field}`, why);
   };
   const twice = ensemble.find((version, at) => ensemble.indexOf(version) < at);
   if (twice !== undefined)

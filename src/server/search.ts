@@ -1,5 +1,3 @@
-import { IdParams } from "../contract/common.ts";
-import { Job } from "../contract/job.ts";
 import { type GivenCandidate, SearchRequest } from "../contract/search.ts";
 import type { Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
@@ -12,35 +10,28 @@ import type { Registry } from "../registry/registry.ts";
 import { checkMetric } from "../training/check.ts";
 import { checkClasses } from "../training/data.ts";
 import type { Resource } from "./dependencies.ts";
-import { Repeatable } from "./headers.ts";
 import { inField } from "./problems.ts";
 import { baseUnder, lengthOf } from "./stack.ts";
-import { submitJob } from "./submit.ts";
+import { jobRoute } from "./submit.ts";
 import { chosenData, dataFor, validationFor } from "./task-data.ts";
 import { startTemplate } from "./train-request.ts";
 import { checkVerbalizers } from "./verbalizers.ts";
 
-/** The share of the examples that validates where nothing is said: the last choice is made on it. */
+/** The share of the examples that validates by default: the last choice is made on it. */
 const VALIDATION = 0.3;
 
 export const search: Resource = (app, dependencies) => {
   const { registry, engine } = dependencies;
-  app.post(
-    "/tasks/:id/search",
+  jobRoute(
+    app,
+    dependencies,
     {
-      schema: {
-        tags: ["search"],
-        summary: "Look for the best hard prompt; the job's result is a ranked table",
-        params: IdParams,
-        headers: Repeatable,
-        body: SearchRequest,
-        response: { 202: Job },
-      },
+      kind: "search",
+      tag: "search",
+      summary: "Look for the best hard prompt; the job's result is a ranked table",
+      body: SearchRequest,
     },
-    (request, reply) =>
-      submitJob(dependencies, request, reply, "search", task =>
-        jobRequest(registry, engine, task, request.body),
-      ),
+    (task, body) => jobRequest(registry, engine, task, body),
   );
 };
 

@@ -4,21 +4,21 @@
  */
 import type { PromptRecord } from "../contract/prompt.ts";
 import type { Task } from "../contract/task.ts";
-import type { LabelVerbalizers, PromptContent, PromptSource } from "../engine/engine.ts";
+import type { PromptContent, PromptSource } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
 import { promptDigest } from "../prompt/file.ts";
 import { compileTemplate } from "../prompt/template.ts";
-import { verbalize } from "../prompt/verbalizer.ts";
+import { type VerbalizedLabel, verbalize } from "../prompt/verbalizer.ts";
 import type { Notice, Registry } from "../registry/registry.ts";
 
 export interface ServedPrompt {
   record: PromptRecord;
   digest: string;
   /** Empty for generation. */
-  labels: LabelVerbalizers[];
+  labels: VerbalizedLabel[];
 }
 
-/** No request lasts longer (`timeout_ms`): what it stands on is kept for so long after it was dropped here. */
+/** The longest request (`timeout_ms`). A content is kept this long after its prompt is dropped. */
 const LIFE_MS = 3_600_000;
 
 export class Serving implements PromptSource {

@@ -18,7 +18,7 @@ const PATIENCE_MS = 60_000;
 type Outcome = "agreed" | "differed" | "failed" | "dropped";
 
 interface Counts extends Record<Outcome, number> {
-  /** Of which task of this name, and which active record. */
+  /** When the task was created and its active record's revision: the counts belong to both. */
   born: string;
   revision: number;
   since: string;
@@ -26,15 +26,15 @@ interface Counts extends Record<Outcome, number> {
 }
 
 export class Shadows {
-  readonly #with: Answering & { metrics: Metrics };
+  readonly #services: Answering & { metrics: Metrics };
   readonly #counts = new Map<string, Counts>();
-  /** Whose revision may have gone back. */
+  /** Tasks whose revision may have gone back. */
   readonly #doubted = new Set<string>();
   readonly #closing = new AbortController();
   #waiting = 0;
 
-  constructor(with_: Answering & { metrics: Metrics }) {
-    this.#with = with_;
+  constructor(services: Answering & { metrics: Metrics }) {
+    this.#services = services;
     setMaxListeners(0, this.#closing.signal);
   }
 
@@ -47,7 +47,7 @@ export class Shadows {
     if (counts.revision !== task.active_revision) return;
     const count = (outcome: Outcome) => {
       counts[outcome]++;
-      this.#with.metrics.shadowAnswers.inc({ task: task.id, version: shadow.prompt, outcome });
+      this.#services.metrics.shadowAnswers.inc({ task: task.id, version: shadow.prompt, outcome });
     };
     if (this.#waiting >= WAITING) {
       count("dropped");
@@ -108,7 +108,7 @@ export class Shadows {
     const { prompt, scores, members, targets, logprobs, stream, ...rest } = request;
     const { unsure_below } = task.active!;
     const active: Active = { prompt: version, ...(unsure_below !== undefined && { unsure_below }) };
-    return answer(this.#with, { ...task, active }, rest, input, {
+    return answer(this.#services, { ...task, active }, rest, input, {
       deadline: Date.now() + PATIENCE_MS,
       signal: this.#closing.signal,
       background: true,

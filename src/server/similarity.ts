@@ -5,7 +5,7 @@ import { idForm } from "../contract/common.ts";
 import type { PromptRecord } from "../contract/prompt.ts";
 import { MOST_PROMPTS, type SimilarityGroup, SimilarityReport, TrainedKind } from "../contract/transfer.ts";
 import { PrefixCache } from "../engine/prefix-cache.ts";
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { similarity as compare, type TaskEmbedding, taskEmbedding } from "../prompt/task-embedding.ts";
 import type { Dependencies, Resource } from "./dependencies.ts";
@@ -94,15 +94,15 @@ function idsOf(list: string): string[] {
   const ids = [...new Set(list.split(","))];
   const odd = ids.find(id => !isId.test(id));
   if (odd === undefined) return ids;
-  throw new ForewordError("validation", `tasks: ${JSON.stringify(odd)} ${noId}`, { field: "tasks" });
+  throw invalid("tasks", `${JSON.stringify(odd)} ${noId}`);
 }
 
 function checkCount(kind: TrainedKind, count: number): void {
   if (count <= MOST_PROMPTS) return;
-  throw new ForewordError(
-    "validation",
-    `tasks: they have ${count} prompts of kind ${kind}, at most ${MOST_PROMPTS} are compared. Name fewer tasks, or leave all out.`,
-    { field: "tasks", limit: MOST_PROMPTS },
+  throw invalid(
+    "tasks",
+    `they have ${count} prompts of kind ${kind}, at most ${MOST_PROMPTS} are compared. Name fewer tasks, or leave all out.`,
+    { limit: MOST_PROMPTS },
   );
 }
 

@@ -1,7 +1,7 @@
 /** What a new prompt stands on. */
 import type { PromptRef } from "../contract/common.ts";
 import type { Engine } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import { contentOf } from "../jobs/contents.ts";
 import { MOST_BASES } from "../prompt/file.ts";
 import { basesOf, layersOf, PLATFORM, platform } from "../prompt/stack.ts";
@@ -23,12 +23,16 @@ export async function baseOn(registry: Registry, engine: Engine, on: PromptRef):
   checkCompatible(await registry.getPrompt(on.task, on.version), engine);
   const layers = layersOf(await contentOf(registry, on.task, on.version));
   if (layers.length > MOST_BASES)
-    throw refused(
-      `the prompt stands on ${layers.length - 1} others; at most ${MOST_BASES - 1} may be below one that is stacked on`,
+    throw invalid(
+      "on",
+      `the prompt stands on ${layers.length - 1} others; at most ${MOST_BASES - 1} may be below one that is stacked on.`,
     );
   const file = platform(layers, engine.backbone().fingerprint);
   if ((await lengthOf(engine, file)) === 0)
-    throw refused("the prompt has nothing before its first field, so it adds nothing. Name another one");
+    throw invalid(
+      "on",
+      "the prompt has nothing before its first field, so it adds nothing. Name another one.",
+    );
   return { on, file };
 }
 
@@ -46,6 +50,3 @@ export async function baseUnder(
 /** Positions of a base. */
 export const lengthOf = async (engine: Engine, file: Uint8Array): Promise<number> =>
   (await engine.inspect({ template: PLATFORM, parameters: file })).length;
-
-const refused = (why: string): ForewordError =>
-  new ForewordError("validation", `on: ${why}.`, { field: "on" });

@@ -1,7 +1,7 @@
 /** Examples that a request brings or names, checked against its task. */
 import type { Example, Validation } from "../contract/dataset.ts";
 import type { Task } from "../contract/task.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, invalid } from "../errors.ts";
 import { fillFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -23,9 +23,7 @@ export function chosenData({
   dataset?: string;
 }): Example[] | string {
   if ((examples === undefined) === (dataset === undefined))
-    throw new ForewordError("validation", "examples: send exactly one of examples and dataset.", {
-      field: "examples",
-    });
+    throw invalid("examples", "send exactly one of examples and dataset.");
   return examples ?? dataset!;
 }
 

@@ -2,14 +2,14 @@ import { Type } from "typebox";
 import { Id, IdParams, Page, PageQuery } from "../contract/common.ts";
 import { Example } from "../contract/dataset.ts";
 import { Labels, MOST_LABELS, Task, TaskPatch, TaskType } from "../contract/task.ts";
-import { ForewordError, orElse } from "../errors.ts";
+import { invalid, orElse } from "../errors.ts";
 import { chatField, fillFields } from "../prompt/fields.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize, withoutBlank } from "../prompt/verbalizer.ts";
 import { hardPrompt } from "../registry/new-prompt.ts";
 import { taskNotFound } from "../registry/problems.ts";
 import { labelsOf } from "../training/check.ts";
-import { lines } from "../training/search/candidates.ts";
+import { headingFor, lines } from "../training/search/candidates.ts";
 import { strangers } from "./active.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, Conditional, etag, expectedRevision, Repeatable } from "./headers.ts";
@@ -28,7 +28,7 @@ function patternOf(type: Task["type"], [example]: NewTask["examples"] & object):
   if (example === undefined || typeof example.input === "string") return plainPattern[type];
   const fields = Object.keys(example.input);
   if (fields.length === 1 && fields[0] === chatField) return `{{ ${chatField} }}`;
-  return `${lines(fields)}\n${type === "classification" ? "Label" : "Output"}:`;
+  return `${lines(fields)}\n${headingFor(type)}:`;
 }
 
 const NewTask = Type.Object(
@@ -159,17 +159,14 @@ export const tasks: Resource = (app, { config, registry, engine, jobs }) => {
       if (labels) {
         const task = await registry.getTask(request.params.id);
         if (task.type === "generation")
-          throw new ForewordError("validation", "labels: a generation task has none. Leave them out.", {
-            field: "labels",
-          });
+          throw invalid("labels", "a generation task has none. Leave them out.");
         for (const { template, verbalizers } of await promptsOf(registry, task.id))
           await engine.checkLabels(verbalize(labels, compileTemplate(template), verbalizers));
         const [stranger] = strangers(task.active ?? {}, { labels });
         if (stranger !== undefined)
-          throw new ForewordError(
-            "validation",
-            `labels: what is active has a bias for ${stranger}, which would be none of them. Send PUT /tasks/${task.id}/active without that bias first.`,
-            { field: "labels" },
+          throw invalid(
+            "labels",
+            `what is active has a bias for ${stranger}, which would be none of them. Send PUT /tasks/${task.id}/active without that bias first.`,
           );
       }
       const task = await registry.patchTask(request.params.id, request.body, expectedRevision(request));
@@ -209,24 +206,18 @@ function settle({ type, labels, examples = [] }: NewTask): {
 } {
   const named = [...new Set(examples.flatMap(example => ("label" in example ? [example.label] : [])))];
   if (named.length > MOST_LABELS)
-    throw new ForewordError(
-      "validation",
-      `examples: they have ${named.length} labels, a task has at most ${MOST_LABELS}. If they are texts to write, call them output.`,
-      { field: "examples" },
+    throw invalid(
+      "examples",
+      `they have ${named.length} labels, a task has at most ${MOST_LABELS}. If they are texts to write, call them output.`,
     );
   const outputs = examples.filter(example => "output" in example).length;
   if (type === "generation" || (type === undefined && !labels && outputs > 0 && named.length === 0)) {
     if (labels)
-      throw new ForewordError(
-        "validation",
-        "labels: a generation task has none. Leave them out, or make it a classification.",
-        { field: "labels" },
-      );
+      throw invalid("labels", "a generation task has none. Leave them out, or make it a classification.");
     if (named.length > 0)
-      throw new ForewordError(
-        "validation",
-        `examples: ${examples.length - outputs} of ${examples.length} have a label, which a generation has not. Give each an output.`,
-        { field: "examples" },
+      throw invalid(
+        "examples",
+        `${examples.length - outputs} of ${examples.length} have a label, which a generation has not. Give each an output.`,
       );
     return {
       type: "generation",
@@ -237,27 +228,21 @@ function settle({ type, labels, examples = [] }: NewTask): {
     };
   }
   if (type === undefined && !labels && named.length === 0) {
-    throw new ForewordError(
-      "validation",
-      "type: say classification or generation, or send examples with label or output to decide it.",
-      { field: "type" },
+    throw invalid(
+      "type",
+      "say classification or generation, or send examples with label or output to decide it.",
     );
   }
   if (outputs > 0)
-    throw new ForewordError(
-      "validation",
-      `examples: ${outputs} of ${examples.length} have an output, which a classification has not. Give each a label.`,
-      { field: "examples" },
+    throw invalid(
+      "examples",
+      `${outputs} of ${examples.length} have an output, which a classification has not. Give each a label.`,
     );
   if (labels) {
     const known = labelsOf({ labels });
     const unknown = named.filter(name => !known.includes(name));
     if (unknown.length > 0)
-      throw new ForewordError(
-        "validation",
-        `examples: the labels ${unknown.join(", ")} are not among the task's labels.`,
-        { field: "examples" },
-      );
+      throw invalid("examples", `the labels ${unknown.join(", ")} are not among the task's labels.`);
     return {
       type: "classification",
       labels,
@@ -265,10 +250,9 @@ function settle({ type, labels, examples = [] }: NewTask): {
     };
   }
   if (named.length < 2)
-    throw new ForewordError(
-      "validation",
-      `labels: a classification needs two or more; ${named.length === 1 ? `the examples have only ${named[0]}` : "none were sent"}.`,
-      { field: "labels" },
+    throw invalid(
+      "labels",
+      `a classification needs two or more; ${named.length === 1 ? `the examples have only ${named[0]}` : "none were sent"}.`,
     );
   return {
     type: "classification",

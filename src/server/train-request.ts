@@ -2,9 +2,9 @@
 import type { Task } from "../contract/task.ts";
 import type { Ensemble, TrainMethod, TrainRequest, TrainSettingsRequest } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, invalid } from "../errors.ts";
 import { trainingPrecision } from "../gate/choice.ts";
-import { contentOf, untrainedTemplate, versionsOf } from "../jobs/contents.ts";
+import { contentOf, mainVersions, untrainedTemplate } from "../jobs/contents.ts";
 import { activeOf, keptFor, namedStart, type TrainJobRequest } from "../jobs/train-work.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { unstacked } from "../prompt/stack.ts";
@@ -18,7 +18,7 @@ import { type Base, baseOn, baseUnder, lengthOf } from "./stack.ts";
 import { chosenData, dataFor, validationFor } from "./task-data.ts";
 import { donorsFor } from "./trained.ts";
 
-/** The share of the examples that validates where nothing is said. */
+/** The share of the examples that validates by default. */
 const VALIDATION = 0.1;
 
 /** Throws what would fail the job later: `validation`, `bad_dataset`, what names nothing, what no backbone can hold. */
@@ -33,9 +33,7 @@ export async function jobRequest(
   const learnt = method === "distill" ? await distilled(registry, engine, task, body) : null;
   const other = inputs === undefined ? "teacher" : "inputs";
   if (!learnt && (teacher ?? inputs) !== undefined)
-    throw new ForewordError("validation", `${other}: it is for the method "distill". Leave it out.`, {
-      field: other,
-    });
+    throw invalid(other, 'it is for the method "distill". Leave it out.');
   const data = inputs && learnt ? unanswered(task, inputs) : chosenData(body);
   const { template, parent, verbalizers } = learnt ?? (await startTemplate(registry, task, body.template));
   // A distilled prefix takes the place of all that its teacher puts before the first field.
@@ -48,18 +46,20 @@ export async function jobRequest(
     ...knobs,
   };
   if (activate === "if_better" && task.active && !(await activeOf(registry, engine, task, template)))
-    throw new ForewordError(
-      "validation",
-      "activate: what is active takes other fields or is of another backbone, so that both can't be compared. Use true or false.",
-      { field: "activate" },
+    throw invalid(
+      "activate",
+      "what is active takes other fields or is of another backbone, so that both can't be compared. Use true or false.",
     );
   const members = ensemble === undefined ? null : membersOf(ensemble, settings, task);
   for (const each of members ?? [settings]) await checkSettings(registry, engine, task, template, each, base);
   const chooses = (members ?? [settings]).find(({ init }) => init === "donor");
   if (chooses && learnt)
-    throw invalidInit('a distillation starts as its teacher\'s words. Leave "donor" out, or name a prompt');
+    throw invalid(
+      "init",
+      'a distillation starts as its teacher\'s words. Leave "donor" out, or name a prompt.',
+    );
   if (chooses?.length !== undefined)
-    throw invalidInit("a donor has a length of its own. Leave length out, or use another start");
+    throw invalid("init", "a donor has a length of its own. Leave length out, or use another start.");
   const donors = chooses && (await donorsFor(registry, engine, task.id, chooses.method ?? "prefix"));
   const { blob, labels } = await dataFor(registry, task, [template], data, "examples");
   if (task.type === "classification" && !learnt) checkClasses(labels);
@@ -90,11 +90,7 @@ function membersOf(
   { type }: Task,
 ): TrainSettingsRequest[] {
   if (type !== "classification")
-    throw new ForewordError(
-      "validation",
-      "ensemble: members vote on labels; this task generates text. Leave ensemble out.",
-      { field: "ensemble" },
-    );
+    throw invalid("ensemble", "members vote on labels; this task generates text. Leave ensemble out.");
   const { members, methods, inits } = typeof ensemble === "number" ? { members: ensemble } : ensemble;
   const inTurn = <Item>(items: readonly Item[] | undefined, at: number) => items?.[at % items.length];
   return Array.from({ length: members }, (_, member) => {
@@ -123,7 +119,7 @@ export async function startTemplate(
       "no_active_prompt",
       `Task ${id} has no active prompt to start from. Activate one, or train with a template.`,
     );
-  const version = versionsOf(active)[0]!;
+  const version = mainVersions(active)[0]!;
   const record = await registry.getPrompt(id, version);
   return {
     template: untrainedTemplate(record),
@@ -174,19 +170,18 @@ async function givenPositions(
   const file = content.parameters && readPromptFile(content.parameters);
   if (file?.soft) return file.soft.dims[0];
   if (!file?.prefix) return null;
-  throw invalidInit(
-    `version ${version} of ${task} is a prefix, keys and values of every layer, from which no virtual tokens can start. Use method "prefix", or name a soft prompt`,
+  throw invalid(
+    "init",
+    `version ${version} of ${task} is a prefix, keys and values of every layer, from which no virtual tokens can start. Use method "prefix", or name a soft prompt.`,
   );
 }
 
 function checkInit(given: number, method: TrainMethod, wanted: number | null): void {
   if (given === 0)
-    throw invalidInit("the prompt has nothing before its first field to start from. Name another one");
+    throw invalid("init", "the prompt has nothing before its first field to start from. Name another one.");
   if (wanted !== null && wanted !== given)
-    throw invalidInit(
-      `the prompt gives ${given} ${method === "soft" ? "virtual tokens" : "positions"}, length or the template's slots ask for ${wanted}. Leave them out`,
+    throw invalid(
+      "init",
+      `the prompt gives ${given} ${method === "soft" ? "virtual tokens" : "positions"}, length or the template's slots ask for ${wanted}. Leave them out.`,
     );
 }
-
-const invalidInit = (problem: string): ForewordError =>
-  new ForewordError("validation", `init: ${problem}.`, { field: "init" });

@@ -1,31 +1,22 @@
-import { IdParams } from "../contract/common.ts";
-import { Job } from "../contract/job.ts";
 import { TrainRequest } from "../contract/train.ts";
 import { ForewordError } from "../errors.ts";
 import type { Resource } from "./dependencies.ts";
-import { Repeatable } from "./headers.ts";
-import { submitJob } from "./submit.ts";
+import { jobRoute } from "./submit.ts";
 import { jobRequest } from "./train-request.ts";
 
 export const train: Resource = (app, dependencies) => {
   const { registry, engine } = dependencies;
-  app.post(
-    "/tasks/:id/train",
+  jobRoute(
+    app,
+    dependencies,
     {
-      schema: {
-        tags: ["train"],
-        summary: "Train a prefix or a soft prompt; the backbone and every word stay as they are",
-        params: IdParams,
-        headers: Repeatable,
-        body: TrainRequest,
-        response: { 202: Job },
-      },
-      preValidation: async request => refuseHard(request.body),
+      kind: "train",
+      tag: "train",
+      summary: "Train a prefix or a soft prompt; the backbone and every word stay as they are",
+      body: TrainRequest,
+      refuse: refuseHard,
     },
-    (request, reply) =>
-      submitJob(dependencies, request, reply, "train", task =>
-        jobRequest(registry, engine, task, request.body),
-      ),
+    (task, body) => jobRequest(registry, engine, task, body),
   );
 };
 

@@ -7,7 +7,8 @@ import type { TrainMethod } from "../contract/train.ts";
 import { MOST_DONORS, type TrainedKind } from "../contract/transfer.ts";
 import type { Engine } from "../engine/engine.ts";
 import { ForewordError } from "../errors.ts";
-import { versionsOf } from "../jobs/contents.ts";
+import { mainVersions } from "../jobs/contents.ts";
+import { itemsOf } from "../registry/page.ts";
 import type { Page, PageRequest, Registry } from "../registry/registry.ts";
 import { compatible } from "./views.ts";
 
@@ -20,14 +21,14 @@ export const promptsOf = (registry: Registry, task: string): Promise<PromptRecor
 
 export const everyTask = (registry: Registry): Promise<Task[]> => every(page => registry.listTasks(page));
 
-/** Of a kind, what is active, else the latest. */
+/** The active prompt of this kind, or else the latest one. */
 export function chosen(
   { active }: Task,
   prompts: readonly PromptRecord[],
   kind: TrainedKind,
 ): PromptRecord | undefined {
   const fitting = prompts.filter(prompt => hasKind(prompt, kind));
-  const answering = new Set(active ? versionsOf(active) : []);
+  const answering = new Set(active ? mainVersions(active) : []);
   return fitting.find(({ version }) => answering.has(version)) ?? fitting.at(-1);
 }
 
@@ -67,11 +68,6 @@ export const everyDataset = (registry: Registry): Promise<Dataset[]> =>
 
 async function every<Item>(list: (page: PageRequest) => Promise<Page<Item>>): Promise<Item[]> {
   const items: Item[] = [];
-  let cursor: string | null = null;
-  do {
-    const page: Page<Item> = await list({ limit: 1000, ...(cursor !== null && { cursor }) });
-    items.push(...page.items);
-    cursor = page.next_cursor;
-  } while (cursor !== null);
+  for await (const item of itemsOf(list)) items.push(item);
   return items;
 }

@@ -16,6 +16,6 @@ const coercing = formats(new Ajv({ ...options, coerceTypes: true }));
 
 export const validatorCompiler: FastifySchemaCompiler<object> = ({ schema, httpPart }) => {
   if (httpPart === "body") return strict.compile(schema);
-  // A query's parameter that is not known would decide nothing, where its author meant something.
+  // An unknown parameter of a query would be ignored, though its author meant something by it.
   return coercing.compile(httpPart === "querystring" ? { ...schema, additionalProperties: false } : schema);
 };

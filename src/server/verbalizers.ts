@@ -1,7 +1,7 @@
 /** Verbalizers of one prompt, checked against its task and the backbone's tokens. */
 import type { Task, Verbalizers } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
 import { labelsOf } from "../training/check.ts";
@@ -15,10 +15,9 @@ export async function checkVerbalizers(
   const known = labelsOf(task);
   const unknown = Object.keys(verbalizers ?? {}).find(label => !known.includes(label));
   if (unknown !== undefined)
-    throw new ForewordError(
-      "validation",
-      `verbalizers: ${JSON.stringify(unknown)} is none of the task's labels (${known.join(", ") || "it has none"}).`,
-      { field: "verbalizers" },
+    throw invalid(
+      "verbalizers",
+      `${JSON.stringify(unknown)} is none of the task's labels (${known.join(", ") || "it has none"}).`,
     );
   if (task.labels) await engine.checkLabels(verbalize(task.labels, compileTemplate(template), verbalizers));
 }

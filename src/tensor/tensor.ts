@@ -1,9 +1,3 @@
-/** Plain data: fp32 values in row-major order and their shape. */
-export interface Tensor {
-  dims: readonly number[];
-  data: Float32Array;
-}
-
 /** How many values a shape holds; 1 for a scalar's empty shape. */
 export function elementCount(dims: readonly number[]): number {
   return dims.reduce((count, dim) => count * dim, 1);

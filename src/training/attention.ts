@@ -10,11 +10,12 @@ import { GraphBuilder } from "../graph/builder.ts";
 import type { Dim } from "../graph/dims.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { RuntimeTensor, Tensors } from "../runtime/runtime.ts";
+import { elementCount } from "../tensor/tensor.ts";
 
 /** Bytes of one tensor of scores; the way back has about six. */
 const SCORE_BYTES = 2 ** 22;
 
-/** Of one head: `query` [queries, headDim], `key` and `value` [keys, headDim], `mask` [queries, keys]. */
+/** Graphs for one head: `query` [queries, headDim], `key` and `value` [keys, headDim], `mask` [queries, keys]. */
 export interface AttentionGraphs {
   /** → `mixed` [queries, headDim]. */
   forward: Graph;
@@ -47,7 +48,7 @@ interface Part {
 export interface AttentionOptions {
   config: BackboneConfig;
   graphs: AttentionGraphs;
-  /** Of the row's step, with a prefix that all its layers are as long as. */
+  /** The feeds of the row's step, with a prefix as long as that of every layer. */
   feeds: Feeds;
   run: (graph: Graph, feeds: Tensors) => Promise<Tensors>;
   /** Awaited before each head. */
@@ -144,10 +145,8 @@ function joined({ query, key, value, past_key, past_value }: Projected): Joined 
 }
 
 const lengthOf = ({ dims }: RuntimeTensor): number => dims.at(-2)!;
-const headsOf = ({ dims }: RuntimeTensor): number =>
-  dims.slice(0, -2).reduce((product, size) => product * size, 1);
-const zeros = (dims: readonly number[]): RuntimeTensor =>
-  float32(dims, new Float32Array(dims.reduce((product, size) => product * size, 1)));
+const headsOf = ({ dims }: RuntimeTensor): number => elementCount(dims.slice(0, -2));
+const zeros = (dims: readonly number[]): RuntimeTensor => float32(dims, new Float32Array(elementCount(dims)));
 
 /** Positions `start` to `end` of a head of `[…, positions, headDim]`, where they lie. */
 function view(of: RuntimeTensor, head: number, start: number, end: number): RuntimeTensor {

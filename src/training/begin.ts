@@ -1,16 +1,16 @@
 /** The trained tensors as they begin: a text's keys and values or embeddings, another prompt's, or chance. */
 import { moveKeys } from "../backbone/architectures/rotary.ts";
+import { embeddingOf } from "../backbone/names.ts";
 import type { BackboneConfig } from "../backbone/source.ts";
-import { embeddingOf } from "../compile/smooth.ts";
 import type { PromptContent } from "../engine/engine.ts";
 import type { KvBlock } from "../engine/kv.ts";
 import type { OpenedCore } from "../engine/open.ts";
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { unstacked } from "../prompt/stack.ts";
 import type { Parameter } from "./batches.ts";
-import type { Shelf } from "./evaluation/judge.ts";
 import type { Plan } from "./plan.ts";
+import type { Shelf } from "./shelf.ts";
 import { prefixFrom, randomLike, softFrom } from "./start.ts";
 
 /** The engine, with the shelf that it takes prompts from. */
@@ -54,16 +54,14 @@ async function soft({ source }: Bench, { ids }: Plan, initial: PromptContent | n
   const file = initial?.parameters ? readPromptFile(initial.parameters) : null;
   const stored = file?.soft;
   if (file?.prefix && !stored)
-    throw new ForewordError(
-      "validation",
-      "init: the prompt is a prefix, keys and values of every layer, from which no virtual tokens can start. Name a soft prompt.",
-      { field: "init" },
+    throw invalid(
+      "init",
+      "the prompt is a prefix, keys and values of every layer, from which no virtual tokens can start. Name a soft prompt.",
     );
   if (!stored) return softFrom(ids, await source.read(embeddingOf(source.config)), hidden);
   if (stored.dims[0] === ids.length) return [{ input: "virtual", ...stored, data: stored.data.slice() }];
-  throw new ForewordError(
-    "validation",
-    `init: the prompt has ${stored.dims[0]} virtual tokens, the template ${ids.length}. Give them the same length.`,
-    { field: "init" },
+  throw invalid(
+    "init",
+    `the prompt has ${stored.dims[0]} virtual tokens, the template ${ids.length}. Give them the same length.`,
   );
 }

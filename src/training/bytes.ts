@@ -18,7 +18,7 @@ const SCORES = 1.5;
 /** Tensors of the vocabulary logits' size that live together on the way to their gradient. */
 export const LOGITS = 4;
 
-/** Of the whole gradient graph over these rows, behind a prefix of `past` positions. */
+/** Bytes that one run of the whole gradient graph holds for these rows, behind a prefix of `past` positions. */
 export function runBytes(
   rows: readonly Pick<TrainingRow, "length" | "next">[],
   past: number,

@@ -1,7 +1,7 @@
 /** What a request can be refused for as soon as it is made, before a tokenizer or an example is looked at. */
 import type { Task } from "../contract/task.ts";
 import type { Metric, TrainSettingsRequest } from "../contract/train.ts";
-import { ForewordError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import type { CompiledTemplate } from "../prompt/template.ts";
 
 /** Throws `validation`, naming the field. */
@@ -14,28 +14,28 @@ export function checkRequest(
   if (method === "prefix" && slots.length > 0) {
     throw invalid(
       "template",
-      'its soft slots are trained with method "soft". Choose it, or leave the slots out',
+      'its soft slots are trained with method "soft". Choose it, or leave the slots out.',
     );
   }
   if (slots.length > 0) checkLength(length, knownPositions(template));
   checkMetric(metric, task);
   if (task.type === "generation") {
-    if (class_weights) throw invalid("class_weights", "it is for classification. Leave it out");
-    if (label_smoothing) throw invalid("label_smoothing", "it is for classification. Leave it out");
+    if (class_weights) throw invalid("class_weights", "it is for classification. Leave it out.");
+    if (label_smoothing) throw invalid("label_smoothing", "it is for classification. Leave it out.");
   } else if (typeof class_weights === "object") {
     const labels = labelsOf(task);
     const unknown = Object.keys(class_weights).find(label => !labels.includes(label));
     if (unknown !== undefined)
       throw invalid(
         "class_weights",
-        `the task has no label ${JSON.stringify(unknown)}. Use its labels: ${labels.join(", ")}`,
+        `the task has no label ${JSON.stringify(unknown)}. Use its labels: ${labels.join(", ")}.`,
       );
   }
 }
 
 export function checkMetric(metric: Metric | undefined, { type }: Pick<Task, "type">): void {
   if (type === "generation" && metric !== undefined && metric !== "loss")
-    throw invalid("metric", `${metric} is for classification. Use "loss", or leave it out`);
+    throw invalid("metric", `${metric} is for classification. Use "loss", or leave it out.`);
 }
 
 /** Throws `validation` where soft slots have another length than is asked for; null is not known yet. */
@@ -43,7 +43,7 @@ export function checkLength(length: number | undefined, slots: number | null): v
   if (length === undefined || slots === null || slots === length) return;
   throw invalid(
     "length",
-    `the template's soft slots have ${slots} positions, not ${length}. Leave length out, or change the slots`,
+    `the template's soft slots have ${slots} positions, not ${length}. Leave length out, or change the slots.`,
   );
 }
 
@@ -53,7 +53,7 @@ export function checkPositions(trained: number, context: number, field: string):
   if (trained <= limit) return;
   throw invalid(
     field,
-    `${trained} trained positions leave no room for an input in the backbone's context of ${context}. Take at most ${limit}`,
+    `${trained} trained positions leave no room for an input in the backbone's context of ${context}. Take at most ${limit}.`,
     { tokens: trained, limit, over: trained - limit },
   );
 }
@@ -73,6 +73,3 @@ export const labelsOf = ({ labels }: Pick<Task, "labels">): string[] =>
 /** What is wrong with a label that the task has not. */
 export const noLabel = (task: Pick<Task, "labels"> & Partial<Pick<Task, "id">>, label: string): string =>
   `the label ${JSON.stringify(label)} is none of the task's. Use one of: ${labelsOf(task).join(", ")}${task.id ? `; or add it with PATCH /tasks/${task.id}` : ""}`;
-
-const invalid = (field: string, what: string, more: object = {}): ForewordError =>
-  new ForewordError("validation", `${field}: ${what}.`, { field, ...more });

@@ -15,13 +15,13 @@ const FORMAT = 4;
 /** What a training run leaves from time to time, to go on from. */
 export interface Checkpoint {
   format: typeof FORMAT;
-  /** Of an ensemble. */
+  /** The place in an ensemble. */
   member: number;
   /** The task's, whose order a teacher's answers have. */
   labels: string[];
   /** The variant that computes gradients, once there was a step. */
   learning?: TrainJob["learning"];
-  /** Of a distillation's teacher. */
+  /** The answers of a distillation's teacher. */
   answers?: TeacherAnswer[] | null;
   /** What a search for a donor came to. */
   start?: Init | null;
@@ -33,11 +33,11 @@ export interface Checkpoint {
   kept: { step: number; parameters: Float32Array[]; judged: Judged[] } | null;
   looks: Look[];
   losses: number[];
-  /** That the run has taken. */
+  /** How long the run has taken so far. */
   milliseconds: number;
 }
 
-/** Of a run before its first step. */
+/** The state of a run before its first step. */
 const unbegun = { trainer: null, best: null, kept: null, looks: [], losses: [], milliseconds: 0 };
 
 /** Bytes of a job's checkpoint: what is given, and of the rest what holds before the first step. */

@@ -130,7 +130,7 @@ function filling(bytes: Uint8Array, field: string, template: string | undefined)
   return read;
 }
 
-/** Of lists by the field that brings each. */
+/** Where the examples of several lists stand; each list goes by the field that it came in. */
 function placesOf(lists: Readonly<Record<string, ReadExamples>>): Places {
   const places = new Map(
     Object.entries(lists).flatMap(([field, { examples, lines }]) =>

@@ -12,8 +12,10 @@ import type { Scores } from "../prompt/votes.ts";
 import type { Bench } from "./begin.ts";
 import { labelsOf } from "./check.ts";
 import type { RunData } from "./data.ts";
-import { type Judging, label, type TextCase, write } from "./evaluation/judge.ts";
+import { label } from "./evaluation/judge.ts";
+import type { Judging } from "./evaluation/judging.ts";
 import { accuracy } from "./evaluation/metrics.ts";
+import { type TextCase, write } from "./evaluation/write.ts";
 import type { TaskPrompt, TrainHooks, TrainJob, TrainOutcome } from "./job.ts";
 import { counting } from "./progress.ts";
 import { type ClassificationContext, rowsOn, type TrainingRow } from "./rows.ts";
@@ -23,7 +25,7 @@ import type { Split } from "./split.ts";
 const WAYS = { most: 4, mass: 0.98 };
 /** Inputs that a teacher answers before what it said may be kept, labels' scores as numbers. */
 const AT_ONCE = 256;
-/** Of a text that the teacher writes. */
+/** The longest text that a teacher writes. */
 const MAX_TOKENS = 256;
 
 export interface Taught extends Split {

@@ -1,10 +1,10 @@
-/** Which examples a run lays out: all, or of far more than it reads as many as that. */
+/** Which examples a run lays out: all of them, or, if there are far more than it reads, as many as it reads. */
 import type { Example } from "../contract/dataset.ts";
 import type { TrainingRow } from "./rows.ts";
 import { sample } from "./split.ts";
 import type { TrainSettings } from "./trainer.ts";
 
-/** So many are always laid out, in seconds: more than a run reads that is not asked for more, or larger, steps. */
+/** Up to this many are always laid out, in seconds. A run reads fewer, unless more or larger steps are asked for. */
 export const ALWAYS = 25_000;
 
 export interface LaidOut {

@@ -7,10 +7,11 @@ import { type FileHandle, open } from "node:fs/promises";
 import type { DataOf, DType, Graph, Weight } from "../graph/graph.ts";
 import { feedWeights, signature } from "../graph/signature.ts";
 import type { Runtime, RuntimeTensor, Session, Tensors, WeightFile } from "../runtime/runtime.ts";
+import { elementCount } from "../tensor/tensor.ts";
 
 interface Shared {
   session: Session;
-  /** Of the graph that was loaded: their names, and the buffers that other graphs' weights are read into. */
+  /** The weights of the graph that was loaded: their names, and the buffers that other graphs' weights are read into. */
   weights: { name: string; tensor: RuntimeTensor }[];
 }
 
@@ -76,6 +77,6 @@ const arrays: { readonly [Type in DType]: (length: number) => DataOf[Type] } = {
 };
 
 function empty({ type, shape }: Weight): RuntimeTensor {
-  const data = arrays[type](shape.reduce((product, size) => product * size, 1));
+  const data = arrays[type](elementCount(shape));
   return { type, dims: shape, data } as RuntimeTensor;
 }

@@ -22,15 +22,15 @@ export interface Gradient {
 }
 
 export interface GradientSource {
-  /** Of the loss of all parts' rows, every weight multiplied by `scale`, where the parameters stand now. */
+  /** The gradient of the loss over all parts' rows at the current parameters, with every weight multiplied by `scale`. */
   run(parts: readonly (readonly TrainingRow[])[], scale: number): Promise<Gradient>;
   /** Whether the rows fit into one part together. */
   fits(rows: readonly TrainingRow[]): boolean;
   close(): Promise<void>;
 }
 
-/** One way to compute a part. */
-interface Way {
+/** How the gradient of a part is computed: in one run, or layer by layer. */
+interface GradientRun {
   run(rows: readonly TrainingRow[], scale: number): Promise<Gradient>;
   close(): Promise<void>;
 }
@@ -64,12 +64,12 @@ export function openGradients(options: GradientOptions): GradientSource {
   const held = (rows: readonly TrainingRow[]) => runBytes(rows, past, config) <= bytes;
   // The rotary table bounds a run's tokens (an onnxruntime check); one row is never longer.
   const fits = (rows: readonly TrainingRow[]) => tokensOf(rows) <= config.maxPositions && held(rows);
-  const opened = new Map<typeof whole, Promise<Way>>();
-  const wayOf = (rows: readonly TrainingRow[]) => {
+  const opened = new Map<typeof whole, Promise<GradientRun>>();
+  const runOf = (rows: readonly TrainingRow[]) => {
     const open = held(rows) ? whole : staged;
-    const way = opened.get(open) ?? open(options);
-    opened.set(open, way);
-    return way;
+    const run = opened.get(open) ?? open(options);
+    opened.set(open, run);
+    return run;
   };
   return {
     fits,
@@ -80,20 +80,20 @@ export function openGradients(options: GradientOptions): GradientSource {
       };
       for (const rows of parts) {
         await pause?.();
-        const { loss, gradients } = await (await wayOf(rows)).run(rows, scale);
+        const { loss, gradients } = await (await runOf(rows)).run(rows, scale);
         sum.loss += loss;
         for (const [index, more] of gradients.entries()) addTo(sum.gradients[index]!, more);
       }
       return sum;
     },
     close: async () => {
-      for (const way of opened.values()) await (await way).close();
+      for (const run of opened.values()) await (await run).close();
     },
   };
 }
 
 /** One run for everything. */
-export async function whole(options: GradientOptions): Promise<Way> {
+export async function whole(options: GradientOptions): Promise<GradientRun> {
   const { runtime, compiled, config, loss, method, parameters, frozen = [] } = options;
   const inputs = [...parameters, ...frozen];
   const graph = compiled.compile(trainingGraph(inOwnBasis(loss, compiled.valueScales), method));
@@ -116,7 +116,7 @@ export async function whole(options: GradientOptions): Promise<Way> {
 }
 
 /** A run a layer. */
-export async function staged(options: GradientOptions): Promise<Way> {
+export async function staged(options: GradientOptions): Promise<GradientRun> {
   const { loss, method, config, compiled } = options;
   const segments = segmentsOf(loss, method, config, compiled.compile);
   return new StagedGradient({ ...options, segments });

@@ -16,7 +16,7 @@ export type Fitted = Pick<Active, "bias" | "temperature">;
 
 /** What answers now: one prompt, or an ensemble's members in its order. */
 export interface ActivePrompts {
-  prompts: TaskPrompt[];
+  prompts: readonly TaskPrompt[];
   active: Active;
 }
 
@@ -33,27 +33,27 @@ export interface TrainJob {
   request: TrainSettingsRequest;
   /** To start from: the request's, or the active prompt's. */
   template: string;
-  /** Of the prompt that the template came from; the new one's too. */
+  /** Those of the prompt that the template came from; the new prompt gets them too. */
   verbalizers: Verbalizers | null;
   /** What the new prompt is stacked on, as `platform` writes it; null is nothing. */
   base: Uint8Array | null;
   /** The prompt that `init` names. */
   initial: PromptContent | null;
-  /** What there is to choose from where `init` asks for a donor. */
+  /** The prompts to choose from if `init` asks for a donor. */
   donors?: readonly Donor[];
-  /** Whose answers are learnt in place of the examples' own, with the numbers that were fitted to it. */
+  /** The prompt whose answers are learnt instead of the examples' own, with the numbers that were fitted to it. */
   teacher: (TaskPrompt & { fitted?: Fitted }) | null;
   /** As `writeExamples` writes them. */
   examples: Uint8Array;
   /** A share of the examples, or examples of their own. */
   validation: number | Uint8Array;
-  /** Of that share: the members of an ensemble have it in common. */
+  /** The seed that draws that share: the members of an ensemble have it in common. */
   splitSeed: number;
   /** Its place in an ensemble, from 0. */
   member: number;
   /** The variant that computes gradients; what judges is the one that serves. By default they are the same. */
   learning?: "fp32" | "int8";
-  /** Compared with the new prompt where it is to be activated only if better. */
+  /** What the new prompt is compared with if it is to be activated only if better. */
   active: ActivePrompts | null;
   /** Where a run that stopped goes on. */
   checkpoint: Uint8Array | null;
@@ -83,7 +83,7 @@ export interface TrainOutcome {
   better: boolean;
   /** Where validation is too small to tell (evaluation/compare.ts). */
   few: { examples: number; least: number } | null;
-  /** Of a prefix that learnt from a teacher. */
+  /** How far a prefix agrees with the teacher that it learnt from. */
   distillation: Distillation | null;
   /** Why the run ended early, at numbers that are not finite: the prompt is then the best that was found before. */
   failure: Problem | null;

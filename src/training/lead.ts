@@ -24,8 +24,8 @@ import { prefixFrom } from "./start.ts";
 const LEAD_BYTES = WHOLE_BYTES / 2;
 
 /**
- * What stands before the first field, as a row, without BOS where it stands behind a base; null where it can't be computed apart: a slot stands behind it, or it
- * is too long.
+ * What stands before the first field, as a row; behind a base it has no BOS. Null if it can't be computed apart: a slot
+ * stands behind the field, or the row is too long.
  */
 export function leadOf(
   { method, template, softLengths }: Pick<Plan, "method" | "template" | "softLengths">,

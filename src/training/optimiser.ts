@@ -2,6 +2,8 @@
  * What a gradient does to the parameters. An optimiser changes them in place and keeps its state in plain arrays, which
  * checkpoints hold; the arithmetic is in doubles, rounded once, so that a run repeats bit for bit.
  */
+import { elementCount } from "../tensor/tensor.ts";
+
 export interface Optimiser {
   step(parameters: readonly Float32Array[], gradients: readonly Float32Array[], rate: number): void;
   /** Everything that the next step depends on besides the parameters. */
@@ -13,13 +15,11 @@ export interface Optimiser {
 export type Shapes = readonly (readonly number[])[];
 
 export interface OptimiserOptions {
-  /** What a rate of 1 is of each parameter; 1 where nothing is said. */
+  /** How large a rate of 1 is for each parameter; 1 by default. */
   sizes?: readonly number[];
   /** A step takes rate · decay of itself off every parameter, whatever its size and its gradient. */
   weightDecay?: number;
 }
-
-export const count = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
 
 /** AdamW (Loshchilov & Hutter 2019): moments with bias correction, decay apart from the gradient. */
 export function adamw(
@@ -32,8 +32,8 @@ export function adamw(
     sizes = shapes.map(() => 1),
   }: OptimiserOptions & { beta1?: number; beta2?: number; epsilon?: number } = {},
 ): Optimiser {
-  const first = shapes.map(shape => new Float64Array(count(shape)));
-  const second = shapes.map(shape => new Float64Array(count(shape)));
+  const first = shapes.map(shape => new Float64Array(elementCount(shape)));
+  const second = shapes.map(shape => new Float64Array(elementCount(shape)));
   const steps = new Float64Array(1);
   return {
     step(parameters, gradients, rate) {
@@ -75,7 +75,7 @@ export function adafactor(
 ): Optimiser {
   const matrices = shapes.map(shape => {
     const columns = shape.at(-1) ?? 1;
-    return { rows: count(shape) / columns, columns };
+    return { rows: elementCount(shape) / columns, columns };
   });
   const rows = matrices.map(size => new Float64Array(size.rows));
   const columns = matrices.map(size => new Float64Array(size.columns));

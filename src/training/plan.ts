@@ -27,10 +27,10 @@ const PASSES = { labels: { most: 6, slow: 8 }, other: { most: 20, slow: 20 } } a
 const LENGTH = { least: 16, most: 64 };
 /** Examples of a step: fewer of long ones, so that a run of the least steps stays near its tokens. */
 const BATCH = { least: 4, most: 16 };
-/** Of one run of the gradient graph: about half a second of work. Its memory is bounded apart (bytes.ts). */
+/** Tokens of one run of the gradient graph: about half a second of work. Its memory is bounded apart (bytes.ts). */
 const MICRO_TOKENS = { fp32: 320, int8: 512 } as const;
 
-/** Of a tensor's size (trainer.ts). */
+/** Learning rates, relative to a tensor's size (trainer.ts). */
 const rates = { prefix: { usual: 0.02, slow: 0.01 }, soft: { usual: 0.1, slow: 0.1 } } as const;
 
 export interface Plan {

@@ -12,12 +12,12 @@ import type { Bench } from "./begin.ts";
 import { examplesOf } from "./data.ts";
 import { rankStarts } from "./donors.ts";
 import { combine } from "./evaluation/ensemble.ts";
-import { Shelf } from "./evaluation/judge.ts";
 import { evaluate } from "./evaluation/report.ts";
 import type { TrainHooks } from "./job.ts";
 import type { FromTrainer, ToTrainer, TrainerPlace, Work, WorkKind, Works } from "./protocol.ts";
 import { train } from "./run.ts";
 import { search } from "./search/search.ts";
+import { Shelf } from "./shelf.ts";
 
 /** Between waits for requests: of the runs that a layer, or a written token, takes each is far shorter. */
 const WORK_MS = 300;

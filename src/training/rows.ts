@@ -69,7 +69,7 @@ export interface AnyContext extends RowContext {
 
 /** What stands before a run's rows. */
 export interface Before {
-  /** Of what the prompt is stacked on; 0 is nothing. */
+  /** Positions of what the prompt is stacked on; 0 if that is nothing. */
   base: number;
   /** What `leadOf` found. */
   lead: TrainingRow | null;

@@ -36,7 +36,7 @@ export interface LayerParts {
   finishBack: Graph;
 }
 
-/** Of a graph with output `loss`, for one row at a time. `rewrite` is applied to every part. */
+/** The segments of a graph with output `loss`, for one row at a time. `rewrite` is applied to every part. */
 export function segmentsOf(graph: Graph, method: Method, config: BackboneConfig, rewrite: Rewrite): Segments {
   const loss = ofOneRow(graph);
   const embed = cut(loss, { name: "embed", inputs: {}, outputs: { hidden: hiddenBefore(0) } });

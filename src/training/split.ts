@@ -46,8 +46,8 @@ const placesOf = (inputs: number, label: number, share: number): Place[] =>
   }));
 
 /**
- * By a chance that is the input's own: where examples were added, or another share is wanted, what validated before goes
- * on to, and a prompt of then is judged by what it was not trained on.
+ * In an order drawn from each input alone. If examples are added, or another share is wanted, what validated before
+ * still does, so that an earlier prompt is judged by what it was not trained on.
  */
 function drawn(keys: readonly string[], seed: number): string[] {
   const chance = (key: string) => createHash("sha256").update(`${seed} ${key}`).digest().readUIntBE(0, 6);

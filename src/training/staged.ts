@@ -38,7 +38,7 @@ export interface StagedOptions {
   scoreBytes?: number;
 }
 
-/** Of a layer, for the way back. */
+/** What is kept of a layer for the way back. */
 interface Kept {
   hidden: RuntimeTensor;
   mixed: RuntimeTensor;
@@ -47,7 +47,7 @@ interface Kept {
 export class StagedGradient {
   readonly #options: StagedOptions;
   readonly #layers: FedGraphs;
-  /** Of embedding and loss, which read the vocabulary's table. */
+  /** Sessions for the embedding and the loss, which read the vocabulary's table. */
   readonly #ends: GraphSessions;
   /** Small, and run so often that giving memory back and taking it again would be an eighth of the time. */
   readonly #attention: GraphSessions;

@@ -33,9 +33,6 @@ export interface StepReport {
   step: number;
   /** Mean over the step's examples. */
   loss: number;
-  /** Of the gradient before it was clipped. */
-  norm: number;
-  rate: number;
 }
 
 /** What a checkpoint holds. */
@@ -47,7 +44,7 @@ export interface TrainerState {
 }
 
 export interface TrainerOptions {
-  /** Of these very parameters. */
+  /** Computes the gradients of these very parameters. */
   gradients: GradientSource;
   /** Rows of each example. */
   examples: readonly (readonly TrainingRow[])[];
@@ -110,7 +107,7 @@ export class Trainer {
     );
     this.#step++;
     this.#follow();
-    return { step: this.#step, loss, norm, rate };
+    return { step: this.#step, loss };
   }
 
   /** The averaged parameters. */

@@ -9,12 +9,13 @@ import type { ForewordError } from "../../src/errors.ts";
 import { readPromptFile } from "../../src/prompt/file.ts";
 import type { Bench } from "../../src/training/begin.ts";
 import { combine } from "../../src/training/evaluation/ensemble.ts";
-import { label, Shelf } from "../../src/training/evaluation/judge.ts";
+import { label } from "../../src/training/evaluation/judge.ts";
 import { evaluate } from "../../src/training/evaluation/report.ts";
 import { writeExamples } from "../../src/training/examples.ts";
 import type { TrainJob, TrainProgress } from "../../src/training/job.ts";
 import { train } from "../../src/training/run.ts";
 import { search } from "../../src/training/search/search.ts";
+import { Shelf } from "../../src/training/shelf.ts";
 import { tinyBackbone } from "../support/tiny.ts";
 
 const closing: (() => Promise<void>)[] = [];

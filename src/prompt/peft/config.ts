@@ -17,7 +17,7 @@ const PeftConfig = Type.Object({
   num_virtual_tokens: Count,
   /** The width of a virtual token; of prefixes, key/value heads times their dimension. */
   token_dim: Nullable(Count),
-  /** Of prefixes, the key/value heads. */
+  /** For prefixes these are the key/value heads. */
   num_attention_heads: Nullable(Count),
   num_layers: Nullable(Count),
   /** 2 where a prompt goes before an encoder and a decoder. */

@@ -1,5 +1,5 @@
 /** An adapter of PEFT becomes a prompt file; `tensors.ts` has the layouts, `template.ts` where the prompt stands. */
-import { ForewordError } from "../../errors.ts";
+import { ForewordError, invalid } from "../../errors.ts";
 import type { PromptFile } from "../file.ts";
 import { type PeftConfig, readPeftConfig } from "./config.ts";
 import { peftTemplate, templateKey } from "./template.ts";
@@ -12,7 +12,7 @@ export interface PeftUpload {
   /** adapter_model.safetensors */
   tensors: Uint8Array;
   template?: string;
-  /** Of a multitask prompt, counted from 0. */
+  /** Which task of a multitask prompt, from 0. */
   taskIndex?: number;
 }
 
@@ -63,7 +63,7 @@ function checkSizes(config: PeftConfig, { name, fingerprint, ...sizes }: PeftBac
 
 function taskOf({ peft_type, num_tasks }: PeftConfig, asked: number | undefined): number | null {
   const refuse = (detail: string): never => {
-    throw new ForewordError("validation", `task_index: ${detail}`, { field: "task_index" });
+    throw invalid("task_index", detail);
   };
   if (peft_type !== "MULTITASK_PROMPT_TUNING")
     return asked === undefined ? null : refuse(`${peft_type} has one task alone. Leave it out.`);

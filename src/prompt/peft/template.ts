@@ -3,7 +3,7 @@
  * tokenizer adds BOS, that stands behind virtual tokens and prefixes, so a template of such a backbone writes it out:
  * `{{ soft(20) }}<s>{{ input }}`, `<s>{{ input }}` (found with peft 0.21 and transformers 5.24: test/peft).
  */
-import { ForewordError } from "../../errors.ts";
+import { invalid } from "../../errors.ts";
 import { writesBos } from "../layout.ts";
 import { scanTag } from "../tag.ts";
 import { compileTemplate, hasSlots } from "../template.ts";
@@ -27,10 +27,9 @@ export function peftTemplate({ asked, written, slot, bos }: TemplateWishes): str
   const text = asked ?? written ?? "{{ input }}";
   const compiled = compileTemplate(text);
   if (slot === null && hasSlots(compiled))
-    throw new ForewordError(
-      "validation",
-      "template: PREFIX_TUNING has keys and values and fills no slot. Leave the soft slots out.",
-      { field: "template" },
+    throw invalid(
+      "template",
+      "PREFIX_TUNING has keys and values and fills no slot. Leave the soft slots out.",
     );
   const whole = slot === null || hasSlots(compiled) ? text : `{{ soft(${slot}) }}${text}`;
   const held = slot === null && written !== undefined;

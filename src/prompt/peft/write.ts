@@ -8,7 +8,7 @@ import type { PeftType } from "./config.ts";
 import { templateKey } from "./template.ts";
 import { type PeftBackbone, prefixRows } from "./tensors.ts";
 
-/** Of an archive, in this order. */
+/** The files of an archive, in this order. */
 export type PeftFiles = Record<"adapter_config.json" | "adapter_model.safetensors" | "README.md", Uint8Array>;
 
 /** What the README names. */

@@ -11,7 +11,7 @@ export interface BleuCounts {
   matched: readonly number[];
   total: readonly number[];
   length: number;
-  /** Of the reference whose length is closest, the shorter one of two. */
+  /** The length of the reference that is closest in length; of two, the shorter one. */
   referenceLength: number;
 }
 

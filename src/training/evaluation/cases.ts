@@ -3,10 +3,10 @@ import type { TaskType } from "../../contract/task.ts";
 import { fillFields } from "../../prompt/fields.ts";
 import { compileTemplate } from "../../prompt/template.ts";
 import { answerOf, inputKey, type LineProblem, type ReadExamples } from "../examples.ts";
-import type { TextCase } from "./judge.ts";
+import type { TextCase } from "./write.ts";
 
 export interface Case extends TextCase {
-  /** Of its first example. */
+  /** The line of its first example. */
   line: number;
 }
 

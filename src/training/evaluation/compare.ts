@@ -63,7 +63,7 @@ export function answersOfActive<Answers>(answers: Promise<Answers>, log: (text: 
   });
 }
 
-/** Of losses, an input each. */
+/** Differences of losses, one for each input. */
 export const differences = (
   keys: readonly unknown[],
   mine: readonly Judged[],

@@ -1,72 +1,18 @@
 /** Prompts' answers to examples, by the engine that serves: what is measured here is what callers will get. */
 import type { Example } from "../../contract/dataset.ts";
-import type { TargetScore } from "../../contract/infer.ts";
-import type { Active, Task, Verbalizers } from "../../contract/task.ts";
+import type { Active } from "../../contract/task.ts";
 import { type Core, patient } from "../../engine/core.ts";
-import {
-  type GenerateRequest,
-  greedy,
-  type LabelVerbalizers,
-  type PromptContent,
-  type PromptSource,
-} from "../../engine/engine.ts";
 import { randomFrom } from "../../engine/sampler.ts";
-import { ForewordError } from "../../errors.ts";
-import { compileTemplate } from "../../prompt/template.ts";
-import { spellings, verbalize } from "../../prompt/verbalizer.ts";
+import { type VerbalizedLabel, verbalize } from "../../prompt/verbalizer.ts";
 import { best, calibrate, type Scores, vote } from "../../prompt/votes.ts";
 import { shuffled } from "../batches.ts";
 import { answerOf, inputKey } from "../examples.ts";
-import type { TaskPrompt } from "../job.ts";
+import { type Judging, onShelf, sideBySide } from "./judging.ts";
 import type { Judged } from "./metrics.ts";
+import { write } from "./write.ts";
 
 /** Tokens of all verbalizers up to which one run behind the row is cheaper than several that go best first. */
 const ALL_SCORES = 64;
-/** Examples that are under way at once. */
-const AT_ONCE = 64;
-
-/** Prompts given by hand, as the engine asks for them. */
-export class Shelf implements PromptSource {
-  readonly #contents = new Map<string, PromptContent>();
-  readonly #uses = new Map<string, number>();
-
-  /** A prompt that is put twice stays until it is dropped twice. */
-  put(core: Core, content: PromptContent): string {
-    const { digest } = core.inspect(content);
-    this.#contents.set(digest, content);
-    this.#uses.set(digest, (this.#uses.get(digest) ?? 0) + 1);
-    return digest;
-  }
-
-  drop(core: Core, digest: string): void {
-    const left = this.#uses.get(digest)! - 1;
-    this.#uses.set(digest, left);
-    if (left > 0) return;
-    core.forget(digest);
-    this.#contents.delete(digest);
-    this.#uses.delete(digest);
-  }
-
-  async load(digest: string): Promise<PromptContent> {
-    return this.#contents.get(digest)!;
-  }
-}
-
-/** What answers: one prompt, or an ensemble's members in its order. */
-export interface Contestant {
-  prompts: readonly TaskPrompt[];
-  active: Active;
-}
-
-export interface Judging extends Contestant {
-  core: Core;
-  shelf: Shelf;
-  task: Pick<Task, "labels">;
-  /** Called before each example. */
-  tell?: () => void;
-  /** What the item at an index is called where it can't be answered. */
-  nameOf?: (index: number) => string;
-}
 
 /** An example, answered with a label. */
 export interface Labelled extends Judged {
@@ -114,7 +60,10 @@ export function answered(members: readonly Scores[], active: Active): Scores {
   return vote(scores, active.vote ?? "mean", weights ?? members.map(() => 1));
 }
 
-/** What losses are of. Shares of votes are no probabilities, and may be none at all: theirs are those of the members' mean. */
+/**
+ * The probabilities that losses are computed from. The shares of a majority vote are none, and may be 0, so the members'
+ * mean stands in for them.
+ */
 export const probabilities = (members: readonly Scores[], active: Active): Scores =>
   answered(members, active.vote === "majority" ? { ...active, vote: "mean" } : active);
 
@@ -162,7 +111,7 @@ async function classify(
   core: Core,
   prompt: string,
   { input }: Example,
-  labels: readonly LabelVerbalizers[],
+  labels: readonly VerbalizedLabel[],
   settle: string | null,
 ): Promise<Scores> {
   const { scores } = await core.infer(
@@ -181,90 +130,6 @@ async function classify(
 const exponents = (scores: Scores): Scores =>
   new Map([...scores].map(([label, logprob]) => [label, Math.exp(logprob)]));
 
-/** An input with every text that would do. */
-export interface TextCase {
-  input: Example["input"];
-  wanted: readonly string[];
-}
-
-export interface Written {
-  /** Whether it ended by itself, not at the limit. */
-  ended: boolean;
-  /** Greedily. */
-  given: string;
-  /** The same without white space around it. */
-  text: string;
-  /** Of each wanted text and EOS, with and without a space before it where a prompt may write one. */
-  targets: readonly TargetScore[];
-}
-
-/** A text for every case, and how probable the wanted ones are, in the cases' order. */
-export function write(
-  judging: Judging,
-  cases: readonly TextCase[],
-  limits: Pick<GenerateRequest, "maxTokens" | "jsonSchema">,
-): Promise<Written[]> {
-  const { core } = judging;
-  return onShelf(judging, ([member]) =>
-    sideBySide(judging, cases, async ({ input, wanted }) => {
-      const ask = (targets: string[] | undefined, most: typeof limits) =>
-        core.infer(
-          {
-            kind: "generate",
-            prompt: member!.digest,
-            fields: input,
-            ...(targets && { targets, targetsEnd: true }),
-            ...most,
-            ...greedy,
-          },
-          patient,
-        );
-      const spelt = wanted.map(text => spellings(text, member!.template));
-      // One input may have more references than one request takes.
-      const [first, ...others] = listsOf(spelt.flat(), core.listedCharacters);
-      const { text, targets = [], finishReason } = await ask(first, limits);
-      const scores = [...targets];
-      for (const list of others) scores.push(...(await ask(list, { maxTokens: 1 })).targets!);
-      return {
-        ended: finishReason === "stop",
-        given: text,
-        text: text.trim(),
-        targets: joined(wanted, spelt, scores),
-      };
-    }),
-  );
-}
-
-/** Each text once, in lists of so many characters together as a request may have. */
-function listsOf(texts: readonly string[], most: number): string[][] {
-  const lists: string[][] = [];
-  let left = 0;
-  for (const text of new Set(texts)) {
-    if (lists.length === 0 || text.length > left) {
-      lists.push([]);
-      left = most;
-    }
-    lists.at(-1)!.push(text);
-    left -= text.length;
-  }
-  return lists;
-}
-
-/** Of each text's spellings the probabilities together, and the tokens of the likeliest. */
-function joined(
-  texts: readonly string[],
-  spelt: readonly (readonly string[])[],
-  targets: readonly TargetScore[],
-): TargetScore[] {
-  const scores = new Map(targets.map(target => [target.text, target]));
-  return texts.map((text, index) => {
-    const found = spelt[index]!.map(spelling => scores.get(spelling)!);
-    const likeliest = found.reduce((a, b) => (b.logprob > a.logprob ? b : a));
-    const sum = found.reduce((total, { logprob }) => total + Math.exp(logprob - likeliest.logprob), 0);
-    return { text, tokens: likeliest.tokens, logprob: likeliest.logprob + Math.log(sum) };
-  });
-}
-
 /**
  * Every example judged: a label by its probability, a text by how probable the wanted one is (`given` stays empty, for
  * nothing is written).
@@ -280,62 +145,4 @@ export async function judge(judging: Judging, examples: readonly Example[]): Pro
     const { text, logprob, tokens } = targets[0]!;
     return { wanted: text, given: "", loss: -logprob / tokens };
   });
-}
-
-interface Member {
-  digest: string;
-  template: ReturnType<typeof compileTemplate>;
-  verbalizers: Verbalizers | undefined;
-}
-
-/** Puts the prompts where the engine finds them, for as long as `work` takes. */
-async function onShelf<Result>(
-  { core, shelf, prompts }: Judging,
-  work: (members: readonly Member[]) => Promise<Result>,
-): Promise<Result> {
-  const members = prompts.map(content => ({
-    digest: shelf.put(core, content),
-    template: compileTemplate(content.template),
-    verbalizers: content.verbalizers,
-  }));
-  try {
-    return await work(members);
-  } finally {
-    for (const { digest } of members) shelf.drop(core, digest);
-  }
-}
-
-/** An example can't be sent with "truncate", which is what serving advises. */
-function toldHere({ code, message, fields }: ForewordError): string {
-  if (code !== "input_too_long" || fields.tokens === undefined) return message;
-  return `The input has ${fields.tokens} tokens or more, and at most ${fields.limit} fit. Shorten it, or leave it out.`;
-}
-
-/** `AT_ONCE` items are always under way, so that no run has a few late rows alone. */
-async function sideBySide<Item, Result>(
-  { tell, nameOf }: Judging,
-  items: readonly Item[],
-  work: (item: Item) => Promise<Result>,
-): Promise<Result[]> {
-  const results: Result[] = [];
-  const queue = items.entries();
-  let failed = false;
-  const worker = async () => {
-    for (const [index, item] of queue) {
-      if (failed) return;
-      try {
-        tell?.();
-        results[index] = await work(item);
-      } catch (error) {
-        failed = true;
-        if (!nameOf || !(error instanceof ForewordError)) throw error;
-        throw ForewordError.fromProblem({
-          ...error.toProblem(),
-          detail: `${nameOf(index)}: ${toldHere(error)}`,
-        });
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
-  return results;
 }

@@ -50,7 +50,7 @@ export const scores: Readonly<Record<Metric, (judged: readonly Judged[]) => numb
 export const forPeople = (score: number | null, digits = 4): string =>
   score === null ? "-" : Math.abs(score).toFixed(digits);
 
-/** Of a score, as if it were a mean over the examples (which macro-F1 is nearly). */
+/** The standard error of a score, as if it were a mean over the examples (which macro-F1 is nearly). */
 export function standardError(judged: readonly Judged[], metric: Metric): number {
   const each = judged.map(one => (metric === "loss" ? (one.loss ?? 0) : Number(isRight(one))));
   const centre = meanOf(each);

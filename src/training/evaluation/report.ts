@@ -12,25 +12,27 @@ import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
 import { checkLabels, counted } from "../data.ts";
 import { distinct, parseExamples, refused } from "../examples.ts";
-import type { TrainHooks } from "../job.ts";
+import type { ActivePrompts, TrainHooks } from "../job.ts";
 import { counting } from "../progress.ts";
 import { type Case, casesOf, misfits } from "./cases.ts";
 import { fitWeights, revoted } from "./ensemble.ts";
-import { type Contestant, type Judging, label, write } from "./judge.ts";
+import { label } from "./judge.ts";
+import type { Judging } from "./judging.ts";
 import { classifierReport, compareLabels } from "./labels.ts";
 import { isRight, type Judged } from "./metrics.ts";
 import { compareTexts, generatorReport, isExact } from "./texts.ts";
+import { write } from "./write.ts";
 
-/** Of a generated text where nothing is said. */
+/** The length of a generated text, unless the request says. */
 const MAX_TOKENS = 128;
-/** Differing examples that are listed where nothing is said. */
+/** How many differing examples are listed, unless the request says. */
 const DIFFERING = 20;
 /** Characters of a text that is listed. */
 const LONGEST = 2000;
 
 export interface EvaluateJob {
   task: Pick<Task, "id" | "type" | "labels">;
-  contestants: (Contestant & { name: string; prompt: Contender })[];
+  contestants: (ActivePrompts & { name: string; prompt: Contender })[];
   /** As `writeExamples` writes them. */
   examples: Uint8Array;
   settings: EvaluateSettings;

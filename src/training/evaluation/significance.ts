@@ -33,7 +33,7 @@ export interface Resampled {
   /** The middle 95 % of the resampled values. */
   low: number;
   high: number;
-  /** Two-sided, of no difference; of so few examples that all could differ alike by chance, what that chance is. */
+  /** Two-sided p of no difference, at least 2^(1-n): the chance that n examples all differ the same way. */
   p: number;
 }
 

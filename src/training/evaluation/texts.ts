@@ -1,10 +1,10 @@
 /** Contenders that answer with texts: what each reports, and how two compare. */
 import type { Comparison, GeneratorReport, PromptReport } from "../../contract/evaluate.ts";
 import { bleu, bleuCounts, totalCounts } from "./bleu.ts";
-import type { TextCase, Written } from "./judge.ts";
 import { meanOf } from "./metrics.ts";
 import { rougeL } from "./rouge.ts";
 import { meanBootstrap, pairedBootstrap, shareOf } from "./significance.ts";
+import type { TextCase, Written } from "./write.ts";
 
 /** BLEU is a corpus' score, counted anew for each resample: so many give a p-value to a thousandth. */
 const RESAMPLES = 1000;

@@ -8,7 +8,7 @@ import { meanOf, scores } from "../evaluation/metrics.ts";
 
 /** Fewer answers fit no biases, but tell what the prompt says on average, whatever it is asked. */
 const LEAST = 32;
-/** Of the descent: a race compares, it does not need the last digit. */
+/** Steps of the descent: a race only compares, so the last digit does not matter. */
 const STEPS = 400;
 
 /**
@@ -43,7 +43,7 @@ export function recalibrated(judged: readonly Labelled[], labels: readonly strin
   );
 }
 
-/** What `withBias` judges by, of all answers; null where they are no better with it. */
+/** What `withBias` judges by, over all answers; null if they are no better with a bias. */
 export function biasOf(
   judged: readonly Labelled[],
   labels: readonly string[],

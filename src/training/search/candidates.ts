@@ -1,7 +1,7 @@
 /** Prompts that a search thinks of itself: wordings that suit any task, and worked examples. */
 import type { Example } from "../../contract/dataset.ts";
 import type { Ranked } from "../../contract/search.ts";
-import type { Task, Verbalizers } from "../../contract/task.ts";
+import type { Task, TaskType, Verbalizers } from "../../contract/task.ts";
 import { orElse } from "../../errors.ts";
 import type { TextCodec } from "../../prompt/codec.ts";
 import { told } from "../../prompt/verbalizer.ts";
@@ -79,10 +79,10 @@ function workedExamples(subject: Subject): Candidate[] {
 /** A template that shows examples in its own words. */
 export function showing(
   examples: readonly Example[],
-  task: Pick<Task, "labels">,
+  task: Pick<Task, "type" | "labels">,
   fields: readonly string[],
 ): string {
-  const heading = "label" in examples[0]! ? "Label" : "Output";
+  const heading = headingFor(task.type);
   const worked = examples.map(
     example => `${filled(fields, example)}\n${heading}: ${said(example, task)}\n\n`,
   );
@@ -102,6 +102,9 @@ const toldOf = (task: Pick<Task, "labels">): string[] =>
 /** An example's answer as the task's words for it. */
 export const said = (example: Example, { labels }: Pick<Task, "labels">): string =>
   "label" in example ? told(labels!, example.label) : answerOf(example).trim();
+
+/** What stands before an answer. */
+export const headingFor = (type: TaskType): string => (type === "classification" ? "Label" : "Output");
 
 /** A line a field: `Text: {{ input }}`. */
 export const lines = (fields: readonly string[]): string =>

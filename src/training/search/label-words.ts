@@ -7,15 +7,15 @@ import { orElse } from "../../errors.ts";
 import { compileTemplate } from "../../prompt/template.ts";
 import { verbalize } from "../../prompt/verbalizer.ts";
 import { labelsOf } from "../check.ts";
-import type { Shelf } from "../evaluation/judge.ts";
 import { answerOf } from "../examples.ts";
+import type { Shelf } from "../shelf.ts";
 import type { Candidate } from "./candidates.ts";
 
 /** Labels beyond which words of their own are not looked for: each needs several examples. */
 const MOST_LABELS = 32;
 /** Next tokens that an example tells. */
 const TOP = 20;
-/** Of a token that is not among them. */
+/** The probability that a token has if it is not among them. */
 const FLOOR = 1e-5;
 
 /**
@@ -50,7 +50,8 @@ export async function otherWords(
 
 /** Without those that say nothing new. */
 function different(candidates: readonly Candidate[], own: ReturnType<typeof verbalize>): Candidate[] {
-  const keyOf = (words: Verbalizers) => JSON.stringify(own.map(({ label }) => [words[label]].flat()));
+  const keyOf = (words: Readonly<Record<string, string | readonly string[]>>) =>
+    JSON.stringify(own.map(({ label }) => [words[label]].flat()));
   const seen = new Set([keyOf(Object.fromEntries(own.map(each => [each.label, each.verbalizers])))]);
   return candidates.filter(({ verbalizers }) => {
     const key = keyOf(verbalizers!);

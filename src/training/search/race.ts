@@ -5,7 +5,7 @@
  */
 export interface Racer<Item, Result> {
   item: Item;
-  /** Of the first examples, in their order. */
+  /** Its results on the first examples, in their order. */
   results: Result[];
   score: number;
   /** The round that it came to, from 1. */

@@ -7,7 +7,7 @@ import type { Active } from "../../contract/task.ts";
 import type { Metric } from "../../contract/train.ts";
 import type { PromptContent } from "../../engine/engine.ts";
 import { randomFrom } from "../../engine/sampler.ts";
-import { ForewordError } from "../../errors.ts";
+import { ForewordError, invalid } from "../../errors.ts";
 import { sameFields } from "../../prompt/fields.ts";
 import { readPromptFile } from "../../prompt/file.ts";
 import { standing } from "../../prompt/stack.ts";
@@ -46,7 +46,7 @@ const ALL_SCORES = 32;
 
 export interface SearchJob extends Pick<TrainJob, "task" | "base" | "examples" | "validation" | "splitSeed"> {
   settings: SearchSettings;
-  /** Of what is active, before training: its fields are every candidate's. */
+  /** The active prompt's template, as it was before training. Every candidate has its fields. */
   template: string;
   active: ActivePrompts | null;
 }
@@ -153,9 +153,7 @@ class Search {
       return why === null;
     });
     if (fitting.length > 0) return fitting;
-    throw new ForewordError("validation", "candidates: none is left to race. Send some, or allow patterns.", {
-      field: "candidates",
-    });
+    throw invalid("candidates", "none is left to race. Send some, or allow patterns.");
   }
 
   /** A candidate on what the active prompt stands on. */
@@ -207,7 +205,7 @@ class Search {
     this.#hooks.log(`${candidate.name} is left out: ${error.message}`);
   }
 
-  /** By the metric, with label biases where they can be fitted and help. */
+  /** Judged by the metric, with label biases if they can be fitted and help. */
   #score(judged: readonly Judged[]): number {
     const plain = scores[this.#metric](judged);
     if (!this.#every) return plain;

@@ -3,11 +3,12 @@ import type { Example } from "../../contract/dataset.ts";
 import { type Core, patient } from "../../engine/core.ts";
 import { orElse } from "../../errors.ts";
 import type { TextCodec } from "../../prompt/codec.ts";
-import type { Shelf } from "../evaluation/judge.ts";
+import type { Shelf } from "../shelf.ts";
 import {
   type Candidate,
   chatOf,
   filled,
+  headingFor,
   isPlain,
   isPlainText,
   lines,
@@ -41,7 +42,7 @@ export async function written(
     ...new Set(texts.map(text => text && cleaned(text, subject.codec)).filter(text => text !== null)),
   ];
   const asked = lines(subject.fields);
-  const heading = subject.task.type === "classification" ? "Label" : "Output";
+  const heading = headingFor(subject.task.type);
   return instructions.map((text, index) => ({
     name: `written ${index + 1}`,
     source: "written",
@@ -49,7 +50,7 @@ export async function written(
   }));
 }
 
-/** From as many of the pairs as fit into the context; null where not even one does. */
+/** Writes from as many of the pairs as fit into the context; null if not even one does. */
 async function fromPairs(
   pairs: readonly Example[],
   write: (pairs: readonly Example[]) => Promise<string>,

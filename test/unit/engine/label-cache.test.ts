@@ -1,12 +1,12 @@
 /** Labels and lists in tokens: found again by their texts, and no more of them than the limit. */
 import { beforeEach, expect, test } from "vitest";
 import type { Tokenizer } from "../../../src/backbone/tokenizer.ts";
-import type { LabelVerbalizers } from "../../../src/engine/engine.ts";
 import { LabelCache } from "../../../src/engine/label-cache.ts";
 import { RequestTexts } from "../../../src/engine/request-texts.ts";
+import type { VerbalizedLabel } from "../../../src/prompt/verbalizer.ts";
 
 let encoded: string[];
-const encode = (labels: readonly LabelVerbalizers[]) =>
+const encode = (labels: readonly VerbalizedLabel[]) =>
   labels.map(({ label, verbalizers }) => ({
     label,
     sequences: verbalizers.map(text => {
@@ -18,7 +18,7 @@ beforeEach(() => {
   encoded = [];
 });
 
-const labels = (texts: Record<string, string[]>): LabelVerbalizers[] =>
+const labels = (texts: Record<string, string[]>): VerbalizedLabel[] =>
   Object.entries(texts).map(([label, verbalizers]) => ({ label, verbalizers }));
 
 test("a copy of the same labels is not encoded again, others are", () => {

@@ -1,13 +1,14 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ForewordError } from "../../../src/errors.ts";
-import { LabelSearch, probabilities, searchTop } from "../../../src/prompt/search.ts";
+import { type LabelScore, LabelSearch } from "../../../src/prompt/search.ts";
 import {
   branches,
   buildTrie,
   decisions,
   endBranch,
   goldPath,
+  type LabelTrie,
   type TrieNode,
 } from "../../../src/prompt/trie.ts";
 
@@ -17,6 +18,25 @@ const eos = 6;
 
 const build = (sequences: Sequences) =>
   buildTrie(sequences.map((list, index) => ({ label: `label ${index}`, sequences: list })));
+
+/** Logits of `branches(node)`, in that order. */
+type ScoreNode = (node: TrieNode) => ArrayLike<number>;
+
+/** P of every label, in the labels' order; sums to 1. */
+function probabilities(trie: LabelTrie, score: ScoreNode): LabelScore[] {
+  const search = new LabelSearch(trie, "all");
+  for (const node of search.wanted()) search.tell(node, score(node));
+  const found = new Map(search.scores().map(entry => [entry.label, entry]));
+  return trie.labels.map(label => found.get(label)!);
+}
+
+/** The best label and whatever else was settled on the way, best first. */
+function searchTop(trie: LabelTrie, score: ScoreNode, settle: readonly string[] = []): LabelScore[] {
+  const search = new LabelSearch(trie, "top", settle);
+  for (let nodes = search.wanted(); nodes.length > 0; nodes = search.wanted())
+    for (const node of nodes) search.tell(node, score(node));
+  return search.scores();
+}
 
 /** Token sequences, all different, dealt out to labels; few tokens, so that many share beginnings. */
 const someLabels = fc

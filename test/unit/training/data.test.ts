@@ -8,10 +8,10 @@ import {
   firstLineWith,
   inputKey,
   parseExamples,
-  readExamples,
   writeExamples,
 } from "../../../src/training/examples.ts";
 import type { TrainJob } from "../../../src/training/job.ts";
+import { readExamples } from "../../../src/training/rows-of-text.ts";
 import { seenElsewhere, splitOf } from "../../../src/training/seen.ts";
 import { sample, splitExamples, withoutLeaks } from "../../../src/training/split.ts";
 

@@ -9,7 +9,7 @@ import { calibrationError, fitTemperature } from "../../../src/training/evaluati
 import { casesOf } from "../../../src/training/evaluation/cases.ts";
 import { compare } from "../../../src/training/evaluation/compare.ts";
 import { agreed, fitWeights, revoted } from "../../../src/training/evaluation/ensemble.ts";
-import { crossFitted, type Labelled, Shelf } from "../../../src/training/evaluation/judge.ts";
+import { crossFitted, type Labelled } from "../../../src/training/evaluation/judge.ts";
 import {
   classifierReport,
   compareLabels,
@@ -29,6 +29,7 @@ import { compareTexts, generatorReport } from "../../../src/training/evaluation/
 import { writeExamples } from "../../../src/training/examples.ts";
 import { lostAsHalf } from "../../../src/training/half.ts";
 import type { TrainProgress } from "../../../src/training/job.ts";
+import { Shelf } from "../../../src/training/shelf.ts";
 
 const figures = JSON.parse(
   readFileSync(new URL("../../fixtures/metrics/metrics.json", import.meta.url), "utf8"),

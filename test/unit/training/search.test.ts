@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Example } from "../../../src/contract/dataset.ts";
 import { ForewordError } from "../../../src/errors.ts";
 import { compileTemplate } from "../../../src/prompt/template.ts";
-import { answeredAnew, type Labelled, Shelf } from "../../../src/training/evaluation/judge.ts";
+import { answeredAnew, type Labelled } from "../../../src/training/evaluation/judge.ts";
 import { accuracy, scores } from "../../../src/training/evaluation/metrics.ts";
 import { writeExamples } from "../../../src/training/examples.ts";
 import type { TrainProgress } from "../../../src/training/job.ts";
@@ -12,6 +12,7 @@ import { biasOf, recalibrated, withBias } from "../../../src/training/search/bia
 import { isPlain, patterns, type Subject } from "../../../src/training/search/candidates.ts";
 import { race } from "../../../src/training/search/race.ts";
 import { type SearchJob, search } from "../../../src/training/search/search.ts";
+import { Shelf } from "../../../src/training/shelf.ts";
 
 const bytes = (text: string) => [...new TextEncoder().encode(text)];
 const codec = {
