@@ -110,7 +110,8 @@ const knobs = {
     Type.Integer({
       minimum: 1,
       maximum: 1000,
-      description: "Validations without a gain after which training stops; 4 by default.",
+      description:
+        "Looks at validation in a row without a gain after which training stops. There are four, one behind each quarter of the steps; with 4, the default, training never stops early.",
     }),
   ),
   seed: Type.Optional(

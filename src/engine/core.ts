@@ -218,6 +218,12 @@ export class Core {
   /** Drops a prompt's KV prefix, which a caller of many knows not to need again. */
   forget(digest: string): void {
     this.#prefixes.forget(digest);
+    this.forgetInputs(digest);
+  }
+
+  /** What the prompt answers from here on is the same to the bit, whatever it was asked before. */
+  forgetInputs(digest: string): void {
+    this.#leading.forget(digest);
   }
 
   statistics(): EngineStatistics {

@@ -108,7 +108,8 @@ class Promised {
   /** Wherever a text is cut: what is optional may have been begun. */
   #mustEnd(): void {
     const lengths = shortestLengths(this.#places, this.#references);
-    const endless = [...lengths].filter(([, length]) => length > SHORTEST);
+    const reached = this.#reached();
+    const endless = [...lengths].filter(([at, length]) => length > SHORTEST && reached.has(definitionOf(at)));
     // The fault lies in the place that a reference leads to, rather than in the reference.
     const [at, length] = endless.find(([at]) => !hasReference(this.#places.get(at)!)) ?? endless[0] ?? [];
     if (at === undefined) return;
@@ -118,6 +119,18 @@ class Promised {
         ? "can't be met: what it requires never ends. Require less, or allow null"
         : `requires ${length} characters; at most ${SHORTEST} can be promised. Require less`,
     );
+  }
+
+  /** Definitions that something refers to, from the schema itself on, which is "". */
+  #reached(): Set<string> {
+    const leads = new Map<string, Set<string>>();
+    for (const { at, pointer } of this.#references) {
+      const from = definitionOf(at);
+      leads.set(from, (leads.get(from) ?? new Set()).add(definitionOf(pointer)));
+    }
+    const reached = new Set([""]);
+    for (const definition of reached) for (const next of leads.get(definition) ?? []) reached.add(next);
+    return reached;
   }
 
   /** Before anything walks through it by recursion. */
@@ -374,3 +387,7 @@ const isOf = (type: Kind, value: unknown): boolean => {
       return typeof value === type;
   }
 };
+
+/** The definition that a place is part of, the innermost one; "" if it is part of none. */
+const definitionOf = (pointer: string): string =>
+  /^.*\/(?:\$defs|definitions)\/[^/]+/.exec(pointer)?.[0] ?? "";

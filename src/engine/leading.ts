@@ -39,6 +39,9 @@ export class LeadingText {
   /** Bytes of a block. */
   readonly #bytes: number;
   readonly #met = new Set<string>();
+  /** Since when a prompt's beginnings count, as a number of its own. */
+  readonly #since = new Map<string, number>();
+  #sinces = 0;
 
   constructor(cache: PrefixCache, shape: KvShape, run: Run) {
     this.#cache = cache;
@@ -56,7 +59,7 @@ export class LeadingText {
     row: readonly Segment[],
     wanted: Wanted,
   ): Promise<Beginning> {
-    const chain = this.#affordable(this.#worth(chainOf(prompt, row)));
+    const chain = this.#affordable(this.#worth(chainOf(`${prompt}/${this.#sinceOf(prompt)}`, row)));
     if (chain.length === 0) return { blocks: [], rest: row, cached: 0, release: () => {} };
     // All are asked for before anything is awaited, so that requests which come together make them once.
     const pending: Promise<Acquired<KeptBlock>>[] = [];
@@ -93,6 +96,17 @@ export class LeadingText {
       cached: acquired.filter(({ hit }) => hit).length * BLOCK_TOKENS,
       release,
     };
+  }
+
+  /** No beginning of that prompt is known any more. */
+  forget(prompt: string): void {
+    this.#since.delete(prompt);
+  }
+
+  #sinceOf(prompt: string): number {
+    const since = this.#since.get(prompt) ?? ++this.#sinces;
+    this.#since.set(prompt, since);
+    return since;
   }
 
   /** The first blocks that the cache can hold beside all that is in use; those in use already cost nothing. */

@@ -75,9 +75,13 @@ export async function openCore(
   const coreOver: OpenedCore["coreOver"] = (session, compiled, chunk) =>
     new Core({ session, config, tokenizer, compiled, prompts, limits, cacheBytes, chunk });
   const core = coreOver(session, compiled);
-  const variantOf: OpenedCore["variantOf"] = async precision =>
-    [compiled, variants.plain].find(each => each.precision === precision) ??
-    (await compileVariants(source, { ...options, precision }, progress)).chosen;
+  const variantOf: OpenedCore["variantOf"] = async precision => {
+    const there = [compiled, variants.plain].find(each => each.precision === precision);
+    if (there) return there;
+    const wanted = { ...options, precision };
+    await compileApart({ ...settings, precision }, source, wanted, progress, { signal });
+    return (await compileVariants(source, wanted, progress)).chosen;
+  };
   const close = async () => {
     await core.close();
     await session.close();

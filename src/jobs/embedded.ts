@@ -42,7 +42,9 @@ class EmbeddedJobs implements Jobs {
   async submit(request: JobRequest): Promise<JobRecord> {
     const open = this.#waiting.length + this.#running.size;
     const job = await putQueued(this.#options.registry, request, open);
-    this.#waiting.push({ id: job.id, task: job.task });
+    // A submission that is repeated, its reply having been lost, finds the job that it made.
+    const known = this.#running.has(job.id) || this.#waiting.some(({ id }) => id === job.id);
+    if (!known) this.#waiting.push({ id: job.id, task: job.task });
     this.#next();
     return job;
   }

@@ -19,15 +19,16 @@ export interface Patience {
   passes?: (error: unknown) => error is ForewordError;
 }
 
+/** A data folder that another process took over does not come back. */
 const isOne =
   (...codes: ProblemCode[]) =>
   (error: unknown): error is ForewordError =>
-    error instanceof ForewordError && codes.includes(error.code);
+    error instanceof ForewordError && codes.includes(error.code) && error.fields.taken_over === undefined;
 
 /** Whether the registry may do later what it can't do now. */
 export const isAway = isOne("registry_unavailable");
-/** A job's calls ask the engine too, whose thread is started again if it ended. */
-const isAwayToo = isOne("registry_unavailable", "not_ready", "backbone_unavailable");
+/** Whether that goes for the engine too, whose thread is started again if it ended. */
+export const areAway = isOne("registry_unavailable", "not_ready", "backbone_unavailable");
 
 /** Tries again, ever less often, while `call` throws what `passes`; every other error is thrown at once. */
 export async function patiently<Result>(
@@ -62,7 +63,7 @@ export const written = <Result>(
   patiently(write, {
     signal,
     within: RUNNER_MS,
-    passes: isAwayToo,
+    passes: areAway,
     onFailure: error => {
       options.log.error({ err: error, job: id }, waits);
       log(`${told} ${error.message}`);

@@ -5,7 +5,7 @@ import type { Ranked, SearchReport, SearchSettings } from "../contract/search.ts
 import type { Active, Task } from "../contract/task.ts";
 import type { Activate } from "../contract/train.ts";
 import type { Engine } from "../engine/engine.ts";
-import { ForewordError } from "../errors.ts";
+import { ForewordError, type ProblemCode } from "../errors.ts";
 import { standing } from "../prompt/stack.ts";
 import { compileTemplate } from "../prompt/template.ts";
 import { verbalize } from "../prompt/verbalizer.ts";
@@ -61,7 +61,7 @@ export const searchRunner =
     const now = await fetched(work, () => registry.getTask(record.task, record));
     const kept = new Map<number, number>();
     for (const ranked of table.slice(0, keep)) {
-      const why = await unfit(engine, now.labels, ranked);
+      const why = await fetched(work, () => unfit(engine, now.labels, ranked));
       if (why === null) kept.set(ranked.rank, await keepHard(ranked, metric));
       else control.log(`${ranked.name} is not kept: the task's labels were changed meanwhile. ${why}`);
     }
@@ -104,13 +104,15 @@ export const searchRunner =
     }
   };
 
-/** Why a prompt can't answer with these labels, or null. */
+const misfits: readonly ProblemCode[] = ["validation", "duplicate_verbalizer"];
+
+/** Why a prompt can't answer with these labels, or null; what answers already is asked for nothing. */
 async function unfit(
   engine: Engine,
   labels: Task["labels"],
-  { template, verbalizers }: Pick<Ranked, "template" | "verbalizers">,
+  { source, template, verbalizers }: Pick<Ranked, "source" | "template" | "verbalizers">,
 ): Promise<string | null> {
-  if (labels === null) return null;
+  if (labels === null || source === "active") return null;
   const known = labelsOf({ labels });
   const unknown = Object.keys(verbalizers ?? {}).find(label => !known.includes(label));
   if (unknown !== undefined)
@@ -119,7 +121,7 @@ async function unfit(
     await engine.checkLabels(verbalize(labels, compileTemplate(template), verbalizers));
     return null;
   } catch (error) {
-    if (error instanceof ForewordError) return error.message;
+    if (error instanceof ForewordError && misfits.includes(error.code)) return error.message;
     throw error;
   }
 }

@@ -70,9 +70,12 @@ export const blobDamaged = (sha256: string) => blobProblem(sha256, "damaged; res
 
 export const closed = () => unavailable("The registry is closed; the server is stopping.");
 
+/** Unlike others with its code, it does not pass. */
 export const takenOver = () =>
-  unavailable(
+  new ForewordError(
+    "registry_unavailable",
     "Another process has taken over the data folder while this one stood still, and has it now. Stop one of the two.",
+    { taken_over: true },
   );
 
 /** Compares what the caller saw with what is; undefined is "whatever is there". */

@@ -10,7 +10,7 @@ import { labelsOf } from "../training/check.ts";
 import type { Resource } from "./dependencies.ts";
 import { actor, Conditional, etag, expectedRevision } from "./headers.ts";
 import { answering, checkVote } from "./routing.ts";
-import { checkCompatible } from "./views.ts";
+import { requireCompatible } from "./views.ts";
 
 const View = Type.Object({ active: Type.Union([Active, Type.Null()]), revision: Type.Integer() });
 
@@ -40,7 +40,7 @@ export const active: Resource = (app, { config, engine, registry, shadows }) => 
       const task = await registry.getTask(request.params.id);
       checkActive(request.body, task);
       const records = await recordsOf(registry, task.id, request.body);
-      for (const record of records) checkCompatible(record, engine);
+      for (const record of records) requireCompatible(record, engine);
       checkFields(records);
       const { active, active_revision } = await registry.setActive(
         task.id,

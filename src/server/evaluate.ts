@@ -6,7 +6,7 @@ import { ForewordError, invalid } from "../errors.ts";
 import { mainVersions } from "../jobs/contents.ts";
 import { type Contending, type EvaluateJobRequest, nameOf } from "../jobs/evaluate.ts";
 import type { Registry } from "../registry/registry.ts";
-import { misfits } from "../training/evaluation/cases.ts";
+import { misfit } from "../training/evaluation/cases.ts";
 import { refused } from "../training/examples.ts";
 import { checkRequest } from "./answer.ts";
 import type { Resource } from "./dependencies.ts";
@@ -72,8 +72,8 @@ async function jobRequest(
     const records = await Promise.all(mainVersions(active).map(each => registry.getPrompt(task.id, each)));
     for (const record of records) checkCompatible(record, engine);
     // Over a data set the job looks, before it judges.
-    const problems = inline ? misfits(names[index]!, records, inline) : [];
-    if (problems.length > 0) throw refused(problems, "examples");
+    const problem = inline ? misfit(names[index]!, records, inline) : null;
+    if (problem) throw refused([problem], "examples");
   }
   const { blob } = await dataFor(registry, task, [], data, "examples");
   return {

@@ -113,7 +113,9 @@ async function orProblem<Reply>(
   try {
     return await make();
   } catch (error) {
-    if (error instanceof ForewordError && ofAll.includes(error.code)) throw error;
+    // A stored file that is lost, or damaged, is one version's, though it has the registry's code.
+    if (error instanceof ForewordError && ofAll.includes(error.code) && error.fields.blob === undefined)
+      throw error;
     return { error: problemOf(error, request) };
   }
 }

@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Active, Labels, Task } from "../contract/task.ts";
 import type { Engine } from "../engine/engine.ts";
-import { ForewordError, orElse } from "../errors.ts";
-import { patiently } from "../jobs/patience.ts";
+import { orElse } from "../errors.ts";
+import { areAway, patiently } from "../jobs/patience.ts";
 import type { Logger } from "../observe/log.ts";
 import { readPromptFile } from "../prompt/file.ts";
 import { hardPrompt, trainedPrompt } from "../registry/new-prompt.ts";
@@ -45,7 +45,7 @@ export const loadLibraryPatiently = (
   patiently(() => loadLibrary(registry, engine, log), {
     signal,
     within: Number.POSITIVE_INFINITY,
-    passes: (error): error is ForewordError => error instanceof ForewordError && error.status >= 500,
+    passes: areAway,
     onFailure: error => log.error({ err: error }, "the bundled tasks are not registered yet"),
   });
 

@@ -38,9 +38,16 @@ export const compatible = (record: PromptRecord, engine: Engine): boolean =>
 
 /** Throws `backbone_mismatch` where `compatible` says no. */
 export function checkCompatible(record: PromptRecord, engine: Engine): void {
-  if (compatible(record, engine)) return;
-  const { version, backbone } = record;
-  throw new ForewordError(
+  if (!compatible(record, engine)) throw mismatch(record, engine);
+}
+
+/** As `checkCompatible`, and `not_ready` before the first backbone is there: what is kept must be known to fit. */
+export function requireCompatible(record: PromptRecord, engine: Engine): void {
+  if (record.bytes > 0 && !fits(record, engine.backbone().fingerprint)) throw mismatch(record, engine);
+}
+
+function mismatch({ version, backbone }: PromptRecord, engine: Engine): ForewordError {
+  return new ForewordError(
     "backbone_mismatch",
     `Prompt ${version} was trained on ${backbone.name} (${backbone.fingerprint.slice(0, 12)}…), this server runs ${engine.backbone().name}. Activate another version, or train it again.`,
     { prompt: backbone, backbone: engine.backbone().fingerprint },

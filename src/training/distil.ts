@@ -69,10 +69,16 @@ export async function askTeacher(
     active: teacher.fitted ?? {},
     tell: counting(hooks, rest),
   };
-  while (answers.length < all.length) {
-    const some = all.slice(answers.length, answers.length + AT_ONCE);
-    answers.push(...(await answersTo({ ...judging, nameOf: index => nameOf(some[index]!) }, some)));
-    await keep(answers);
+  const digest = bench.shelf.put(bench.core, teacher);
+  try {
+    while (answers.length < all.length) {
+      const some = all.slice(answers.length, answers.length + AT_ONCE);
+      bench.core.forgetInputs(digest);
+      answers.push(...(await answersTo({ ...judging, nameOf: index => nameOf(some[index]!) }, some)));
+      await keep(answers);
+    }
+  } finally {
+    bench.shelf.drop(bench.core, digest);
   }
   return answers;
 }

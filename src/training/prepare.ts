@@ -85,8 +85,9 @@ export async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, 
   if (teacher === null) return { ...found, distributions: null, answers: null };
   // Whatever answers an input came with, the teacher has one.
   const all = inputsOnce(found.train);
-  // As many are asked for as may be laid out.
-  const most = request.steps === undefined ? Math.max(ALWAYS, mostRead(request)) : mostRead(request);
+  // As many are asked for as may be laid out; of labels, all of which can be learnt from, as many as are read.
+  const read = mostRead(request);
+  const most = request.steps !== undefined && job.task.labels !== null ? read : Math.max(ALWAYS, read);
   const data = {
     ...found,
     train: sample(all, most, request.seed ?? 0),

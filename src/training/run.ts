@@ -31,9 +31,8 @@ import { sample } from "./split.ts";
 import { promptFileOf } from "./start.ts";
 import { notFinite, Trainer, type TrainerState, type TrainSettings } from "./trainer.ts";
 
-/** Looks at validation while training, unless the steps between two are more than `APART`, and examples of each. */
+/** Looks at validation while training, and examples of each. */
 const LOOKS = 4;
-const APART = 500;
 const LOOK_EXAMPLES = 128;
 
 /**
@@ -54,7 +53,8 @@ export async function train(bench: Bench, asked: TrainJob, hooks: TrainHooks): P
   const seed = job.request.seed ?? 0;
   const parameters = await begin(bench, plan, job.initial, seed, base);
   // Steps and rates follow from it: a run goes on as it began, on a processor that would choose another one too.
-  const learning = await bench.variantOf(left?.learning ?? job.learning ?? compiled.precision);
+  const before = runtime.info.name === "onnx" ? left?.learning : undefined;
+  const learning = await bench.variantOf(before ?? job.learning ?? compiled.precision);
   const lead = leadOf(plan, tokenizer, config, base);
   const room = config.maxPositions - start - pastLength(parameters);
   const context = contextOf(plan, task, tokenizer, room, { base: start, lead });
@@ -196,7 +196,7 @@ class Run {
 
   async #steps(): Promise<void> {
     const { steps } = this.#options.settings;
-    const every = Math.min(Math.ceil(steps / LOOKS), APART);
+    const every = Math.ceil(steps / LOOKS);
     const { checkpointSeconds } = this.#options.job;
     let saved = Date.now();
     const save = async () => {

@@ -38,6 +38,8 @@ export interface StepReport {
 /** What a checkpoint holds. */
 export interface TrainerState {
   step: number;
+  /** Of the parameters as they began, which every rate is relative to. */
+  sizes: number[];
   parameters: Float32Array[];
   average: Float64Array[];
   optimiser: Float64Array[];
@@ -66,19 +68,16 @@ export function notFinite(what: string, step: number, settings: TrainSettings): 
 
 export class Trainer {
   readonly #options: TrainerOptions;
-  readonly #optimiser: Optimiser;
+  #sizes: number[];
+  #optimiser: Optimiser;
   readonly #average: Float64Array[];
   readonly #lengths: readonly number[];
   #step = 0;
 
   constructor(options: TrainerOptions) {
     this.#options = options;
-    const { optimizer, weightDecay } = options.settings;
-    const sizes = options.parameters.map(({ data }) => rootMeanSquare(data) || 1);
-    this.#optimiser = optimisers[optimizer](
-      options.parameters.map(({ dims }) => dims),
-      { sizes, weightDecay },
-    );
+    this.#sizes = options.parameters.map(({ data }) => rootMeanSquare(data) || 1);
+    this.#optimiser = this.#newOptimiser();
     this.#average = options.parameters.map(({ data }) => Float64Array.from(data));
     this.#lengths = options.examples.map(tokensOf);
   }
@@ -121,17 +120,28 @@ export class Trainer {
   state(): TrainerState {
     return {
       step: this.#step,
+      sizes: this.#sizes,
       parameters: this.#options.parameters.map(({ data }) => data.slice()),
       average: this.#average.map(array => array.slice()),
       optimiser: this.#optimiser.state().map(array => array.slice()),
     };
   }
 
-  restore({ step, parameters, average, optimiser }: TrainerState): void {
+  restore({ step, sizes, parameters, average, optimiser }: TrainerState): void {
     this.#step = step;
+    this.#sizes = sizes;
+    this.#optimiser = this.#newOptimiser();
     for (const [index, data] of parameters.entries()) this.#options.parameters[index]!.data.set(data);
     for (const [index, data] of average.entries()) this.#average[index]!.set(data);
     this.#optimiser.restore(optimiser);
+  }
+
+  #newOptimiser(): Optimiser {
+    const { parameters, settings } = this.#options;
+    return optimisers[settings.optimizer](
+      parameters.map(({ dims }) => dims),
+      { sizes: this.#sizes, weightDecay: settings.weightDecay },
+    );
   }
 
   /** The average follows the parameters; early steps count less than they would in a plain running mean. */

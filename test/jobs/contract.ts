@@ -66,6 +66,25 @@ export function jobsContract(
       await rm(folder, { recursive: true, force: true });
     });
 
+    test("a submission of the same name is the job that was made, and runs once", async () => {
+      const kind = "train" as const;
+      const named = { task: "t", born: "then", kind, request: {}, backbone: "f", blobs: [] };
+      const [first, running, waiting] = [
+        await submit("t"),
+        await jobs.submit({ ...named, commit: "a".repeat(64) }),
+        await jobs.submit({ ...named, commit: "a".repeat(64) }),
+      ];
+      expect(waiting.id).toBe(running.id);
+      (await start(1)).finish();
+      await becomes(first, "succeeded");
+      expect((await start(2)).job.id).toBe(running.id);
+      expect((await jobs.submit({ ...named, commit: "a".repeat(64) })).id).toBe(running.id);
+      started[1]!.finish();
+      await becomes(running.id, "succeeded");
+      const last = await submit("t");
+      expect((await start(3)).job.id).toBe(last);
+    });
+
     test("a job whose record is gone, with all others, stops; a later one runs", async () => {
       await submit("t");
       const { control } = await start(1);

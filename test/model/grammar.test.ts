@@ -421,6 +421,17 @@ test.each(bad)("%s is refused in words", (_, schema, says) => {
   expect(() => promised(schema as never)).toThrow(/^json_schema: .*\.$/s);
 });
 
+test("a definition that nothing refers to may be whatever it is", () => {
+  const long = { type: "string", minLength: 2000 };
+  const schema = (items: object) => ({
+    type: "array",
+    items,
+    $defs: { long, list: { type: "array", items: { $ref: "#/$defs/long" } } },
+  });
+  expect(() => promised(schema({ type: "integer" }) as never)).not.toThrow();
+  expect(() => promised(schema({ $ref: "#/$defs/list" }) as never)).toThrow(/\/\$defs\/long requires 2002/);
+});
+
 test("lengths that are the same count once", () => {
   expect(() => promised(properties(200, () => ({ type: "string", maxLength: 300 })) as never)).not.toThrow();
 });

@@ -103,6 +103,18 @@ describe("many long beginnings", () => {
     expect(usage.output_tokens).toBe(4);
   });
 
+  test("inputs that are forgotten are met for the first time again, behind a prompt that stays", async () => {
+    const prompt = core.prompt("Again: {{ input }}");
+    const [document] = inputs("again", 1);
+    const cached = async () => (await asked(prompt, document!)).usage.cached_tokens;
+    const [once, twice, thrice] = [await cached(), await cached(), await cached()];
+    expect(twice).toBe(once);
+    expect(thrice).toBeGreaterThan(once);
+    core.core.forgetInputs(prompt);
+    expect([await cached(), await cached()]).toEqual([once, once]);
+    expect(await cached()).toBe(thrice);
+  });
+
   test("so are prompts, unless another one waits, who gets it", async () => {
     const prompt = core.prompt(`${"abcdefghij ".repeat(300)}{{ input }}`);
     const before = worked();

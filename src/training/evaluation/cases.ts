@@ -21,19 +21,18 @@ export function casesOf({ examples, lines }: ReadExamples, type: TaskType): Case
   return [...cases.values()];
 }
 
-/** Inputs that don't fill the fields of a contender's prompts. */
-export function misfits(
+/** The first input that doesn't fill the fields of a contender's prompts. */
+export function misfit(
   name: string,
   prompts: readonly { template: string }[],
   { examples, lines }: ReadExamples,
-): LineProblem[] {
+): LineProblem | null {
   const templates = prompts.map(({ template }) => compileTemplate(template));
-  return examples.flatMap(({ input }, index): LineProblem[] => {
+  for (const [index, { input }] of examples.entries())
     try {
       for (const template of templates) fillFields(template, input);
-      return [];
     } catch (error) {
-      return [{ line: lines[index]!, detail: `prompt ${name}: ${(error as Error).message}` }];
+      return { line: lines[index]!, detail: `prompt ${name}: ${(error as Error).message}` };
     }
-  });
+  return null;
 }

@@ -14,7 +14,7 @@ import { checkLabels, counted } from "../data.ts";
 import { distinct, parseExamples, refused } from "../examples.ts";
 import type { ActivePrompts, TrainHooks } from "../job.ts";
 import { counting } from "../progress.ts";
-import { type Case, casesOf, misfits } from "./cases.ts";
+import { type Case, casesOf, misfit } from "./cases.ts";
 import { fitWeights, revoted } from "./ensemble.ts";
 import { label } from "./judge.ts";
 import type { Judging } from "./judging.ts";
@@ -61,9 +61,9 @@ export async function evaluate(
   const left_out: EvaluationReport["left_out"] = [];
   const failures: unknown[] = [];
   const fitting = job.contestants.filter(contestant => {
-    const [first] = misfits(contestant.name, contestant.prompts, read);
+    const first = misfit(contestant.name, contestant.prompts, read);
     if (first) leave(contestant, refused([first], "examples"));
-    return !first;
+    return first === null;
   });
   const tell = counting(hooks, fitting.length * cases.length);
   const outcomes = await (task.type === "classification" ? labelled() : written());
@@ -154,7 +154,8 @@ export async function evaluate(
 
   /** What one contender can't answer, others may. */
   function leave({ name, prompt }: Contestants[number], error: unknown): void {
-    if (!(error instanceof ForewordError)) throw error;
+    // The engine's own failures are no prompt's.
+    if (!(error instanceof ForewordError) || error.status >= 500) throw error;
     failures.push(error);
     left_out.push({ name, prompt, reason: error.message });
     hooks.log(`${name} is left out: ${error.message}`);

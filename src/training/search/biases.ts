@@ -43,13 +43,14 @@ export function recalibrated(judged: readonly Labelled[], labels: readonly strin
   );
 }
 
-/** What `withBias` judges by, over all answers; null if they are no better with a bias. */
+/** What `withBias` judges by, over all answers; null if they are no better with it than they are as `usual`. */
 export function biasOf(
   judged: readonly Labelled[],
   labels: readonly string[],
   metric: Metric,
+  usual: readonly Labelled[] = judged,
 ): NonNullable<Active["bias"]> | null {
-  const gain = scores[metric](withBias(judged, labels)) - scores[metric](judged);
+  const gain = scores[metric](withBias(judged, labels)) - scores[metric](usual);
   if (!(gain > 0)) return null;
   return judged.length < LEAST ? offUsual(judged, labels) : fittedTo(judged, labels);
 }

@@ -18,7 +18,7 @@ import type { Bench } from "../begin.ts";
 import { labelsOf } from "../check.ts";
 import { dataOf, type RunData } from "../data.ts";
 import { answersOfActive, byInput, type Compared, compare } from "../evaluation/compare.ts";
-import { judge, type Labelled, label } from "../evaluation/judge.ts";
+import { answeredAnew, judge, type Labelled, label } from "../evaluation/judge.ts";
 import { forPeople, isRight, type Judged, scores } from "../evaluation/metrics.ts";
 import { pairedBootstrap, shareOf } from "../evaluation/significance.ts";
 import { inputKey } from "../examples.ts";
@@ -253,9 +253,11 @@ class Search {
         continue;
       }
       // A second, shorter race has fewer of its answers than are known.
-      const known = this.#known.get(keyOf(racer.item))!;
-      const bias = this.#every ? biasOf(known as Labelled[], labelsOf(task), this.#metric) : null;
-      const serves = bias ? null : this.#serving(racer.item);
+      const known = this.#known.get(keyOf(racer.item))! as Labelled[];
+      const own = this.#serving(racer.item);
+      const usual = this.#every && own ? known.map(each => answeredAnew(each, own)) : known;
+      const bias = this.#every ? biasOf(known, labelsOf(task), this.#metric, usual) : null;
+      const serves = bias ? null : own;
       try {
         const judged = await this.#answers(racer.item, serves ?? { ...(bias && { bias }) }, examples);
         finals.push({ racer, bias, serves, judged, score: scores[this.#metric](judged) });

@@ -550,6 +550,10 @@ describe("an evaluation", () => {
       throw new TypeError("ours");
     });
     await expect(evaluate(broken, job(examples), quiet)).rejects.toThrow(TypeError);
+    const lost = bench(() => {
+      throw new ForewordError("internal", "The engine lost it. Send it again.");
+    });
+    await expect(evaluate(lost, job(examples), quiet)).rejects.toMatchObject({ code: "internal" });
   });
 
   test("looks before it judges whether inputs fill each contender's fields", async () => {
