@@ -113,11 +113,12 @@ test("the bundled tasks wait for a registry and an engine that come back, and fo
   const { signal } = new AbortController();
   const marked = vi.fn(async () => true);
   const load = () => loadLibraryPatiently({ marked } as never, {} as never, createLogger("silent"), signal);
-  for (const code of ["not_ready", "internal"] as const)
+  for (const code of ["not_ready", "registry_unavailable"] as const)
     marked.mockRejectedValueOnce(new ForewordError(code, "Later."));
   await load();
   expect(marked).toHaveBeenCalledTimes(3);
-  for (const error of [new ForewordError("bad_template", "Never."), new TypeError("x is undefined")]) {
+  const ours = new ForewordError("internal", "x is undefined");
+  for (const error of [new ForewordError("bad_template", "Never."), ours]) {
     marked.mockRejectedValueOnce(error);
     await expect(load()).rejects.toBe(error);
   }

@@ -289,29 +289,35 @@ describe("a search's last choice", () => {
 
   test("judges what is active as it answers, and finds it no better than itself", async () => {
     let asked = 0;
-    // Right as it is: nothing is fitted to it anew, and the record's own bias makes it wrong on "a".
-    const right: Infer = ({ fields }) => {
+    // Says "a" to everything, but for the record's own bias: what is fitted anew is no better.
+    const leaning: Infer = ({ fields }) => {
       asked++;
-      return scoresOf(fields.startsWith("a") ? 2 : -2);
+      return scoresOf(fields.startsWith("a") ? 9 : 7);
     };
-    const own = { prompts, active: { prompt: 1, bias: { a: -9, b: 9 }, temperature: 3 } };
-    const { table, validation, better, told } = await found(right, labelled, { active: own });
-    expect(table).toMatchObject([{ source: "active", validation: { value: 0.5 } }]);
+    const own = { prompts, active: { prompt: 1, bias: { a: -4, b: 4 }, temperature: 3 } };
+    const { table, validation, better, told } = await found(leaning, labelled, { active: own });
+    expect(table).toMatchObject([{ source: "active", validation: { value: 1 } }]);
     expect(table[0]).not.toHaveProperty("bias");
-    expect(validation).toEqual({ new: 0.5, active: 0.5, p_value: 1 });
+    expect(validation).toEqual({ new: 1, active: 1, p_value: 1 });
     expect(better).toBe(false);
     // Once each: the race's examples, and those that validate.
     expect(asked).toBe(told.length);
     expect(asked).toBeLessThanOrEqual(labelled.length);
     // Progress has what is judged after the race.
     expect(told[0]).toMatchObject({ step: 1, steps: 3000 + 5 * 60 });
+    // A bias that makes it wrong on "a" is worth another one.
+    const right: Infer = ({ fields }) => scoresOf(fields.startsWith("a") ? 2 : -2);
+    const stale = { prompts, active: { prompt: 1, bias: { a: -9, b: 9 } } };
+    const mended = await found(right, labelled, { active: stale });
+    expect(mended).toMatchObject({ validation: { new: 1, active: 0.5 }, better: true });
+    expect(mended.table[0]).toHaveProperty("bias");
     // A part of a split would answer alone without what all of them have in common.
     const split = {
       split: [
         { prompt: 1, weight: 1 },
         { prompt: 2, weight: 0 },
       ],
-      bias: own.active.bias,
+      bias: stale.active.bias,
     };
     const alone = await found(right, labelled, { active: { prompts, active: split } });
     expect(alone).toMatchObject({ validation: { new: 1, active: 0.5 }, better: true });
