@@ -107,12 +107,10 @@ describe("many long beginnings", () => {
     const prompt = core.prompt("Again: {{ input }}");
     const [document] = inputs("again", 1);
     const cached = async () => (await asked(prompt, document!)).usage.cached_tokens;
-    const [once, twice, thrice] = [await cached(), await cached(), await cached()];
-    expect(twice).toBe(once);
-    expect(thrice).toBeGreaterThan(once);
+    const [, prefix, all] = [await cached(), await cached(), await cached()];
+    expect(all).toBeGreaterThan(prefix);
     core.core.forgetInputs(prompt);
-    expect([await cached(), await cached()]).toEqual([once, once]);
-    expect(await cached()).toBe(thrice);
+    expect([await cached(), await cached(), await cached()]).toEqual([prefix, prefix, all]);
   });
 
   test("so are prompts, unless another one waits, who gets it", async () => {
