@@ -1,21 +1,13 @@
 import { describe, expect, test } from "vitest";
-import type { TextCodec } from "../../../src/prompt/codec.ts";
 import { softLengths } from "../../../src/prompt/layout.ts";
 import { compileTemplate } from "../../../src/prompt/template.ts";
 import { leadOf } from "../../../src/training/lead.ts";
 import { settingsOf } from "../../../src/training/plan.ts";
 import { classificationRows, contextOf, type TrainingRow } from "../../../src/training/rows.ts";
+import { characters as codec } from "../../support/characters.ts";
 import { smollm2 } from "../../support/sizes.ts";
 
-/** A token a character. */
-const encode = (text: string) => [...text].map(char => char.codePointAt(0)!);
-const codec: TextCodec & { eosIds: number[] } = {
-  bosId: 1,
-  bosText: "\u0001",
-  eosIds: [0],
-  encode,
-  encodeWithSpecials: encode,
-};
+const { encode } = codec;
 const planOf = (source: string, method: "soft" | "prefix" = "soft") => {
   const template = compileTemplate(source);
   return { method, template, softLengths: softLengths(template, codec) };

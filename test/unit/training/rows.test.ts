@@ -1,18 +1,10 @@
 import { describe, expect, test } from "vitest";
-import type { TextCodec } from "../../../src/prompt/codec.ts";
 import { compileTemplate } from "../../../src/prompt/template.ts";
 import { distilledRows } from "../../../src/training/distil.ts";
 import { classificationRows, contextOf, type TrainingRow } from "../../../src/training/rows.ts";
+import { characters as codec } from "../../support/characters.ts";
 
-/** A token a character, EOS is 0. */
-const encode = (text: string) => [...text].map(char => char.codePointAt(0)!);
-const codec: TextCodec & { eosIds: number[] } = {
-  bosId: 1,
-  bosText: "\u0001",
-  eosIds: [0],
-  encode,
-  encodeWithSpecials: encode,
-};
+const { encode } = codec;
 
 function contextFor(labels: Record<string, string[]>, labelSmoothing = 0) {
   const plan = {
