@@ -4,7 +4,7 @@ import { compileTemplate, hasSlots } from "../prompt/template.ts";
 import { baseOf } from "./based.ts";
 import type { Bench } from "./begin.ts";
 import { type Checkpoint, written } from "./checkpoint.ts";
-import { dataOf, type RunData } from "./data.ts";
+import type { RunData } from "./data.ts";
 import { askTeacher, type TeacherAnswer, taught } from "./distil.ts";
 import { bestStart, donated } from "./donors.ts";
 import { ALWAYS } from "./enough.ts";
@@ -19,13 +19,13 @@ import { sample } from "./split.ts";
 export async function withDonor(
   bench: Bench,
   job: TrainJob,
+  { train: all, ...others }: RunData,
   hooks: TrainHooks,
   left: Checkpoint | null,
 ): Promise<TrainJob> {
   if (job.request.init !== "donor") return job;
   let start = left?.start ?? null;
   if (start === null) {
-    const { train: all, ...others } = dataOf(job, () => {});
     await checkLengths(bench, job, { train: sample(all, ALWAYS, job.request.seed ?? 0), ...others });
     start = await bestStart(bench, job, hooks);
     await hooks.checkpoint(written(job, { start }));
@@ -79,8 +79,13 @@ async function checkLengths(
 }
 
 /** The examples, with the teacher's answers where there is one. */
-export async function answersOf(bench: Bench, job: TrainJob, hooks: TrainHooks, left: Checkpoint | null) {
-  const found = dataOf(job, hooks.log);
+export async function answersOf(
+  bench: Bench,
+  job: TrainJob,
+  found: RunData,
+  hooks: TrainHooks,
+  left: Checkpoint | null,
+) {
   const { teacher, request } = job;
   if (teacher === null) return { ...found, distributions: null, answers: null };
   // Whatever answers an input came with, the teacher has one.

@@ -185,30 +185,41 @@ test("an item that can't answer leaves the race; where none can, the first reaso
   await expect(race([3], { ...options, answer })).rejects.toThrow("too long");
 });
 
+type Infer = (request: {
+  prompt: string;
+  fields: string;
+  labels?: { verbalizers: string[] }[];
+  targets?: string[];
+}) => object;
+
+/** An engine that answers as it is told to. */
+const benchOf = (infer: Infer) => ({
+  shelf: new Shelf(),
+  compiled: { fingerprint: "f" },
+  source: { config: { maxPositions: 1000 } },
+  tokenizer: codec,
+  core: {
+    listedCharacters: 1000,
+    inspect: ({ template }: { template: string }) => ({
+      digest: template,
+      length: 1,
+      template: compileTemplate(template),
+    }),
+    forget: () => {},
+    checkLabels: () => [[[1]], [[2]]],
+    infer: async (request: Parameters<Infer>[0]) => infer(request),
+  },
+});
+
 test("an example that is too long is named by its line, never by its text", async () => {
   const examples = Array.from(
     { length: 40 },
     (_, i): Example => ({ input: `secret ${i}`, label: i % 2 ? "a" : "b" }),
   );
   const tooLong = new ForewordError("input_too_long", "Send truncate.", { tokens: 90, limit: 80, over: 10 });
-  const bench = {
-    shelf: new Shelf(),
-    compiled: { fingerprint: "f" },
-    source: { config: { maxPositions: 100 } },
-    tokenizer: codec,
-    core: {
-      inspect: ({ template }: { template: string }) => ({
-        digest: template,
-        length: 1,
-        template: compileTemplate(template),
-      }),
-      forget: () => {},
-      checkLabels: () => [[[1]], [[2]]],
-      infer: async () => {
-        throw tooLong;
-      },
-    },
-  };
+  const bench = benchOf(() => {
+    throw tooLong;
+  });
   const log: string[] = [];
   const found = search(
     bench as never,
@@ -232,33 +243,10 @@ test("an example that is too long is named by its line, never by its text", asyn
 });
 
 describe("a search's last choice", () => {
-  type Infer = (request: {
-    prompt: string;
-    fields: string;
-    labels?: { verbalizers: string[] }[];
-    targets?: string[];
-  }) => object;
   const found = async (infer: Infer, examples: Example[], job: Partial<SearchJob>) => {
     const told: TrainProgress[] = [];
-    const bench = {
-      shelf: new Shelf(),
-      compiled: { fingerprint: "f" },
-      source: { config: { maxPositions: 1000 } },
-      tokenizer: codec,
-      core: {
-        listedCharacters: 1000,
-        inspect: ({ template }: { template: string }) => ({
-          digest: template,
-          length: 1,
-          template: compileTemplate(template),
-        }),
-        forget: () => {},
-        checkLabels: () => [[[1]], [[2]]],
-        infer: async (request: Parameters<Infer>[0]) => infer(request),
-      },
-    };
     const outcome = await search(
-      bench as never,
+      benchOf(infer) as never,
       {
         task: { id: "t", type: "classification", labels: ["a", "b"], description: "" },
         base: null,
